@@ -49,7 +49,7 @@ class Guest(Protocol):
         """Stop recording."""
 
     def sync_dirty(self, bitmap: NDArray[np.bool_]) -> int:
-        """Merge the pages written since the last call into `bitmap` and forget them; returns how many bits turned on.
+        """Merge the pages written since the last call into `bitmap`, forget them; returns how many bits turned on.
 
         A page the guest gave back meanwhile is turned off in `bitmap`, whatever the log says.
         """
