@@ -1,0 +1,91 @@
+"""Drain policies, one a file, and where to find one by name, entry point or file."""
+
+from __future__ import annotations
+
+import difflib
+import importlib.metadata
+import importlib.util
+import sys
+from pathlib import Path
+
+from simmig.migration.policies.at_switch import AtSwitch
+from simmig.migration.policies.downtime_budget import DowntimeBudget
+from simmig.migration.policies.every_bytes import EveryBytes
+from simmig.migration.policies.final_only import FinalOnly
+from simmig.migration.policies.pending_limit import PendingLimit
+from simmig.migration.policies.per_chunk import PerChunk
+from simmig.migration.policies.per_iteration import PerIteration
+from simmig.migration.policies.per_round import PerRound
+from simmig.migration.policies.policy import FULLY, Point, Policy, Sender
+
+__all__ = ["FULLY", "Point", "Policy", "PolicyError", "Sender", "builtin", "load"]
+
+ENTRY_POINTS = "simmig.policies"
+
+
+class PolicyError(ValueError):
+    """A policy that cannot be found, loaded or used; the message says which and what would work."""
+
+
+def builtin() -> dict[str, type[Policy]]:
+    """The policies that come with simmig, by name, from waiting least to waiting most."""
+    return {
+        "final-only": FinalOnly,
+        "at-switch": AtSwitch,
+        "per-round": PerRound,
+        "downtime-budget": DowntimeBudget,
+        "pending-limit": PendingLimit,
+        "every-bytes": EveryBytes,
+        "per-iteration": PerIteration,
+        "per-chunk": PerChunk,
+    }
+
+
+def load(spec: str) -> type[Policy]:
+    """The policy class that `spec` names: a built-in, an entry point, or ``path/to/file.py:Name``.
+
+    Raises PolicyError when there is none, when its file raises, or when it has no `drain` method.
+    """
+    if spec in (named := builtin()):
+        return named[spec]
+    path, colon, name = spec.rpartition(":")
+    if colon and path.endswith(".py"):
+        return _checked(_from_file(Path(path), name), spec)
+    entry_points = importlib.metadata.entry_points(group=ENTRY_POINTS)
+    if spec in entry_points.names:
+        try:
+            return _checked(entry_points[spec].load(), spec)
+        except Exception as error:
+            raise PolicyError(f"policy {spec!r}: its entry point cannot be loaded: {_tell(error)}") from error
+    known = [*named, *sorted(entry_points.names)]
+    near = difflib.get_close_matches(spec, known, n=1)
+    hint = f"did you mean {near[0]!r}?" if near else f"one of {', '.join(known)}, or path/to/file.py:Name"
+    raise PolicyError(f"unknown policy {spec!r}: {hint}")
+
+
+def _from_file(path: Path, name: str) -> object:
+    if not path.is_file():
+        raise PolicyError(f"policy file {path}: no such file")
+    module_spec = importlib.util.spec_from_file_location(f"simmig_policy_{path.stem}", path)
+    if module_spec is None or module_spec.loader is None:
+        raise PolicyError(f"policy file {path}: not a Python file")
+    module = importlib.util.module_from_spec(module_spec)
+    sys.modules[module_spec.name] = module  # dataclasses look their module up by name
+    try:
+        module_spec.loader.exec_module(module)
+    except Exception as error:
+        raise PolicyError(f"policy file {path} raised {_tell(error)}") from error
+    if not hasattr(module, name):
+        raise PolicyError(f"policy file {path} defines no {name!r}")
+    found: object = getattr(module, name)
+    return found
+
+
+def _checked(found: object, spec: str) -> type[Policy]:
+    if not isinstance(found, type) or not callable(getattr(found, "drain", None)):
+        raise PolicyError(f"policy {spec!r} is no class with a drain(point, sender) method")
+    return found
+
+
+def _tell(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}"

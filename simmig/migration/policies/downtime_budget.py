@@ -1,0 +1,20 @@
+"""An adaptive limit: never more pending than the downtime limit can carry."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from simmig.migration.policies.policy import FULLY, Point, Sender
+
+
+@dataclass
+class DowntimeBudget:
+    """Like a pending limit of bandwidth x downtime limit, with the bandwidth estimated as it goes."""
+
+    def drain(self, point: Point, sender: Sender) -> int | None:
+        """Down to the budget at each full chunk and before the stop; no limit before the first estimate."""
+        if point is Point.BEFORE_DEVICE_STATE:
+            return FULLY
+        if point not in (Point.CHUNK_FULL, Point.BEFORE_STOP) or not sender.bandwidth_bytes_s:
+            return None
+        return sender.bandwidth_bytes_s * sender.downtime_limit_ns // 1_000_000_000

@@ -1,0 +1,24 @@
+"""Drain every N megabytes sent."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from simmig.migration.policies.policy import FULLY, Point, Sender
+
+
+@dataclass
+class EveryBytes:
+    """Drain fully at the first full chunk after every `interval` bytes posted."""
+
+    interval: int = field(default=64 << 20, metadata={"unit": "bytes"})
+    _drained_at_bytes: int = field(default=0, init=False)
+
+    def drain(self, point: Point, sender: Sender) -> int | None:
+        """Fully once `interval` bytes were posted since the last time, and before the device state."""
+        if point is Point.BEFORE_DEVICE_STATE:
+            return FULLY
+        if point is not Point.CHUNK_FULL or sender.posted_bytes - self._drained_at_bytes < self.interval:
+            return None
+        self._drained_at_bytes = sender.posted_bytes
+        return FULLY
