@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from simmig.migration.policies.policy import FULLY, Point, Sender
+from simmig.migration.policies.policy import Point, Sender
 
 
 @dataclass
@@ -13,8 +13,6 @@ class DowntimeBudget:
 
     def drain(self, point: Point, sender: Sender) -> int | None:
         """Down to the budget at each full chunk and before the stop; no limit before the first estimate."""
-        if point is Point.BEFORE_DEVICE_STATE:
-            return FULLY
         if point not in (Point.CHUNK_FULL, Point.BEFORE_STOP) or not sender.bandwidth_bytes_s:
             return None
         return sender.bandwidth_bytes_s * sender.downtime_limit_ns // 1_000_000_000

@@ -15,9 +15,7 @@ class EveryBytes:
     _drained_at_bytes: int = field(default=0, init=False)
 
     def drain(self, point: Point, sender: Sender) -> int | None:
-        """Fully once `interval` bytes were posted since the last time, and before the device state."""
-        if point is Point.BEFORE_DEVICE_STATE:
-            return FULLY
+        """Fully once `interval` bytes were posted since the last time."""
         if point is not Point.CHUNK_FULL or sender.posted_bytes - self._drained_at_bytes < self.interval:
             return None
         self._drained_at_bytes = sender.posted_bytes

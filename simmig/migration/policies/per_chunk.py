@@ -12,5 +12,5 @@ class PerChunk:
     """One chunk at a time: nothing is left pending when the sender moves on to the next."""
 
     def drain(self, point: Point, sender: Sender) -> int | None:
-        """Fully at each full chunk, and before the device state."""
-        return FULLY if point in (Point.CHUNK_FULL, Point.BEFORE_DEVICE_STATE) else None
+        """Fully at each full chunk."""
+        return FULLY if point is Point.CHUNK_FULL else None

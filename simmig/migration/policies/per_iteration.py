@@ -13,4 +13,4 @@ class PerIteration:
 
     def drain(self, point: Point, sender: Sender) -> int | None:
         """Fully at a slice's end, the stopped guest's included."""
-        return FULLY if point in (Point.SLICE_END, Point.BEFORE_DEVICE_STATE) else None
+        return FULLY if point is Point.SLICE_END else None

@@ -13,4 +13,4 @@ class PerRound:
 
     def drain(self, point: Point, sender: Sender) -> int | None:
         """Fully at a round's end, the stopped guest's included."""
-        return FULLY if point in (Point.ROUND_END, Point.BEFORE_DEVICE_STATE) else None
+        return FULLY if point is Point.ROUND_END else None
