@@ -1,0 +1,201 @@
+"""The control channel: messages with credit, over SENDs of one queue pair.
+
+The receiver of a message grants it with READY; answers go straight, without credit. On a queue pair that it
+shares with RAM writes every wait here is a drain: completions come in posting order (R16), so a SEND's own comes
+after that of every write before it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from simmig.migration import wire
+from simmig.migration.config import MigrationError
+from simmig.migration.lane import KIND_MASK, KIND_PROBE, KIND_RECV, KIND_SEND, Lane, PatienceError
+from simmig.migration.wire import Message, Type
+from simmig.trace.events import ControlReceived, ControlSent, WorkCompleted, WorkPosted
+from simmig.verbs.runtime import Work
+
+PATIENCE_NS = 30_000_000_000
+"""How long a peer that is alive may take for an answer or the next credit."""
+PROBE_NS = 5_000_000_000
+"""A waiting receiver asks the peer's device for a sign of life this often."""
+DEFERRED_BUFFERS = 4
+_READY, _DATA = 0, 1
+_SLOT_SHIFT = 30
+
+
+class ControlChannel:
+    """Both ends' control messages. Create it before connecting: the first RECV must be posted by then."""
+
+    def __init__(self, lane: Lane, deferred: bool) -> None:
+        verbs = lane.verbs
+        self._lane = lane
+        self._deferred = deferred
+        self._access = verbs.enums.IBV_ACCESS_LOCAL_WRITE
+        self._buffers = [self._buffer() for _ in range(2)]
+        self._outgoing = [self._buffer() for _ in range(DEFERRED_BUFFERS if deferred else 1)]
+        self._next_slot = 0
+        self._in_flight: set[int] = set()  # send slots the device still owns (R12)
+        self._arrived: list[Message | None] = [None, None]  # what lies in each receive buffer
+        self.before_wait: Callable[[str], None] = _nothing
+        self.after_wait: Callable[[], None] = _nothing
+        lane.on_send = self._sent
+        lane.on_receive = self._received
+        self.post_receive(_READY)
+
+    def _buffer(self) -> Any:
+        return self._lane.verbs.MR(self._lane.pd, wire.BUFFER_BYTES, self._access)
+
+    def post_receive(self, index: int) -> None:
+        """Give receive buffer `index` to the device."""
+        lane, buffer = self._lane, self._buffers[index]
+        self._arrived[index] = None
+        wr_id = KIND_RECV + index
+        sge = lane.verbs.SGE(buffer.buf, wire.BUFFER_BYTES, buffer.lkey)
+        lane.qp.post_recv(lane.verbs.RecvWR(wr_id=wr_id, num_sge=1, sg=[sge]))
+        if lane.emit is not None:
+            lane.emit(WorkPosted(lane.runtime.now_ns(), lane.side, lane.qp_num, wr_id, "recv", wire.BUFFER_BYTES))
+
+    async def send(
+        self,
+        message: Message,
+        answer: Type | None = None,
+        meanwhile: Callable[[], None] | None = None,
+        patience_ns: int = PATIENCE_NS,
+    ) -> Message | None:
+        """Send with credit: wait for READY, post the receives (answer's first: the queue is FIFO), SEND.
+
+        With `answer`, runs `meanwhile` (work to overlap) and waits for that answer. Raises MigrationError when the
+        peer answers with anything else, or with ERROR.
+        """
+        name = message.type.name
+        await self._wait_receive(_READY, f"READY for {name}", patience_ns)
+        self._expect(_READY, Type.READY)
+        if answer is not None:
+            self.post_receive(_DATA)
+        self.post_receive(_READY)
+        await self.post(message)
+        if answer is None:
+            return None
+        if meanwhile is not None:
+            meanwhile()
+        await self._wait_receive(_DATA, answer.name, patience_ns)
+        return self._expect(_DATA, answer)
+
+    async def receive(self) -> Message:
+        """Grant one message with READY, wait for it, and post the receive for the next.
+
+        A peer that has nothing to say is probed with empty RDMA writes (R34), so that a dead one is noticed.
+        """
+        await self.post(Message(Type.READY))
+        while True:
+            try:
+                await self._wait_receive(_READY, "message", PROBE_NS)
+            except PatienceError:
+                await self._probe()
+                continue
+            message = self._take(_READY)
+            self.post_receive(_READY)
+            return message
+
+    async def post(self, message: Message) -> None:
+        """SEND without waiting for credit (answers, READY, ERROR); waits as `deferred` says."""
+        lane = self._lane
+        data = message.encode()
+        slot = self._next_slot
+        self._next_slot = (slot + 1) % len(self._outgoing)
+        await self._wait_slot(slot, message.type.name)
+        buffer = self._outgoing[slot]
+        buffer.write(data, len(data))
+        lane.runtime.work(Work.MESSAGE, 1)
+        wr_id = KIND_SEND | slot << _SLOT_SHIFT
+        sge = lane.verbs.SGE(buffer.buf, len(data), buffer.lkey)
+        signaled = lane.verbs.enums.IBV_SEND_SIGNALED
+        lane.check()
+        send = lane.verbs.enums.IBV_WR_SEND
+        await lane.post_send(lane.verbs.SendWR(wr_id=wr_id, opcode=send, num_sge=1, sg=[sge], send_flags=signaled))
+        self._in_flight.add(slot)
+        if lane.emit is not None:
+            now_ns = lane.runtime.now_ns()
+            lane.emit(WorkPosted(now_ns, lane.side, lane.qp_num, wr_id, "send", len(data)))
+            lane.emit(
+                ControlSent(now_ns, lane.side, message.type.name, len(data) - wire.HEADER.size, message.repeat)
+            )
+        if not self._deferred:
+            await self._wait_slot(slot, message.type.name)
+
+    async def settle(self) -> None:
+        """Wait until every control SEND has completed: it has then arrived at the peer."""
+        for slot in range(len(self._outgoing)):
+            await self._wait_slot(slot, "acknowledgement")
+
+    def close(self) -> None:
+        """Deregister the buffers; the queue pair must be gone."""
+        for buffer in (*self._buffers, *self._outgoing):
+            buffer.close()
+
+    async def _wait_slot(self, slot: int, name: str) -> None:
+        if slot in self._in_flight:
+            self.before_wait(name)
+            await self._lane.wait(self._lane.sends, lambda: slot not in self._in_flight, name)
+            self.after_wait()
+
+    async def _wait_receive(self, index: int, what: str, patience_ns: int) -> None:
+        if self._arrived[index] is not None:
+            return
+        self.before_wait(what)
+        lane = self._lane
+        await lane.wait(lane.receives, lambda: self._arrived[index] is not None, what, patience_ns)
+        self.after_wait()
+
+    def _expect(self, index: int, kind: Type) -> Message:
+        message = self._take(index)
+        if message.type is not kind:
+            raise MigrationError(f"the peer sent {message.type.name} where {kind.name} was due")
+        return message
+
+    def _take(self, index: int) -> Message:
+        message = self._arrived[index]
+        assert message is not None, "taken before it came"
+        self._arrived[index] = None
+        return message
+
+    def _sent(self, wr_id: int) -> None:
+        self._in_flight.discard(wr_id >> _SLOT_SHIFT)
+        self._record(wr_id, "send", 0)
+
+    def _received(self, wr_id: int, length: int) -> None:
+        lane = self._lane
+        index = (wr_id & KIND_MASK) - KIND_RECV
+        self._record(wr_id, "recv", length)
+        lane.runtime.work(Work.MESSAGE, 1)
+        message = wire.decode(self._buffers[index].read(length, 0))
+        self._arrived[index] = message
+        if lane.emit is not None:
+            lane.emit(
+                ControlReceived(
+                    lane.runtime.now_ns(), lane.side, message.type.name, len(message.data), message.repeat
+                )
+            )
+        if message.type is Type.ERROR:
+            lane.break_down("the peer reported an error")
+
+    def _record(self, wr_id: int, opcode: Any, length: int) -> None:
+        lane = self._lane
+        if lane.emit is not None:
+            lane.emit(WorkCompleted(lane.runtime.now_ns(), lane.side, lane.qp_num, wr_id, opcode, length))
+
+    async def _probe(self) -> None:
+        """An empty write to nowhere: completes when the peer's device answers, fails when it is gone."""
+        enums = self._lane.verbs.enums
+        wr = self._lane.verbs.SendWR(
+            wr_id=KIND_PROBE, opcode=enums.IBV_WR_RDMA_WRITE, send_flags=enums.IBV_SEND_SIGNALED
+        )
+        wr.set_wr_rdma(0, 0)
+        await self._lane.post_send(wr)
+
+
+def _nothing(*_: str) -> None:
+    return None

@@ -1,0 +1,240 @@
+"""A connection's queue pair with its completion queues and channels, and how to wait on them."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Callable
+from typing import Any
+
+from simmig.migration.config import CQ_DEPTH, SEND_QUEUE_DEPTH, Cancelled, MigrationError
+from simmig.trace.events import Emit, Side, WorkFailed
+from simmig.verbs.api import CQ, CompChannel, Verbs
+from simmig.verbs.runtime import Connection, Runtime, Signal
+
+RECEIVE_QUEUE_DEPTH = 3
+KIND_MASK = 0xFFFF
+KIND_WRITE = 1
+KIND_SEND = 2000
+KIND_PROBE = 3000
+KIND_RECV = 4000
+_POLL_BATCH = 16
+_ACK_BATCH = 64
+
+_STATUS = [  # enum ibv_wc_status, man ibv_poll_cq(3)
+    "SUCCESS",
+    "LOC_LEN_ERR",
+    "LOC_QP_OP_ERR",
+    "LOC_EEC_OP_ERR",
+    "LOC_PROT_ERR",
+    "WR_FLUSH_ERR",
+    "MW_BIND_ERR",
+    "BAD_RESP_ERR",
+    "LOC_ACCESS_ERR",
+    "REM_INV_REQ_ERR",
+    "REM_ACCESS_ERR",
+    "REM_OP_ERR",
+    "RETRY_EXC_ERR",
+    "RNR_RETRY_EXC_ERR",
+    "LOC_RDD_VIOL_ERR",
+    "REM_INV_RD_REQ_ERR",
+    "REM_ABORT_ERR",
+    "INV_EECN_ERR",
+    "INV_EEC_STATE_ERR",
+    "FATAL_ERR",
+    "RESP_TIMEOUT_ERR",
+    "GENERAL_ERR",
+]
+_FLUSHED = _STATUS.index("WR_FLUSH_ERR")
+_HINTS = {
+    "RETRY_EXC_ERR": "the peer's device no longer answers",
+    "RNR_RETRY_EXC_ERR": "the peer had no receive buffer posted",
+    "REM_ACCESS_ERR": "the peer's memory region refused the access",
+    "WR_FLUSH_ERR": "the queue pair was taken down",
+}
+
+
+class PatienceError(MigrationError):
+    """Nothing came in the time given."""
+
+
+class Queue:
+    """A completion queue, its channel, and what the correct waiting loop (R27) has to remember."""
+
+    __slots__ = ("armed", "channel", "cq", "unacked")
+
+    def __init__(self, verbs: Verbs, context: Any) -> None:
+        self.channel: CompChannel = verbs.CompChannel(context)
+        self.cq: CQ = verbs.CQ(context, CQ_DEPTH, None, self.channel, 0)
+        self.armed = False
+        self.unacked = 0
+
+    def take_event(self) -> None:
+        """Take one event off the channel; events are acknowledged in bulk, for that takes a lock."""
+        self.channel.get_cq_event(self.cq)
+        self.armed = False
+        self.unacked += 1
+        if self.unacked == _ACK_BATCH:
+            self.cq.ack_events(self.unacked)
+            self.unacked = 0
+
+    def close(self) -> None:
+        """Acknowledge what is left, without which the destruction would wait for ever (R25), and destroy."""
+        if self.unacked:
+            self.cq.ack_events(self.unacked)
+            self.unacked = 0
+        self.cq.close()
+        self.channel.close()
+
+
+class Lane:
+    """One reliable connection; polled completions go to `on_write`, `on_send` and `on_receive`.
+
+    The first error sticks: every later call raises it again.
+    """
+
+    def __init__(
+        self, verbs: Verbs, runtime: Runtime, connection: Connection, side: Side, emit: Emit | None
+    ) -> None:
+        enums = verbs.enums
+        self.verbs = verbs
+        self.runtime = runtime
+        self.connection = connection
+        self.side: Side = side
+        self.emit = emit
+        self.error = ""
+        self.broken = False
+        self._flushed = False
+        self._retired = 0
+        self._closed = False
+        self.cancel: Signal | None = None
+        self.on_write: Callable[[int], None] = _unexpected
+        self.on_send: Callable[[int], None] = _unexpected
+        self.on_receive: Callable[[int, int], None] = _unexpected
+        context = connection.context
+        self.pd = verbs.PD(context)
+        self.sends = Queue(verbs, context)
+        self.receives = Queue(verbs, context)
+        capacity = verbs.QPCap(SEND_QUEUE_DEPTH, RECEIVE_QUEUE_DEPTH, 1, 1, 0)
+        self.qp = verbs.QP(
+            self.pd,
+            verbs.QPInitAttr(
+                qp_type=enums.IBV_QPT_RC, scq=self.sends.cq, rcq=self.receives.cq, cap=capacity, sq_sig_all=0
+            ),
+        )
+        self.qp_num: int = self.qp.qp_num
+        connection.prepare(self.qp)
+
+    async def post_send(self, wr: Any) -> None:
+        """Post a send work request; a full queue (ENOMEM, R10) is no error: wait for a completion, try again.
+
+        Raises MigrationError when the post is refused for any other reason.
+        """
+        while True:
+            try:
+                self.qp.post_send(wr)
+            except self.verbs.PyverbsError as error:
+                if getattr(error, "error_code", None) != errno.ENOMEM:
+                    self.break_down(f"posting a send failed: {error}")
+                    raise MigrationError(self.error) from error
+                await self.wait_for_slot()
+            else:
+                return
+
+    async def wait_for_slot(self) -> None:
+        """Wait until one more send has completed."""
+        before = self._retired
+        await self.wait(self.sends, lambda: self._retired != before, "completion")
+
+    def poll(self) -> None:
+        """Take all completions there are, without waiting; raises MigrationError on the first failed one."""
+        for cq in (self.receives.cq, self.sends.cq):
+            count = _POLL_BATCH
+            while count == _POLL_BATCH:
+                count, completions = cq.poll(_POLL_BATCH)
+                for completion in completions:
+                    if completion.status:
+                        self._failed(completion.wr_id, completion.status)
+                    else:
+                        self._completed(completion)
+        if self.error:
+            raise MigrationError(self.error)
+
+    def check(self) -> None:
+        """Raise what makes going on pointless: an earlier error, a lost connection, a cancellation."""
+        if self.error:
+            raise MigrationError(self.error)
+        if self.connection.lost:
+            self.break_down(f"connection lost: {self.connection.lost}")
+            raise MigrationError(self.error)
+        if self.cancel is not None and self.cancel.is_set:
+            raise Cancelled("cancelled")
+
+    async def wait(
+        self, queue: Queue, done: Callable[[], bool], what: str, patience_ns: int | None = None
+    ) -> None:
+        """Wait until `done` by completions on `queue`; `what` names it in errors.
+
+        Raises MigrationError when the connection is lost, a completion fails or patience (in ns) runs out, and
+        Cancelled. Notification is armed before the last poll, so no completion can slip by unnoticed (R26, R27).
+        """
+        runtime = self.runtime
+        deadline_ns = None if patience_ns is None else runtime.now_ns() + patience_ns
+        sources = (queue.channel, self.connection, *(() if self.cancel is None else (self.cancel,)))
+        while True:
+            self.poll()
+            if done():
+                return
+            self.check()
+            if not queue.armed:
+                queue.cq.req_notify()
+                queue.armed = True
+                continue
+            if not await runtime.wait(*sources, deadline_ns=deadline_ns):
+                raise PatienceError(f"the peer sent no {what} within {(patience_ns or 0) / 1e9:g} s")
+            if not self.connection.lost and (self.cancel is None or not self.cancel.is_set):
+                queue.take_event()
+
+    def break_down(self, reason: str) -> None:
+        """Nothing can be sent any more; the first reason stays, and every later call raises it."""
+        self.broken = True
+        self.error = self.error or reason
+
+    def close(self) -> None:
+        """Destroy the queue pair and the queues. Again is a no-op."""
+        if self._closed:
+            return
+        self._closed = True
+        self.qp.close()
+        self.sends.close()
+        self.receives.close()
+
+    def _completed(self, completion: Any) -> None:
+        wr_id = completion.wr_id
+        kind = wr_id & KIND_MASK
+        if kind == KIND_WRITE:
+            self._retired += 1
+            self.on_write(wr_id)
+        elif kind >= KIND_RECV:
+            self.on_receive(wr_id, completion.byte_len)
+        else:
+            self._retired += 1
+            if kind == KIND_SEND:
+                self.on_send(wr_id)
+
+    def _failed(self, wr_id: int, status: int) -> None:
+        name = _STATUS[status]
+        if self.emit is not None:
+            self.emit(WorkFailed(self.runtime.now_ns(), self.side, self.qp_num, wr_id, f"IBV_WC_{name}"))
+        # A flush only says that something else failed; keep the status that says what.
+        if not self.error or (self._flushed and status != _FLUSHED):
+            kind = wr_id & KIND_MASK
+            what = "a RAM write" if kind == KIND_WRITE else "a receive" if kind >= KIND_RECV else "a control send"
+            hint = f", {_HINTS[name]}" if name in _HINTS else ""
+            lost = f" ({self.connection.lost})" if self.connection.lost else ""
+            self.error = f"{what} failed with IBV_WC_{name}{hint}{lost}"
+            self._flushed = status == _FLUSHED
+        self.broken = True
+
+
+def _unexpected(*_: int) -> None:
+    raise MigrationError("a completion nobody waits for")

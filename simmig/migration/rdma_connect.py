@@ -1,0 +1,115 @@
+"""Connecting the two ends: private data, pin-all as both agree, one queue pair or two."""
+
+from __future__ import annotations
+
+from simmig.guest.api import Guest
+from simmig.migration import wire
+from simmig.migration.config import RESOLVE_TIMEOUT_NS, MigrationConfig, MigrationError
+from simmig.migration.control import ControlChannel
+from simmig.migration.lane import Lane
+from simmig.migration.ram_writer import UpcomingChunks
+from simmig.migration.rdma_stream import RdmaDestination, RdmaSource
+from simmig.trace.events import Emit, Side
+from simmig.verbs.api import Verbs
+from simmig.verbs.runtime import Connection, Dialer, Listener, Runtime, Signal
+
+
+async def connect(
+    config: MigrationConfig,
+    guest: Guest,
+    verbs: Verbs,
+    runtime: Runtime,
+    dialer: Dialer,
+    cancel: Signal,
+    emit: Emit | None,
+    upcoming_chunks: UpcomingChunks,
+) -> RdmaSource:
+    """The source's stream. Raises MigrationError when the destination refuses or cannot be reached."""
+    own = config.control_qp == "own"
+    deferred = config.control_wait == "deferred"
+    lanes: list[Lane] = []
+    try:
+        ram = await _dial(verbs, runtime, dialer, emit)
+        lanes.append(ram)
+        control_lane, control = ram, None
+        if not own:
+            control = ControlChannel(ram, deferred)  # its first RECV is posted before connecting
+        asked = (wire.FLAG_PIN_ALL if config.pin_all else 0) | (wire.FLAG_OWN_CONTROL_QP if own else 0)
+        granted = wire.decode_private_data(
+            await ram.connection.connect(ram.qp, wire.encode_private_data(asked), RESOLVE_TIMEOUT_NS)
+        )
+        if own:
+            if not granted & wire.FLAG_OWN_CONTROL_QP:
+                raise MigrationError('the destination does not know control_qp = "own" (stock QEMU does not)')
+            control_lane = await _dial(verbs, runtime, dialer, emit)
+            lanes.append(control_lane)
+            control = ControlChannel(control_lane, deferred)
+            private_data = wire.encode_private_data(asked)
+            await control_lane.connection.connect(control_lane.qp, private_data, RESOLVE_TIMEOUT_NS)
+    except (OSError, MigrationError) as error:
+        _give_up(lanes)
+        raise MigrationError(f"cannot connect: {error}") from error
+    assert control is not None
+    ram.cancel = control_lane.cancel = cancel
+    pin_all = config.pin_all and bool(granted & wire.FLAG_PIN_ALL)
+    return RdmaSource(config, guest, ram, control, control_lane, pin_all, upcoming_chunks)
+
+
+async def accept(
+    config: MigrationConfig,
+    guest: Guest,
+    verbs: Verbs,
+    runtime: Runtime,
+    listener: Listener,
+    emit: Emit | None,
+) -> RdmaDestination:
+    """The destination's stream. It grants what it knows and, as for pin-all, what its own config allows."""
+    deferred = config.control_wait == "deferred"
+    connection = await listener.request()
+    lanes: list[Lane] = []
+    try:
+        asked = _asked(connection)
+        granted = asked & (wire.FLAG_OWN_CONTROL_QP | (wire.FLAG_PIN_ALL if config.pin_all else 0))
+        ram = _lane(verbs, runtime, connection, "destination", emit)
+        lanes.append(ram)
+        control_lane, control = ram, None
+        if not granted & wire.FLAG_OWN_CONTROL_QP:
+            control = ControlChannel(ram, deferred)
+        await connection.accept(ram.qp, wire.encode_private_data(granted))
+        if control is None:
+            second = await listener.request(runtime.now_ns() + RESOLVE_TIMEOUT_NS)
+            _asked(second)
+            control_lane = _lane(verbs, runtime, second, "destination", emit)
+            lanes.append(control_lane)
+            control = ControlChannel(control_lane, deferred)
+            await second.accept(control_lane.qp, wire.encode_private_data(granted))
+    except (OSError, MigrationError) as error:
+        _give_up(lanes)
+        raise MigrationError(f"cannot accept: {error}") from error
+    return RdmaDestination(guest, ram, control, control_lane, bool(granted & wire.FLAG_PIN_ALL))
+
+
+async def _dial(verbs: Verbs, runtime: Runtime, dialer: Dialer, emit: Emit | None) -> Lane:
+    return _lane(verbs, runtime, await dialer.dial(RESOLVE_TIMEOUT_NS), "source", emit)
+
+
+def _lane(verbs: Verbs, runtime: Runtime, connection: Connection, side: Side, emit: Emit | None) -> Lane:
+    try:
+        return Lane(verbs, runtime, connection, side, emit)
+    except verbs.PyverbsError as error:
+        raise MigrationError(f"setting up the queue pair failed: {error}") from error
+
+
+def _asked(connection: Connection) -> int:
+    try:
+        return wire.decode_private_data(connection.private_data)
+    except wire.WireError:
+        connection.reject()
+        raise
+
+
+def _give_up(lanes: list[Lane]) -> None:
+    for lane in lanes:
+        lane.connection.disconnect()
+        lane.close()
+        lane.pd.close()
