@@ -1,0 +1,217 @@
+"""What a guest writes and when: pure functions of guest time, the same for a simulated and for a real machine.
+
+A workload answers two questions: how many page writes have happened by a guest time (`writes_by`), and which page
+each of them hits (`batch`). Both are exact and depend on nothing but the definition, so it makes no difference
+how often, or in which steps, somebody asks. Guest time is the time the guest has been running, in nanoseconds.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.random import PCG64
+from numpy.typing import NDArray
+
+from simmig.guest.api import PAGE_BYTES
+
+BATCH_WRITES = 4096
+"""Page writes named at once: large enough to forget the cost of a draw, small enough to stay in the cache."""
+
+_PAGE_NS = PAGE_BYTES * 10**9  # bytes a page times nanoseconds a second: rates are bytes a second
+
+Pages = NDArray[np.int64]
+
+
+class Workload(Protocol):
+    """Which pages a guest writes, in order, and how fast. Pages count through all RAM blocks of the machine."""
+
+    @property
+    def span(self) -> range:
+        """The pages it may ever write lie within (empty: it writes none)."""
+
+    def writes_by(self, guest_ns: int) -> int:
+        """Page writes done once the guest has run for that long; never decreases."""
+
+    def batch(self, index: int) -> Pages:
+        """The pages hit by writes `index * BATCH_WRITES` up to `(index + 1) * BATCH_WRITES`, in order."""
+
+
+@dataclass(frozen=True, slots=True)
+class Idle:
+    """Writes nothing."""
+
+    @property
+    def span(self) -> range:
+        """No page."""
+        return range(0)
+
+    def writes_by(self, guest_ns: int) -> int:
+        """None, ever."""
+        return 0
+
+    def batch(self, index: int) -> Pages:
+        """Not to be asked for: there are no writes."""
+        raise IndexError("an idle guest writes nothing")
+
+
+@dataclass(frozen=True, slots=True)
+class _Steady:
+    """A working set from page 0 on, written at a steady rate of `rate_bytes_s` (whole pages a write)."""
+
+    working_set_bytes: int
+    rate_bytes_s: int
+
+    def __post_init__(self) -> None:
+        _whole_pages("working set", self.working_set_bytes)
+        if self.rate_bytes_s < 0:
+            raise ValueError(f"rate must not be negative, is {self.rate_bytes_s} B/s")
+
+    @property
+    def span(self) -> range:
+        """The working set."""
+        return range(self.working_set_bytes // PAGE_BYTES)
+
+    def writes_by(self, guest_ns: int) -> int:
+        """Exactly floor(rate x time / page size)."""
+        return self.rate_bytes_s * guest_ns // _PAGE_NS
+
+
+@dataclass(frozen=True, slots=True)
+class Sweep(_Steady):
+    """Walks its working set page by page, round and round: what a memory-touching boot-sector guest does."""
+
+    def batch(self, index: int) -> Pages:
+        """Consecutive pages, wrapping at the end of the working set."""
+        first = index * BATCH_WRITES
+        return np.arange(first, first + BATCH_WRITES, dtype=np.int64) % len(self.span)
+
+
+@dataclass(frozen=True, slots=True)
+class Uniform(_Steady):
+    """Every page of the working set is equally likely, each write independent of the others."""
+
+    seed: int
+
+    def batch(self, index: int) -> Pages:
+        """Uniform draws."""
+        return _scale(_draws(self.seed, index) >> np.uint64(32), len(self.span))
+
+
+@dataclass(frozen=True, slots=True)
+class Hotspot(_Steady):
+    """A write hits the first `hot_set_bytes` with probability `hot_fraction`, else the rest of the working set."""
+
+    hot_set_bytes: int
+    hot_fraction: float
+    seed: int
+
+    def __post_init__(self) -> None:
+        # Spelled out: a dataclass with slots is a new class, which a bare super() does not find.
+        _Steady.__post_init__(self)
+        _whole_pages("hot set", self.hot_set_bytes)
+        if self.hot_set_bytes >= self.working_set_bytes:
+            raise ValueError(
+                f"hot set ({self.hot_set_bytes} B) must be smaller than the working set "
+                f"({self.working_set_bytes} B)"
+            )
+        if not 0.0 <= self.hot_fraction <= 1.0:
+            raise ValueError(f"hot fraction must lie between 0 and 1, is {self.hot_fraction}")
+
+    def batch(self, index: int) -> Pages:
+        """One draw a write: its low half decides between hot and cold, its high half on the page."""
+        draws = _draws(self.seed, index)
+        place = draws >> np.uint64(32)
+        hot = (draws & np.uint64(0xFFFFFFFF)) < np.uint64(int(self.hot_fraction * 2**32))
+        hot_pages = self.hot_set_bytes // PAGE_BYTES
+        return np.where(hot, _scale(place, hot_pages), hot_pages + _scale(place, len(self.span) - hot_pages))
+
+
+class Recorded:
+    """Writes seen elsewhere: each row says that these pages were written by `time_ns`, since the row before.
+
+    Rows `(time_ns, first_page, count)` come in order of time, counted from the guest's start. Rows of one time
+    make one interval, which begins at the time before (the first at 0); its writes are spread evenly over it, in
+    the order of its rows. After the last interval that one repeats for ever.
+
+    Raises ValueError for rows out of order, at time 0 or before it, or with a negative page or count.
+    """
+
+    __slots__ = ("_ends_ns", "_firsts", "_last_writes", "_row_starts", "_span", "_totals")
+
+    def __init__(self, rows: Sequence[tuple[int, int, int]]) -> None:
+        ends_ns = [0]
+        totals = [0]  # totals[i]: writes by ends_ns[i]
+        for time_ns, first_page, count in rows:
+            if first_page < 0 or count < 0:
+                raise ValueError(f"recorded row at {time_ns} ns: page and count must not be negative")
+            if time_ns <= 0 or time_ns < ends_ns[-1]:
+                raise ValueError(f"recorded row at {time_ns} ns: times must be positive and must not go back")
+            if time_ns > ends_ns[-1]:
+                ends_ns.append(time_ns)
+                totals.append(totals[-1])
+            totals[-1] += count
+        hits = [row for row in rows if row[2]]
+        self._ends_ns = ends_ns
+        self._totals = totals
+        self._last_writes = totals[-1] - totals[-2] if len(totals) > 1 else 0
+        self._firsts = np.array([row[1] for row in hits], dtype=np.int64)
+        counts = np.array([row[2] for row in hits], dtype=np.int64)
+        self._row_starts = np.cumsum(counts) - counts
+        self._span = range(
+            min((row[1] for row in hits), default=0), max((row[1] + row[2] for row in hits), default=0)
+        )
+
+    @property
+    def span(self) -> range:
+        """From the lowest recorded page to the highest."""
+        return self._span
+
+    def writes_by(self, guest_ns: int) -> int:
+        """All of the intervals gone by, and an even share of the running one."""
+        last = len(self._ends_ns) - 1
+        if guest_ns <= 0 or not last:
+            return 0
+        if guest_ns > self._ends_ns[last]:
+            past_ns = guest_ns - self._ends_ns[last]
+            return self._totals[last] + self._last_writes * past_ns // (
+                self._ends_ns[last] - self._ends_ns[last - 1]
+            )
+        interval = bisect_left(self._ends_ns, guest_ns)
+        start_ns, end_ns = self._ends_ns[interval - 1 : interval + 1]
+        start, end = self._totals[interval - 1 : interval + 1]
+        return start + (end - start) * (guest_ns - start_ns) // (end_ns - start_ns)
+
+    def batch(self, index: int) -> Pages:
+        """The rows' pages in order; past their end, those of the last interval again and again."""
+        first = index * BATCH_WRITES
+        writes = np.arange(first, first + BATCH_WRITES, dtype=np.int64)
+        # Writes past the end that never happen (the last interval has none) may name any page: clamp them.
+        repeat_from = self._totals[-1] - max(self._last_writes, 1)
+        past = writes > repeat_from
+        writes[past] = repeat_from + (writes[past] - repeat_from) % max(self._last_writes, 1)
+        row = np.searchsorted(self._row_starts, writes, side="right") - 1
+        return self._firsts[row] + (writes - self._row_starts[row])
+
+
+def _draws(seed: int, index: int) -> NDArray[np.uint64]:
+    """Raw 64-bit draws, one a write. PCG64's own stream is fixed for good and can be entered anywhere in it.
+
+    `Generator`'s distributions may change between NumPy versions (NEP 19), which would change traces.
+    """
+    source = PCG64(seed)
+    source.advance(index * BATCH_WRITES)
+    return np.asarray(source.random_raw(BATCH_WRITES), dtype=np.uint64)
+
+
+def _scale(draws: NDArray[np.uint64], count: int) -> Pages:
+    """Map 32-bit draws to 0..count-1 by multiplication (Lemire); the bias is below count / 2^32."""
+    return ((draws * np.uint64(count)) >> np.uint64(32)).astype(np.int64)
+
+
+def _whole_pages(what: str, length_bytes: int) -> None:
+    if length_bytes <= 0 or length_bytes % PAGE_BYTES:
+        raise ValueError(f"{what} must be a positive multiple of {PAGE_BYTES} B, is {length_bytes} B")
