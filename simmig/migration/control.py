@@ -70,8 +70,7 @@ class ControlChannel:
         With `answer`, runs `meanwhile` (work to overlap) and waits for that answer. Raises MigrationError when the
         peer answers with anything else, or with ERROR.
         """
-        name = message.type.name
-        await self._wait_receive(_READY, f"READY for {name}", patience_ns)
+        await self.granted(message.type.name, patience_ns)
         self._expect(_READY, Type.READY)
         if answer is not None:
             self.post_receive(_DATA)
@@ -83,6 +82,10 @@ class ControlChannel:
             meanwhile()
         await self._wait_receive(_DATA, answer.name, patience_ns)
         return self._expect(_DATA, answer)
+
+    async def granted(self, what: str = "the last message", patience_ns: int = PATIENCE_NS) -> None:
+        """Wait for the credit of the next message: the peer has dealt with all before."""
+        await self._wait_receive(_READY, f"READY for {what}", patience_ns)
 
     async def receive(self) -> Message:
         """Grant one message with READY, wait for it, and post the receive for the next.

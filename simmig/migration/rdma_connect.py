@@ -61,6 +61,7 @@ async def accept(
     verbs: Verbs,
     runtime: Runtime,
     listener: Listener,
+    cancel: Signal,
     emit: Emit | None,
 ) -> RdmaDestination:
     """The destination's stream. It grants what it knows and, as for pin-all, what its own config allows."""
@@ -86,6 +87,7 @@ async def accept(
     except (OSError, MigrationError) as error:
         _give_up(lanes)
         raise MigrationError(f"cannot accept: {error}") from error
+    ram.cancel = control_lane.cancel = cancel
     return RdmaDestination(guest, ram, control, control_lane, bool(granted & wire.FLAG_PIN_ALL))
 
 

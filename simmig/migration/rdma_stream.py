@@ -17,6 +17,7 @@ from simmig.migration.wire import Message, RegisterResult, RemoteBlock, Type
 
 _PIN_BYTES_S = 32 << 20
 """A destination that pins slower than this counts as hung. The slowest device measured pins 70 MiB/s."""
+LINGER_NS = 10_000_000_000
 
 
 class RdmaStream(Stream):
@@ -142,15 +143,19 @@ class RdmaSource(RdmaStream):
             self._writer = await self._exchange_blocks()
         await self._control.send(Message(Type.REGISTER_FINISHED))
 
-    def uncancellable(self) -> None:
-        """From here on a cancellation comes too late."""
-        for lane in self._lanes:
-            lane.cancel = None
+    async def flush_last(self) -> None:
+        """Send the end of the stream and see it arrive; from here on a cancellation comes too late.
 
-    async def settle(self) -> None:
-        """Wait until the control messages sent have arrived."""
+        The destination's READY, without which nothing is sent, says that it has loaded all the rest.
+        """
         try:
+            await self._control.granted()
+            for lane in self._lanes:
+                lane.cancel = None
+            await self.flush()
             await self._control.settle()
+        except Cancelled:
+            raise
         except MigrationError as error:
             raise self.fail(errno.EINVAL, str(error)) from error
 
@@ -212,6 +217,14 @@ class RdmaDestination(RdmaStream):
             self._left = message.data
         data, self._left = self._left[:size], self._left[size:]
         return data
+
+    async def acknowledge(self) -> None:
+        """Nothing: asking for the next message says it."""
+
+    async def linger(self) -> None:
+        """Keep the queue pair until the source lets go of it, lest its last message goes unacknowledged."""
+        lane = self._control_lane
+        await lane.runtime.wait(lane.connection, deadline_ns=lane.runtime.now_ns() + LINGER_NS)
 
     async def load_hook(self) -> None:
         """Registration mode: serve the source's commands until REGISTER FINISHED."""

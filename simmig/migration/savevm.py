@@ -78,6 +78,12 @@ def _section(kind: int, section_id: int, name: bytes, version: int) -> bytes:
 class Reader(Protocol):
     """Where the loader's bytes and pages come from: a stream opened for reading."""
 
+    blocks: Sequence[RamBlock]
+    """Set by the loader: this guest's blocks in the order of the source's; empty before the source listed them."""
+
+    async def acknowledge(self) -> None:
+        """Tell the sender that everything so far is here and good."""
+
     async def read(self, size: int) -> bytes:
         """Exactly `size` bytes."""
 
@@ -94,8 +100,6 @@ class Loader:
     def __init__(self, stream: Reader, guest: Guest) -> None:
         self._stream = stream
         self._guest = guest
-        self.blocks: list[RamBlock] = []
-        """This guest's blocks in the order of the source's; empty before the RAM section has begun."""
         self.device_state: bytes | None = None
 
     async def load(self) -> None:
@@ -110,7 +114,7 @@ class Loader:
             section_id = await self._u32()
             if kind in (START, FULL):
                 await self._named_section(kind, section_id)
-            elif kind in (PART, END) and section_id == RAM_ID and self.blocks:
+            elif kind in (PART, END) and section_id == RAM_ID and self._stream.blocks:
                 await self._load_ram()
             else:
                 raise MigrationError(f"section of type {kind:#x} with id {section_id} out of place")
@@ -119,12 +123,13 @@ class Loader:
                 raise MigrationError(f"section {section_id} is not closed by its footer")
         if self.device_state is None:
             raise MigrationError("the stream ended without a device state")
+        await self._stream.acknowledge()
 
     async def _named_section(self, kind: int, section_id: int) -> None:
         length = (await self._stream.read(1))[0]
         name = await self._stream.read(length)
         await self._stream.read(8)  # instance and version
-        if kind == START and name == RAM_NAME and section_id == RAM_ID and not self.blocks:
+        if kind == START and name == RAM_NAME and section_id == RAM_ID and not self._stream.blocks:
             await self._load_ram()
         elif kind == FULL and name == DEVICE_NAME and section_id == DEVICE_ID and self.device_state is None:
             size = await self._u32(limit=MAX_DEVICE_STATE_BYTES, what="device state length")
@@ -133,6 +138,7 @@ class Loader:
                 await self._guest.load_device_state(self.device_state)
             except ValueError as error:
                 raise MigrationError(f"the device state cannot be loaded: {error}") from error
+            await self._stream.acknowledge()
         else:
             raise MigrationError(f"unknown section {name!r} (id {section_id})")
 
@@ -142,9 +148,9 @@ class Loader:
             flags = word & _FLAGS
             if flags == FLAG_EOS:
                 return
-            if flags == FLAG_MEM_SIZE and not self.blocks:
+            if flags == FLAG_MEM_SIZE and not self._stream.blocks:
                 await self._load_blocks(word & ~_FLAGS)
-            elif not self.blocks:
+            elif not self._stream.blocks:
                 raise MigrationError("RAM before the list of its blocks")
             elif flags == FLAG_HOOK:
                 await self._stream.load_hook()
@@ -169,13 +175,13 @@ class Loader:
             total -= size
         if total or own:
             raise MigrationError("the RAM blocks of both sides do not match")
-        self.blocks = blocks
+        self._stream.blocks = blocks
 
     async def _load_run(self, flags: int) -> None:
         index, page, count = RUN.unpack(await self._stream.read(RUN.size))
-        if index >= len(self.blocks) or not count or page + count > self.blocks[index].pages:
+        if index >= len(self._stream.blocks) or not count or page + count > self._stream.blocks[index].pages:
             raise MigrationError(f"pages {page}+{count} lie outside of RAM block {index}")
-        first = self.blocks[index].first_page + page
+        first = self._stream.blocks[index].first_page + page
         if flags == FLAG_ZERO:
             self._guest.zero(first, count)
         else:

@@ -12,6 +12,7 @@ from typing import Literal
 import msgspec
 
 Side = Literal["source", "destination"]
+AskedBy = Literal["policy", "wire", "protocol"]
 
 
 class Event(msgspec.Struct, tag_field="event", gc=False):
@@ -132,7 +133,7 @@ class DrainBegan(Event, tag="drain-began"):
     for a chunk's own write in flight is not a drain.
     """
 
-    asked_by: Literal["policy", "wire", "protocol"]
+    asked_by: AskedBy
     point: str
     pending_bytes: int
     target_bytes: int
@@ -141,7 +142,7 @@ class DrainBegan(Event, tag="drain-began"):
 class DrainEnded(Event, tag="drain-ended"):
     """It stops waiting."""
 
-    asked_by: Literal["policy", "wire", "protocol"]
+    asked_by: AskedBy
     pending_bytes: int
 
 
@@ -205,6 +206,12 @@ class MemoryCompared(Event, tag="memory-compared"):
     different_pages: int
 
 
+class PortCounted(Event, tag="port-counted"):
+    """The transmit counter of the side's port when all is over: headers and retransmissions included."""
+
+    sent_bytes: int
+
+
 AnyEvent = (
     MigrationBegan
     | SetupEnded
@@ -231,6 +238,7 @@ AnyEvent = (
     | MemoryRegistered
     | MemoryDeregistered
     | MemoryCompared
+    | PortCounted
 )
 
 Emit = Callable[[AnyEvent], None]

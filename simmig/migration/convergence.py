@@ -1,0 +1,54 @@
+"""When may the guest be stopped: QEMU's bandwidth estimate, and the rate limit, over windows of 100 ms."""
+
+from __future__ import annotations
+
+from simmig.migration.config import WINDOW_NS, MigrationConfig
+
+_SECOND_NS = 1_000_000_000
+
+
+class Convergence:
+    """Bytes posted per window give a bandwidth, times the downtime limit a threshold.
+
+    Bytes count when they are posted: without a drain the estimate is too high, and so is the threshold. That is
+    QEMU's, and part of what the drain policies are about.
+    """
+
+    def __init__(self, config: MigrationConfig, now_ns: int, position: int) -> None:
+        self._limit_ns = config.downtime_limit_ns
+        self._window_limit_bytes = (
+            None
+            if config.max_bandwidth_bytes_s is None
+            else config.max_bandwidth_bytes_s * WINDOW_NS // _SECOND_NS
+        )
+        self._began_ns = now_ns
+        self._position = position
+        self._window_bytes = 0
+        self.bandwidth_bytes_s = 0
+        self.threshold_bytes = 0
+
+    def due(self, now_ns: int) -> bool:
+        """Whether the window is over."""
+        return now_ns >= self._began_ns + WINDOW_NS
+
+    def close_window(self, now_ns: int, position: int) -> None:
+        """A new estimate, from the stream's position now and when the window began."""
+        elapsed_ns = now_ns - self._began_ns
+        self.bandwidth_bytes_s = (position - self._position) * _SECOND_NS // elapsed_ns
+        self.threshold_bytes = self.bandwidth_bytes_s * self._limit_ns // _SECOND_NS
+        self._began_ns = now_ns
+        self._position = position
+        self._window_bytes = 0
+
+    def saved(self, length_bytes: int) -> None:
+        """Pages were saved (zero pages count, as in QEMU): they use up the window's allowance."""
+        self._window_bytes += length_bytes
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether the rate limit forbids sending more in this window."""
+        return self._window_limit_bytes is not None and self._window_bytes > self._window_limit_bytes
+
+    def window_left_ns(self, now_ns: int) -> int:
+        """Time until the window is over."""
+        return max(0, self._began_ns + WINDOW_NS - now_ns)

@@ -1,0 +1,405 @@
+"""The source's side of a migration: setup, live rounds and slices, the stop, the switch."""
+
+from __future__ import annotations
+
+from simmig.guest.api import PAGE_BYTES, Guest
+from simmig.migration import rdma_connect, savevm
+from simmig.migration.config import (
+    CHUNK_PAGES,
+    RESOLVE_TIMEOUT_NS,
+    Cancelled,
+    MigrationConfig,
+    MigrationError,
+    NotConverging,
+    Outcome,
+)
+from simmig.migration.convergence import Convergence
+from simmig.migration.policies.policy import Point, Policy
+from simmig.migration.ram import DirtyBitmap
+from simmig.migration.rdma_stream import RdmaSource, reason_of
+from simmig.migration.tcp_stream import SocketSource
+from simmig.trace.events import (
+    AskedBy,
+    BandwidthEstimated,
+    BitmapSynced,
+    DeviceStateSent,
+    DrainBegan,
+    DrainEnded,
+    Emit,
+    MigrationBegan,
+    MigrationEnded,
+    RoundBegan,
+    RoundEnded,
+    SetupEnded,
+    SliceBegan,
+    SliceEnded,
+    VmResumed,
+    VmStopped,
+)
+from simmig.verbs.api import Verbs
+from simmig.verbs.runtime import Dialer, Runtime, Signal, Work
+
+CHECK_PAGES = 64
+"""A timed slice looks at the clock after its first page and then every so many."""
+
+
+async def migrate(
+    config: MigrationConfig,
+    guest: Guest,
+    verbs: Verbs,
+    runtime: Runtime,
+    dialer: Dialer,
+    policy: Policy,
+    cancel: Signal,
+    emit: Emit | None = None,
+) -> Outcome:
+    """Migrate `guest` to whoever listens where `dialer` leads; never raises for a migration that fails.
+
+    Whatever the outcome but "completed", the guest runs here when this returns.
+    """
+    source = _Source(config, guest, verbs, runtime, dialer, policy, cancel, emit)
+    return await source.run()
+
+
+class _Source:
+    """One migration; to its policy it is the `Sender`."""
+
+    def __init__(
+        self,
+        config: MigrationConfig,
+        guest: Guest,
+        verbs: Verbs,
+        runtime: Runtime,
+        dialer: Dialer,
+        policy: Policy,
+        cancel: Signal,
+        emit: Emit | None,
+    ) -> None:
+        self._config = config
+        self._guest = guest
+        self._verbs = verbs
+        self._runtime = runtime
+        self._dialer = dialer
+        self._policy = policy
+        self._cancel = cancel
+        self._emit = emit
+        self._bitmap = DirtyBitmap(guest.blocks)
+        self._stream: RdmaSource | SocketSource | None = None
+        self._stopped = False
+        self._handed_over = False
+        self._section_open = False
+        self.round = 0
+        self.slice = 0
+        self.chunks = 0
+
+    # What the policy sees.
+
+    @property
+    def posted_bytes(self) -> int:
+        return self._open_stream.posted_bytes
+
+    @property
+    def completed_bytes(self) -> int:
+        return self._open_stream.completed_bytes
+
+    @property
+    def pending_bytes(self) -> int:
+        return self._open_stream.pending_bytes
+
+    @property
+    def bandwidth_bytes_s(self) -> int:
+        return self._convergence.bandwidth_bytes_s
+
+    @property
+    def downtime_limit_ns(self) -> int:
+        return self._config.downtime_limit_ns
+
+    @property
+    def now_ns(self) -> int:
+        return self._runtime.now_ns()
+
+    @property
+    def _open_stream(self) -> RdmaSource | SocketSource:
+        assert self._stream is not None
+        return self._stream
+
+    async def run(self) -> Outcome:
+        """The whole migration."""
+        self._record_begin()
+        try:
+            await self._open()
+            await self._setup()
+            await self._live()
+            await self._stop_and_copy()
+            await self._hand_over()
+            outcome = Outcome("completed")
+        except Cancelled as error:
+            outcome = Outcome("cancelled", reason_of(error))
+        except NotConverging as error:
+            outcome = Outcome("not-converging", reason_of(error))
+        except (MigrationError, OSError) as error:
+            outcome = Outcome("failed", reason_of(error))
+        finally:
+            await self._clean_up()
+        if self._emit is not None:
+            self._emit(MigrationEnded(self.now_ns, "source", outcome.status, outcome.reason))
+        return outcome
+
+    async def _clean_up(self) -> None:
+        """Give the guest back its life first, then tell the peer, then tidy."""
+        if self._stopped and not self._handed_over:
+            await self._guest.resume()
+            if self._emit is not None:
+                self._emit(VmResumed(self.now_ns, "source"))
+        self._guest.stop_dirty_log()
+        if self._stream is not None:
+            if not self._handed_over:
+                await self._stream.abort()
+            await self._stream.close()
+
+    # Setup.
+
+    async def _open(self) -> None:
+        config = self._config
+        if config.transport == "tcp":
+            socket = await self._dialer.dial_socket(RESOLVE_TIMEOUT_NS)
+            self._stream = SocketSource(socket, self._guest, self._runtime, self._cancel, self._emit)
+            return
+        self._stream = await rdma_connect.connect(
+            config,
+            self._guest,
+            self._verbs,
+            self._runtime,
+            self._dialer,
+            self._cancel,
+            self._emit,
+            self._bitmap.upcoming_chunks,
+        )
+
+    async def _setup(self) -> None:
+        stream = self._open_stream
+        stream.put(savevm.stream_header())
+        self._guest.start_dirty_log()
+        self._bitmap.bits &= ~self._guest.ballooned()
+        self._sync()
+        self._begin_round()
+        stream.put(savevm.ram_start(self._guest.blocks))
+        await stream.begin_ram_section()
+        await stream.end_ram_section()
+        stream.put(savevm.flag(savevm.FLAG_EOS))
+        await stream.flush()
+        stream.put(savevm.footer(savevm.RAM_ID))
+        self._convergence = Convergence(self._config, self.now_ns, stream.tell())
+        if self._emit is not None:
+            self._emit(SetupEnded(self.now_ns, "source"))
+
+    # The live phase.
+
+    async def _live(self) -> None:
+        """Slices until what is left would fit into the downtime limit."""
+        while not await self._converged():
+            await self._slice()
+            await self._obey_rate_limit()
+            if self._convergence.due(self.now_ns):
+                await self._open_stream.flush()  # QEMU reads its position by flushing the stream
+                self._estimate()
+
+    async def _converged(self) -> bool:
+        """Whether to stop the guest now. A bitmap sync, and with it a new round, comes only when it might be."""
+        bitmap, convergence = self._bitmap, self._convergence
+        self._check_cancel()
+        if bitmap.dirty_pages * PAGE_BYTES < convergence.threshold_bytes:
+            await self._ask(Point.ROUND_END)
+            self._end_round()
+            self._sync()
+            if bitmap.dirty_pages * PAGE_BYTES >= convergence.threshold_bytes:
+                if self.round == self._config.max_rounds:
+                    raise NotConverging(self._tell_divergence())
+                self._begin_round()
+                return False
+            return True
+        if bitmap.dirty_pages:
+            return False
+        await self._ask(Point.ROUND_END)
+        self._end_round()
+        return True
+
+    async def _slice(self) -> None:
+        """A stretch of the walk over the bitmap, as long as the scenario's slice."""
+        unlimited = self._config.slice_ns is None
+        slice_ns = self._config.slice_ns if isinstance(self._config.slice_ns, int) else 0
+        timed = slice_ns > 0
+        await self._open_section(savevm.END if unlimited else savevm.PART)
+        began_ns = self.now_ns
+        saved = 0
+        while True:
+            if timed:
+                limit = CHECK_PAGES - (saved - 1) % CHECK_PAGES if saved else 1
+                if self._convergence.exhausted:
+                    break
+            else:
+                limit = CHUNK_PAGES
+                await self._obey_rate_limit()
+                if self._convergence.due(self.now_ns):
+                    self._check_cancel()
+                    self._estimate()
+            run = self._bitmap.take(limit)
+            if run is None:
+                break
+            await self._save(*run)
+            saved += run[1]
+            if timed and saved % CHECK_PAGES == 1 and self.now_ns - began_ns > slice_ns:
+                break
+        await self._flush_chunk()
+        if not unlimited:
+            await self._ask(Point.SLICE_END)
+            await self._close_section()
+
+    async def _save(self, first_page: int, count: int) -> None:
+        self._runtime.work(Work.SCAN_PAGE, count)
+        self._convergence.saved(count * PAGE_BYTES)
+        if await self._open_stream.save_pages(first_page, count):
+            self.chunks += 1
+            await self._ask(Point.CHUNK_FULL)
+
+    async def _flush_chunk(self) -> None:
+        if await self._open_stream.flush_pages():
+            self.chunks += 1
+            await self._ask(Point.CHUNK_FULL)
+
+    async def _open_section(self, kind: int) -> None:
+        if self._section_open:
+            return
+        self._section_open = True
+        self.slice += 1
+        if self._emit is not None:
+            self._emit(SliceBegan(self.now_ns, "source", self.slice))
+        self._open_stream.put(savevm.ram_section(kind))
+        await self._open_stream.begin_ram_section()
+
+    async def _close_section(self) -> None:
+        stream = self._open_stream
+        await stream.end_ram_section()
+        stream.put(savevm.flag(savevm.FLAG_EOS))
+        await stream.flush()
+        stream.put(savevm.footer(savevm.RAM_ID))  # QEMU lets it wait for the next flush
+        self._section_open = False
+        if self._emit is not None:
+            self._emit(SliceEnded(self.now_ns, "source", self.slice))
+
+    def _estimate(self) -> None:
+        convergence = self._convergence
+        convergence.close_window(self.now_ns, self._open_stream.tell())
+        if self._emit is not None:
+            bandwidth, threshold = convergence.bandwidth_bytes_s, convergence.threshold_bytes
+            self._emit(BandwidthEstimated(self.now_ns, "source", bandwidth, threshold))
+
+    async def _obey_rate_limit(self) -> None:
+        if self._convergence.exhausted:
+            await self._runtime.sleep(self._convergence.window_left_ns(self.now_ns))
+
+    # The stop and the switch.
+
+    async def _stop_and_copy(self) -> None:
+        await self._ask(Point.BEFORE_STOP)
+        self._check_cancel()
+        self._stopped = True
+        await self._guest.stop()
+        if self._emit is not None:
+            self._emit(VmStopped(self.now_ns, "source"))
+        self._sync()
+        self._begin_round()
+        await self._open_section(savevm.END)
+        while (run := self._bitmap.take(CHUNK_PAGES)) is not None:
+            await self._save(*run)
+        await self._flush_chunk()
+        for point in (Point.ROUND_END, Point.SLICE_END, Point.BEFORE_DEVICE_STATE):
+            await self._ask(point)
+        # What no policy asked for, correctness demands: every page has landed before the guest may run there.
+        await self._drain(0, "protocol", Point.BEFORE_DEVICE_STATE)
+        self._end_round()
+        await self._close_section()
+
+    async def _hand_over(self) -> None:
+        """Device state, then the byte that lets the destination run.
+
+        That byte goes alone, and only when the destination has granted it: by then it has loaded all the rest.
+        Once its SEND has completed the guest is the destination's.
+        """
+        stream = self._open_stream
+        state = await self._guest.save_device_state()
+        stream.put(savevm.device_section(state))
+        await stream.flush()
+        if self._emit is not None:
+            self._emit(DeviceStateSent(self.now_ns, "source", len(state)))
+        self._check_cancel()
+        stream.put(savevm.end_of_file())
+        await stream.flush_last()
+        self._handed_over = True
+
+    # Small things.
+
+    async def _ask(self, point: Point) -> None:
+        try:
+            target = self._policy.drain(point, self)
+        except Exception as error:
+            raise MigrationError(f"the policy raised {type(error).__name__} at {point.value}: {error}") from error
+        if target is None:
+            return
+        if not isinstance(target, int) or target < 0:
+            raise MigrationError(f"the policy answered {target!r} at {point.value}: no number of bytes")
+        await self._drain(target, "policy", point)
+
+    async def _drain(self, target: int, asked_by: AskedBy, point: Point) -> None:
+        stream = self._open_stream
+        pending = stream.pending_bytes
+        if pending <= target:
+            return
+        if self._emit is not None:
+            self._emit(DrainBegan(self.now_ns, "source", asked_by, point.value, pending, target))
+        await stream.drain(target)
+        if self._emit is not None:
+            self._emit(DrainEnded(self.now_ns, "source", asked_by, stream.pending_bytes))
+
+    def _sync(self) -> None:
+        new = self._guest.sync_dirty(self._bitmap.bits)
+        self._runtime.work(Work.SYNC_PAGE, len(self._bitmap.bits))
+        self._bitmap.rescan()
+        if self._emit is not None:
+            self._emit(BitmapSynced(self.now_ns, "source", new, self._bitmap.dirty_pages))
+
+    def _begin_round(self) -> None:
+        self.round += 1
+        if self._emit is not None:
+            self._emit(RoundBegan(self.now_ns, "source", self.round, self._bitmap.dirty_pages))
+
+    def _end_round(self) -> None:
+        if self._emit is not None:
+            self._emit(RoundEnded(self.now_ns, "source", self.round))
+
+    def _check_cancel(self) -> None:
+        if self._cancel.is_set:
+            raise Cancelled("cancelled by the user")
+
+    def _tell_divergence(self) -> str:
+        left = self._bitmap.dirty_pages * PAGE_BYTES
+        return (
+            f"after {self.round} rounds {left / 2**20:.0f} MiB are dirty, more than the "
+            f"{self._convergence.threshold_bytes / 2**20:.0f} MiB that fit into the downtime limit"
+        )
+
+    def _record_begin(self) -> None:
+        config = self._config
+        if self._emit is not None:
+            self._emit(
+                MigrationBegan(
+                    self.now_ns,
+                    "source",
+                    sum(block.length_bytes for block in self._guest.blocks),
+                    PAGE_BYTES,
+                    config.transport,
+                    config.pin_all,
+                    type(self._policy).__name__,
+                    config.downtime_limit_ns,
+                )
+            )
