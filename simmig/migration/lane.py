@@ -104,7 +104,7 @@ class Lane:
         self.error = ""
         self.broken = False
         self._flushed = False
-        self._retired = 0
+        self._outstanding = 0
         self._closed = False
         self.cancel: Signal | None = None
         self.on_write: Callable[[int], None] = _unexpected
@@ -125,25 +125,28 @@ class Lane:
         connection.prepare(self.qp)
 
     async def post_send(self, wr: Any) -> None:
-        """Post a send work request; a full queue (ENOMEM, R10) is no error: wait for a completion, try again.
+        """Post a send work request, waiting for a completion first while the queue is full.
 
-        Raises MigrationError when the post is refused for any other reason.
+        A device that grants less than it said (ENOMEM, R10) is no error either. Raises MigrationError when the
+        post is refused for any other reason.
         """
+        while self._outstanding >= SEND_QUEUE_DEPTH:
+            await self._wait_for_slot()
         while True:
             try:
                 self.qp.post_send(wr)
             except self.verbs.PyverbsError as error:
-                if getattr(error, "error_code", None) != errno.ENOMEM:
+                if getattr(error, "error_code", None) != errno.ENOMEM or not self._outstanding:
                     self.break_down(f"posting a send failed: {error}")
                     raise MigrationError(self.error) from error
-                await self.wait_for_slot()
+                await self._wait_for_slot()
             else:
+                self._outstanding += 1
                 return
 
-    async def wait_for_slot(self) -> None:
-        """Wait until one more send has completed."""
-        before = self._retired
-        await self.wait(self.sends, lambda: self._retired != before, "completion")
+    async def _wait_for_slot(self) -> None:
+        before = self._outstanding
+        await self.wait(self.sends, lambda: self._outstanding < before, "completion")
 
     def poll(self) -> None:
         """Take all completions there are, without waiting; raises MigrationError on the first failed one."""
@@ -212,12 +215,12 @@ class Lane:
         wr_id = completion.wr_id
         kind = wr_id & KIND_MASK
         if kind == KIND_WRITE:
-            self._retired += 1
+            self._outstanding -= 1
             self.on_write(wr_id)
         elif kind >= KIND_RECV:
             self.on_receive(wr_id, completion.byte_len)
         else:
-            self._retired += 1
+            self._outstanding -= 1
             if kind == KIND_SEND:
                 self.on_send(wr_id)
 

@@ -171,8 +171,9 @@ class RamWriter:
                 self.end_forced_drain()
 
     def _is_zero(self, first: int, count: int) -> bool:
-        self._lane.runtime.work(Work.ZERO_TEST_PAGE, count)
-        return self._guest.is_zero(first, count)
+        zero = self._guest.is_zero(first, count)
+        self._lane.runtime.work(Work.ZERO_TEST_PAGE, count if zero else 1)  # the test ends at the first other word
+        return zero
 
     async def _send_zero(self, first: int, count: int, block: int) -> None:
         lane = self._lane

@@ -68,8 +68,8 @@ class SocketSource(_SocketStream):
 
     async def save_pages(self, first_page: int, count: int) -> bool:
         """Send a run at once: its place, then its pages; an all-zero run is its place alone."""
-        self._runtime.work(Work.ZERO_TEST_PAGE, count)
         zero = self._guest.is_zero(first_page, count)
+        self._runtime.work(Work.ZERO_TEST_PAGE, count if zero else 1)  # the test ends at the first other word
         index, block = self._where(first_page)
         page = first_page - block.first_page
         self.put(savevm.flag(savevm.FLAG_ZERO if zero else savevm.FLAG_PAGE))
