@@ -39,9 +39,9 @@ class PagePayload:
 
     __slots__ = ("ids", "length_bytes", "odd")
 
-    def __init__(self, ids: Ids, odd: dict[int, bytes] | None = None) -> None:
+    def __init__(self, ids: Ids, pages: int, odd: dict[int, bytes] | None = None) -> None:
         self.ids = ids
-        self.length_bytes = len(ids) * PAGE_BYTES
+        self.length_bytes = pages * PAGE_BYTES
         self.odd = odd
 
     def to_bytes(self) -> bytes:
@@ -58,7 +58,7 @@ class PagePayload:
         first = start // PAGE_BYTES
         end = -(-(start + length) // PAGE_BYTES)
         odd = {page - first: data for page, data in self.odd.items() if first <= page < end} if self.odd else None
-        pages = PagePayload(self.ids[first:end], odd)
+        pages = PagePayload(self.ids[first:end], end - first, odd)
         if start % PAGE_BYTES == 0 and length % PAGE_BYTES == 0:
             return pages
         skip = start - first * PAGE_BYTES
@@ -117,20 +117,21 @@ class BlockMemory:
         elif self._stored[chunk]:
             ids = self.ids[first:end].copy()
         else:
-            return PagePayload(self._initial(first, end))
-        if not self._odd:
-            return PagePayload(ids)
-        return PagePayload(ids, {page - first: self._odd[page] for page in self._odd_pages(first, count)})
+            return PagePayload(self._initial(first, end), count)
+        odd = {page - first: self._odd[page] for page in self._odd_pages(first, count)} if self._odd else None
+        return PagePayload(ids, count, odd)
 
     def write(self, first: int, payload: PagePayload) -> None:
         """Put whole pages there."""
         ids = payload.ids
         end = first + len(ids)
         chunk = first // CHUNK_PAGES
-        if end - first == CHUNK_PAGES and first == chunk * CHUNK_PAGES:
-            self._stored[chunk] = 1  # nothing of what was there remains
-        elif end > (chunk + 1) * CHUNK_PAGES or not self._stored[chunk]:
+        if end > (chunk + 1) * CHUNK_PAGES:
             self.store(first, end)
+        elif not self._stored[chunk]:
+            if end - first < CHUNK_PAGES:
+                self.store(first, end)
+            self._stored[chunk] = 1
         self.ids[first:end] = ids
         if self._odd:
             self._forget_odd(first, end)
@@ -157,7 +158,7 @@ class BlockMemory:
         plain = (words == words[:, :1]).all(axis=1) & (words[:, 0] != ODD)
         ids = np.where(plain, words[:, 0], np.uint32(ODD)).astype(np.uint32)
         odd = {int(page): words[page].tobytes() for page in np.flatnonzero(~plain)}
-        self.write(first, PagePayload(ids, odd))
+        self.write(first, PagePayload(ids, end - first, odd))
 
     def clear(self, first: int, count: int) -> None:
         """Make these pages zero pages."""
