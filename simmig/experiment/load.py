@@ -1,0 +1,188 @@
+"""Reading scenarios: a TOML file, the models it names, and what the command line changes, checked as one.
+
+Every problem is told with the place it came from (file, model file or option), its dotted key and, where one is
+near, the right spelling.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from simmig.experiment.data import models
+from simmig.experiment.errors import InputError
+from simmig.experiment.explain import explain, nearest
+from simmig.experiment.policy_choice import PolicyChoiceError, make_policy
+from simmig.experiment.schema import Scenario
+
+Key = tuple[str, ...]
+
+MODELS: dict[Key, str] = {("link",): "links", ("host",): "hosts", ("guest", "workload"): "workloads"}
+"""The tables that may name a model, and the directory of `models/` it is in."""
+
+
+class Origins:
+    """Where each key came from."""
+
+    def __init__(self, default: str) -> None:
+        self._default = default
+        self._of: dict[Key, str] = {}
+
+    def mark(self, key: Key, value: Any, place: str) -> None:
+        """Note that `value`, and everything in it, came from `place`."""
+        for inner in _keys(key, value):
+            self._of[inner] = place
+
+    def of(self, key: Key) -> str:
+        """The place of the key, or of the table that it is missing from."""
+        while key:
+            if key in self._of:
+                return self._of[key]
+            key = key[:-1]
+        return self._default
+
+
+@dataclass(frozen=True)
+class Overrides:
+    """What the command line puts in place of what the file says.
+
+    Attributes:
+        settings: "table.key=value" each, the value as TOML or bare ("guest.memory=4 GiB").
+        policy: replaces the whole policy, "NAME[,key=value]...".
+        seed: replaces the seed.
+    """
+
+    settings: Sequence[str] = ()
+    policy: str | None = None
+    seed: int | None = None
+
+
+def load_scenario(path: Path, overrides: Overrides = Overrides()) -> Scenario:
+    """Read a scenario file. Raises InputError when anything is wrong, with every problem in it."""
+    return build_scenario(read_toml(path), path, overrides)
+
+
+def build_scenario(raw: dict[str, Any], path: Path, overrides: Overrides = Overrides()) -> Scenario:
+    """As `load_scenario`, from tables that were read already; `path` is the file to name in messages."""
+    origins = Origins(str(path))
+    _rebase(raw, path.parent)
+    if overrides.policy is not None:
+        raw["policy"] = _policy_table(overrides.policy)
+        origins.mark(("policy",), raw["policy"], f"--policy {overrides.policy}")
+    if overrides.seed is not None:
+        raw["seed"] = overrides.seed
+        origins.mark(("seed",), overrides.seed, f"--seed {overrides.seed}")
+    for setting in overrides.settings:
+        _set(raw, setting, origins)
+    for key, kind in MODELS.items():
+        _apply_model(raw, key, kind, origins)
+    try:
+        scenario = Scenario.model_validate(raw)
+    except ValidationError as error:
+        raise InputError(*(f"{origins.of(key)}: {_tell(key, text)}" for key, text in explain(error))) from None
+    try:
+        make_policy(scenario.policy.name, scenario.policy.parameters)
+    except PolicyChoiceError as error:
+        key = ("policy", error.key or "name")
+        raise InputError(f"{origins.of(key)}: {_tell(key, str(error))}") from None
+    return scenario
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """The tables of a TOML file; raises InputError naming the file, and the line where it is malformed."""
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except tomllib.TOMLDecodeError as error:
+        raise InputError(f"{path}: malformed TOML: {error}") from None
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: not a text file in UTF-8 ({error.reason} at byte {error.start})") from None
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read: {error.strerror}") from None
+
+
+def _keys(key: Key, value: Any) -> Iterator[Key]:
+    yield key
+    if isinstance(value, Mapping):
+        for name, inner in value.items():
+            yield from _keys((*key, name), inner)
+
+
+def _tell(key: Key, text: str) -> str:
+    dotted = ""
+    for part in key:
+        dotted += f"[{part}]" if part.isdigit() else f".{part}" if dotted else part
+    return f"{dotted}: {text}" if dotted else text
+
+
+def _value(text: str) -> Any:
+    """A value of the command line: TOML where it is some ("30", "true", "0.5"), else the text itself ("4 GiB")."""
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text
+
+
+def _policy_table(text: str) -> dict[str, Any]:
+    name, *parameters = text.split(",")
+    table: dict[str, Any] = {"name": name}
+    for parameter in parameters:
+        key, equals, value = parameter.partition("=")
+        if not equals or not key.strip() or key.strip() == "name":
+            raise InputError(f"--policy {text}: {parameter!r} is not key=value")
+        table[key.strip()] = _value(value.strip())
+    return table
+
+
+def _set(raw: dict[str, Any], setting: str, origins: Origins) -> None:
+    dotted, equals, text = setting.partition("=")
+    key = tuple(part.strip() for part in dotted.split("."))
+    if not equals or not all(key):
+        raise InputError(f"--set {setting}: write table.key=value, e.g. --set guest.memory='4 GiB'")
+    table = raw
+    for part in key[:-1]:
+        inner = table.setdefault(part, {})
+        if not isinstance(inner, dict):
+            raise InputError(f"--set {setting}: {part} is no table with keys of its own")
+        table = inner
+    table[key[-1]] = _value(text.strip())
+    origins.mark(key, table[key[-1]], f"--set {setting}")
+
+
+def _table(raw: dict[str, Any], key: Key) -> dict[str, Any] | None:
+    table: Any = raw
+    for part in key:
+        table = table.get(part) if isinstance(table, dict) else None
+    return table if isinstance(table, dict) else None
+
+
+def _rebase(raw: dict[str, Any], base: Path) -> None:
+    """Paths inside a scenario are relative to it, wherever it is run from."""
+    workload = _table(raw, ("guest", "workload"))
+    if workload is not None and isinstance(workload.get("file"), str):
+        workload["file"] = str(base / workload["file"])
+    policy = _table(raw, ("policy",))
+    if policy is not None and isinstance(policy.get("name"), str) and ".py:" in policy["name"]:
+        policy["name"] = str(base / policy["name"])
+
+
+def _apply_model(raw: dict[str, Any], key: Key, kind: str, origins: Origins) -> None:
+    """Put the model's figures under the table's own."""
+    table = _table(raw, key)
+    if table is None or "model" not in table:
+        return
+    known = models(kind)
+    name = table["model"]
+    if name not in known:
+        text = f"unknown model {name!r}; {nearest(str(name), list(known))}"
+        raise InputError(f"{origins.of((*key, 'model'))}: {_tell((*key, 'model'), text)}")
+    model = read_toml(known[name])
+    model.pop("source", None)
+    for part, value in model.items():
+        if part not in table:
+            table[part] = value
+            origins.mark((*key, part), value, str(known[name]))
