@@ -1,0 +1,87 @@
+"""From events as they happen to lines of a trace: the canonical form, its digest, and whoever reads along.
+
+A trace is one JSON object a line, keys in the order of `simmig.trace.events`, its type under "event". The SHA-256
+of these lines is the run's `trace_sha256`: same seed, same scenario, same digest on any machine.
+"""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Protocol, Self
+
+import msgspec
+
+from simmig.trace.events import AnyEvent
+
+Reader = Callable[[AnyEvent], None]
+"""Takes the events of a trace one by one, in order."""
+
+_BATCH = 4096
+
+
+class Sink(Protocol):
+    """Something to write a trace to, such as a binary file."""
+
+    def write(self, data: bytes, /) -> int:
+        """Take all of it."""
+
+
+class Recorder:
+    """Takes events, and hands them on in batches so that emitting one costs next to nothing.
+
+    Args:
+        readers: called with every event, in order, at the latest when the recorder is flushed.
+        sink: where the lines are written, if anywhere; stays the caller's to close.
+    """
+
+    def __init__(self, readers: Sequence[Reader] = (), sink: Sink | None = None) -> None:
+        self._readers = tuple(readers)
+        self._sink = sink
+        self._digest = hashlib.sha256()
+        self._encode = msgspec.json.Encoder().encode_lines
+        self._pending: list[AnyEvent] = []
+
+    def emit(self, event: AnyEvent) -> None:
+        """Take an event."""
+        self._pending.append(event)
+        if len(self._pending) >= _BATCH:
+            self.flush()
+
+    def flush(self) -> None:
+        """Hand on what was taken."""
+        if not self._pending:
+            return
+        lines = self._encode(self._pending)
+        self._digest.update(lines)
+        if self._sink is not None:
+            self._sink.write(lines)
+        for reader in self._readers:
+            for event in self._pending:
+                reader(event)
+        self._pending.clear()
+
+    def sha256(self) -> str:
+        """Digest of all lines so far, in hexadecimal."""
+        self.flush()
+        return self._digest.hexdigest()
+
+
+class TraceFile:
+    """A trace file to write, gzip-compressed, the same bytes for the same trace (no name and no time in it)."""
+
+    def __init__(self, path: Path) -> None:
+        self._file = path.open("wb")
+        self.sink = gzip.GzipFile(filename="", mode="wb", compresslevel=5, fileobj=self._file, mtime=0)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.sink.close()
+        self._file.close()
