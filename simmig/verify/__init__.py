@@ -1,0 +1,1 @@
+"""The verify room: what must hold of every migration, whatever the policy."""
