@@ -23,7 +23,7 @@ class Timeline:
 
     def __init__(self) -> None:
         self._entries: list[dict[str, Any]] = []
-        self._open: dict[tuple[ev.Side, str], dict[str, Any]] = {}
+        self._open: dict[tuple[ev.Side, str], tuple[int, dict[str, Any]]] = {}
         self._last_ns = 0
         self._read: dict[type, Any] = {
             ev.MigrationBegan: self._on_began,
@@ -41,15 +41,15 @@ class Timeline:
 
     def __call__(self, event: ev.AnyEvent) -> None:
         """Take the next event."""
-        self._last_ns = event.t_ns
+        self._last_ns = max(self._last_ns, event.t_ns)
         read = self._read.get(type(event))
         if read is not None:
             read(event)
 
     def json(self, pending: Gauge, remaining_pages: Gauge) -> bytes:
         """The timeline, with the two counters that `simmig.trace.metrics.Metrics` gathers."""
-        for entry in self._open.values():
-            entry["dur"] = self._last_ns / 1000 - entry["ts"]
+        for began_ns, entry in self._open.values():
+            entry["dur"] = (self._last_ns - began_ns) / 1000
         self._open.clear()
         counters = [*_counter("pending bytes", pending), *_counter("pages left to send", remaining_pages)]
         document = {"displayTimeUnit": "ms", "traceEvents": [*_names(), *self._entries, *counters]}
@@ -68,12 +68,12 @@ class Timeline:
             "args": details,
         }
         self._entries.append(entry)
-        self._open[event.side, track] = entry
+        self._open[event.side, track] = event.t_ns, entry
 
     def _end(self, event: ev.Event, track: str, **details: Any) -> None:
-        entry = self._open.pop((event.side, track), None)
+        began_ns, entry = self._open.pop((event.side, track), (0, None))
         if entry is not None:
-            entry["dur"] = event.t_ns / 1000 - entry["ts"]
+            entry["dur"] = (event.t_ns - began_ns) / 1000
             entry["args"] |= details
 
     def _on_began(self, event: ev.MigrationBegan) -> None:
