@@ -1,0 +1,51 @@
+"""The command ``simmig``: its subcommands, and what becomes of errors."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+
+import click
+
+import simmig
+from simmig.cli.demo import demo
+from simmig.cli.run import run
+from simmig.experiment.errors import InputError
+
+BAD_INPUT = 2
+INTERRUPTED = 130
+
+
+@click.group(
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog="Exit status: 0 completed, 1 the migration failed or an invariant broke, 2 bad input.",
+)
+@click.version_option(simmig.__version__, prog_name="simmig")
+def cli() -> None:
+    """Simulate live migration over RDMA: when to wait for what was posted, on which link, with which guest."""
+
+
+cli.add_command(run)
+cli.add_command(demo)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command line; returns the exit status."""
+    try:
+        status = cli.main(arguments, prog_name="simmig", standalone_mode=False)
+        sys.stdout.flush()
+    except InputError as error:
+        for problem in error.problems:
+            click.echo(f"simmig: {problem}", err=True)
+        return BAD_INPUT
+    except click.ClickException as error:
+        error.show()
+        return BAD_INPUT
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("simmig: interrupted, nothing was written", err=True)
+        return INTERRUPTED
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the reader has left: say no more
+        return 1
+    return int(status or 0)

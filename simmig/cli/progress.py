@@ -1,0 +1,32 @@
+"""How far a running migration is, for a person who waits."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from simmig.experiment.amounts import format_bytes, format_time
+from simmig.guest.api import PAGE_BYTES
+from simmig.trace import events as ev
+
+_EVERY = 5000
+
+
+class Progress:
+    """A reader of traces that tells `show` the round, the virtual time and what is left of the round."""
+
+    def __init__(self, show: Callable[[str], None]) -> None:
+        self._show = show
+        self._round = 0
+        self._left = 0
+        self._seen = 0
+
+    def __call__(self, event: ev.AnyEvent) -> None:
+        """Take the next event."""
+        if type(event) is ev.RoundBegan:
+            self._round, self._left = event.index, event.dirty_pages
+        elif type(event) is ev.PagesSaved:
+            self._left -= event.count
+        self._seen += 1
+        if self._seen % _EVERY == 0:
+            left = format_bytes(max(0, self._left) * PAGE_BYTES)
+            self._show(f"round {self._round}: {left} left, {format_time(event.t_ns)} of the guest's time")

@@ -1,0 +1,109 @@
+"""``simmig run``: one scenario, one migration, its figures and pictures."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from simmig.experiment.result import Result
+    from simmig.experiment.schema import Scenario
+    from simmig.trace.recorder import Reader
+
+
+@click.command()
+@click.argument("scenario", type=click.Path(path_type=Path))
+@click.option("--policy", metavar="NAME[,KEY=VALUE]...", help="Drain policy; replaces the scenario's.")
+@click.option(
+    "--set",
+    "settings",
+    metavar="TABLE.KEY=VALUE",
+    multiple=True,
+    help="Replace a value of the scenario, e.g. guest.memory='4 GiB'; may be given again.",
+)
+@click.option("--seed", type=int, help="Replace the scenario's seed.")
+@click.option(
+    "--backend", type=click.Choice(["sim"]), default="sim", show_default=True, help="What carries it out."
+)
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="Write summary, figures, trace, Perfetto timeline and plot there; never over another run's.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print the figures as one JSON object instead of a summary.")
+def run(
+    scenario: Path,
+    policy: str | None,
+    settings: tuple[str, ...],
+    seed: int | None,
+    backend: str,
+    out: Path | None,
+    as_json: bool,
+) -> int:
+    """Simulate the migration that SCENARIO, a TOML file, describes.
+
+    \b
+    Built-in policies: final-only, at-switch, per-round, downtime-budget,
+    pending-limit (limit), every-bytes (interval), per-iteration, per-chunk.
+    Your own: --policy path/to/file.py:Name, or an entry point in the group simmig.policies.
+
+    \b
+    simmig run scenarios/quickstart.toml
+    simmig run scenarios/quickstart.toml --policy pending-limit,limit='16 MiB' --out out/my-run
+    simmig run scenarios/quickstart.toml --set migration.slice=unlimited --json
+    """
+    from simmig.experiment.load import Overrides, load_scenario
+
+    loaded = load_scenario(scenario, Overrides(settings, policy, seed))
+    result = _run(loaded, out)
+    if as_json:
+        from simmig.experiment.report import json_document
+
+        click.echo(json_document(result.figures()), nl=False)
+    else:
+        _print_summary(result, loaded, out)
+    return 0 if result.good else 1
+
+
+def _run(scenario: Scenario, out: Path | None) -> Result:
+    from simmig.experiment.output import OutputDir
+    from simmig.experiment.report import run_into
+
+    with OutputDir(out) if out is not None else nullcontext() as directory, _progress(scenario) as readers:
+        return run_into(directory, scenario, readers)
+
+
+def _print_summary(result: Result, scenario: Scenario, out: Path | None) -> None:
+    from rich.console import Console
+
+    from simmig.experiment.summary import WIDTH, summary
+
+    console = Console(highlight=False, width=None if sys.stdout.isatty() else WIDTH)
+    console.print(summary(result, scenario))
+    if out is None:
+        return
+    from simmig.experiment.report import can_plot
+
+    picture = "timeline.png to look at" if can_plot() else "no timeline.png without pip install 'simmig[plot]'"
+    console.print(f"\n  Results are in {out}: {picture}, timeline.json to open in ui.perfetto.dev.")
+
+
+@contextmanager
+def _progress(scenario: Scenario) -> Iterator[list[Reader]]:
+    """On a terminal, a line that tells how far it is; elsewhere nothing."""
+    if not sys.stderr.isatty():
+        yield []
+        return
+    from rich.console import Console
+
+    from simmig.cli.progress import Progress
+
+    console = Console(stderr=True)
+    with console.status("setup") as status:
+        yield [Progress(status.update)]

@@ -1,0 +1,87 @@
+"""From a scenario's guest to the machine that both simulated hosts know."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+from simmig.experiment import schema
+from simmig.experiment.amounts import format_bytes
+from simmig.experiment.errors import InputError
+from simmig.guest import workload
+from simmig.guest.api import PAGE_BYTES
+from simmig.guest.machine import Machine
+from simmig.guest.sim import SimGuest
+
+RECORDING_COLUMNS = ["time_ns", "first_page", "pages"]
+
+
+def machine_of(scenario: schema.Scenario) -> Machine:
+    """The machine; raises InputError for a recording or a balloon that cannot be used."""
+    guest = scenario.guest
+    try:
+        machine = Machine(
+            tuple(guest.blocks),
+            guest.zero_fraction,
+            _workload(scenario),
+            device_state_bytes=guest.device_state_bytes,
+        )
+    except ValueError as error:
+        raise InputError(f"guest: {error}") from None
+    if machine.workload.span.stop + guest.ballooned_pages > machine.pages:
+        left_bytes = (machine.pages - machine.workload.span.stop) * PAGE_BYTES
+        raise InputError(f"guest.ballooned: the workload leaves only {format_bytes(left_bytes)} to give back")
+    return machine
+
+
+def inflate_balloon(guest: SimGuest, machine: Machine, pages: int) -> None:
+    """Have the guest give back that many pages, those that come right after what its workload writes."""
+    first = machine.workload.span.stop
+    for block in guest.blocks:
+        begin = max(first, block.first_page)
+        count = min(pages, block.first_page + block.pages - begin)
+        if count > 0:
+            guest.balloon(begin, count)
+            pages -= count
+
+
+def _workload(scenario: schema.Scenario) -> workload.Workload:
+    table = scenario.guest.workload
+    match table:
+        case schema.Uniform():
+            return workload.Uniform(table.working_set_bytes, table.rate_bytes_s, scenario.seed)
+        case schema.Sweep():
+            return workload.Sweep(table.working_set_bytes, table.rate_bytes_s)
+        case schema.Hotspot():
+            return workload.Hotspot(
+                table.working_set_bytes, table.rate_bytes_s, table.hot_set_bytes, table.hot_fraction, scenario.seed
+            )
+        case schema.Recorded():
+            return _recorded(Path(table.file))
+        case _:
+            return workload.Idle()
+
+
+def _recorded(path: Path) -> workload.Recorded:
+    """A recording is CSV: when (ns since the guest's start), and which pages were written since the row before."""
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            lines = csv.reader(file)
+            if next(lines, None) != RECORDING_COLUMNS:
+                raise InputError(f"{path}: a recording's first line is {','.join(RECORDING_COLUMNS)}")
+            rows = [_row(path, lines.line_num, line) for line in lines if line]
+        return workload.Recorded(rows)
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read: {error.strerror}") from None
+    except (csv.Error, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: not a CSV file: {error}") from None
+    except ValueError as error:
+        raise InputError(f"{path}: {error}") from None
+
+
+def _row(path: Path, number: int, line: list[str]) -> tuple[int, int, int]:
+    try:
+        time_ns, first_page, count = (int(cell) for cell in line)
+    except ValueError:
+        raise InputError(f"{path}: line {number}: {','.join(line)!r} is not three whole numbers") from None
+    return time_ns, first_page, count

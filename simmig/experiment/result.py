@@ -1,0 +1,111 @@
+"""What a run came to: the figures of the JSON contract, and the tables behind them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from simmig.trace.metrics import Metrics, Stretch
+
+
+@dataclass(frozen=True)
+class Result:
+    """One migration's outcome.
+
+    Attributes:
+        status: completed, failed, cancelled or not-converging.
+        reason: why, when it is not completed.
+        backend: "sim", or "qemu" for a recording.
+        policy: its name.
+        policy_parameters: what it was given, times in ns and sizes in bytes.
+        seed: the scenario's.
+        invariants: each one's name, and whether it held.
+        source_running: whether the guest runs on the source in the end.
+        destination_running: whether it runs on the destination.
+        trace_sha256: digest of the trace.
+        metrics: everything else, from the trace.
+    """
+
+    status: str
+    reason: str
+    backend: str
+    policy: str
+    policy_parameters: dict[str, Any]
+    seed: int
+    invariants: dict[str, bool]
+    source_running: bool
+    destination_running: bool
+    trace_sha256: str
+    metrics: Metrics
+
+    @property
+    def good(self) -> bool:
+        """Completed, and nothing that must hold was broken."""
+        return self.status == "completed" and all(self.invariants.values())
+
+    def figures(self) -> dict[str, Any]:
+        """The object that ``--json`` prints: times in ns, sizes in bytes."""
+        metrics, counts = self.metrics, self.metrics.counts
+        compared = metrics.compared
+        return {
+            "status": self.status,
+            "reason": self.reason,
+            "backend": self.backend,
+            "policy": self.policy,
+            "policy_parameters": self.policy_parameters,
+            "total_time_ns": metrics.total_time_ns,
+            "downtime_ns": metrics.downtime_ns,
+            "downtime_parts": {
+                "residual_pages_ns": metrics.downtime.residual_pages_ns,
+                "drain_ns": metrics.downtime.drain_ns,
+                "device_state_ns": metrics.downtime.device_state_ns,
+                "switch_ns": metrics.downtime.switch_ns,
+            },
+            "setup_time_ns": metrics.setup_time_ns,
+            "rounds": len(metrics.rounds),
+            "slices": len(metrics.slices),
+            "drains": counts.drains,
+            "drain_time_ns": counts.drain_ns,
+            "forced_drain_time_ns": counts.forced_drain_ns,
+            "protocol_drain_time_ns": counts.protocol_drain_ns,
+            "bytes_posted": counts.posted_bytes,
+            "bytes_on_wire": metrics.bytes_on_wire,
+            "zero_pages": counts.zero_pages,
+            "pages_written": counts.data_pages,
+            "throughput_bit_s": metrics.throughput_bit_s,
+            "max_pending_bytes": metrics.max_pending_bytes,
+            "pending_bytes_at_stop": metrics.pending_bytes_at_stop,
+            "memory_identical": compared is not None and compared.different_pages == 0,
+            "invariants": self.invariants,
+            "source_running": self.source_running,
+            "destination_running": self.destination_running,
+            "seed": self.seed,
+            "trace_sha256": self.trace_sha256,
+        }
+
+    def tables(self) -> dict[str, list[dict[str, int]]]:
+        """A row a round and a row a slice, times since the migration began."""
+        began_ns = self.metrics.began_ns
+        return {
+            "round_table": [_row(row, began_ns) for row in self.metrics.rounds],
+            "slice_table": [_row(row, began_ns) for row in self.metrics.slices],
+        }
+
+
+def _row(row: Stretch, began_ns: int) -> dict[str, int]:
+    return {
+        "index": row.index,
+        "round": row.round,
+        "began_ns": row.began_ns - began_ns,
+        "duration_ns": row.duration_ns,
+        "dirty_pages": row.dirty_pages,
+        "pages_written": row.counts.data_pages,
+        "zero_pages": row.counts.zero_pages,
+        "guest_writes": row.counts.guest_writes,
+        "bytes_posted": row.counts.posted_bytes,
+        "pending_bytes_at_end": row.pending_bytes,
+        "drains": row.counts.drains,
+        "drain_time_ns": row.counts.drain_ns,
+        "forced_drain_time_ns": row.counts.forced_drain_ns,
+        "protocol_drain_time_ns": row.counts.protocol_drain_ns,
+    }

@@ -1,0 +1,175 @@
+"""One scenario, simulated: build the world, run it to its end, read its trace."""
+
+from __future__ import annotations
+
+from collections.abc import Coroutine, Sequence
+from typing import Any
+
+import simpy
+
+from simmig.experiment.errors import InputError
+from simmig.experiment.machine import inflate_balloon, machine_of
+from simmig.experiment.policy_choice import make_policy, policy_parameters
+from simmig.experiment.result import Result
+from simmig.experiment.schema import Scenario
+from simmig.guest.sim import SimGuest, different_pages
+from simmig.migration import destination, source
+from simmig.migration.config import Outcome
+from simmig.migration.policies import Point, Policy, Sender
+from simmig.trace.events import Emit, MemoryCompared, MigrationEnded, PortCounted, Side
+from simmig.trace.metrics import Metrics
+from simmig.trace.recorder import Reader, Recorder, Sink
+from simmig.verbs import sim
+from simmig.verbs.sim.cm import SimDialer, SimListener
+from simmig.verbs.sim.fabric import Fabric
+from simmig.verbs.sim.host import HostCosts
+from simmig.verbs.sim.link import LinkSpec
+from simmig.verbs.sim.profiles import PROFILES
+from simmig.verbs.sim.runtime import SimRuntime
+from simmig.verify.invariants import Invariants
+
+SIDES: tuple[Side, Side] = ("source", "destination")
+ADDRESS = "10.0.0.2:4444"
+
+
+def run(scenario: Scenario, readers: Sequence[Reader] = (), sink: Sink | None = None) -> Result:
+    """Simulate one migration.
+
+    Args:
+        scenario: what to simulate.
+        readers: called with every event of the trace, in order.
+        sink: where the trace is written, a JSON object a line.
+
+    Raises InputError when the guest cannot be built or the user's own policy raises.
+    """
+    metrics, invariants = Metrics(), Invariants()
+    recorder = Recorder((metrics, invariants, *readers), sink)
+    world = World(scenario, recorder.emit)
+    world.run()
+    recorder.flush()
+    source_running, destination_running = world.running
+    return Result(
+        status=world.outcome.status,
+        reason=world.outcome.reason,
+        backend="sim",
+        policy=scenario.policy.name,
+        policy_parameters=policy_parameters(scenario.policy.name, scenario.policy.parameters)[1],
+        seed=scenario.seed,
+        invariants=invariants.results(),
+        source_running=source_running,
+        destination_running=destination_running,
+        trace_sha256=recorder.sha256(),
+        metrics=metrics,
+    )
+
+
+class World:
+    """Two hosts, a device each, a link between them, and the guest that moves."""
+
+    def __init__(self, scenario: Scenario, emit: Emit) -> None:
+        self._emit = emit
+        self._config = scenario.migration.config()
+        self._policy = _Told(scenario.policy.name, make_policy(scenario.policy.name, scenario.policy.parameters))
+        self._env = simpy.Environment()
+        fabric = Fabric(self._env, scenario.seed)
+        costs = HostCosts(**scenario.host.model_dump(exclude={"model"}))
+        hosts = [fabric.add_host(side, costs) for side in SIDES]
+        profile = PROFILES[scenario.device.profile]
+        self._devices = [fabric.add_device(f"rdma{i}", host, profile) for i, host in enumerate(hosts)]
+        table = scenario.link
+        spec = LinkSpec(table.bandwidth_bit_s, table.latency_ns, table.mtu_bytes, table.header_bytes, table.loss)
+        self._link = fabric.connect(self._devices[0], self._devices[1], spec)
+        self._runtimes = [SimRuntime(host) for host in hosts]
+        machine = machine_of(scenario)
+        self._source = SimGuest(hosts[0], self._runtimes[0], machine, emit=emit)
+        self._destination = SimGuest(hosts[1], self._runtimes[1], machine, incoming=True, emit=emit)
+        inflate_balloon(self._source, machine, scenario.guest.ballooned_pages)
+        self._outcomes: dict[Side, Outcome] = {}
+        self._errors: list[Exception] = []
+
+    @property
+    def running(self) -> tuple[bool, bool]:
+        """Whether the guest runs on the source, and on the destination."""
+        return self._source.running, self._destination.running
+
+    @property
+    def outcome(self) -> Outcome:
+        """The source's, unless that is content and the destination is not."""
+        source_ended, destination_ended = (self._outcomes[side] for side in SIDES)
+        return destination_ended if source_ended.status == "completed" else source_ended
+
+    def run(self) -> None:
+        """Migrate, and let everything come to rest. Raises InputError when the user's policy raises."""
+        cancel = [runtime.signal() for runtime in self._runtimes]
+        migrate = source.migrate(
+            self._config,
+            self._source,
+            sim,
+            self._runtimes[0],
+            SimDialer(self._devices[0], ADDRESS),
+            self._policy,
+            cancel[0],
+            self._emit,
+        )
+        receive = destination.receive(
+            self._config,
+            self._destination,
+            sim,
+            self._runtimes[1],
+            SimListener(self._devices[1], ADDRESS),
+            cancel[1],
+            self._emit,
+            self._compare,
+        )
+        tasks = [
+            runtime.start(self._side(side, coroutine), side)
+            for runtime, side, coroutine in zip(self._runtimes, SIDES, (migrate, receive), strict=True)
+        ]
+        self._env.run()
+        for task, signal in zip(tasks, cancel, strict=True):
+            if not task.done:  # nothing is left to happen that could wake it
+                signal.set()
+                self._env.run()
+        if self._errors:
+            raise self._errors[0]
+        for side, task in zip(SIDES, tasks, strict=True):
+            if not task.done:
+                self._end_stuck(side)
+        for side, direction in zip(SIDES, self._link.directions, strict=True):
+            self._emit(PortCounted(self._now_ns, side, direction.bytes_sent))
+
+    @property
+    def _now_ns(self) -> int:
+        return int(self._env.now)
+
+    async def _side(self, side: Side, coroutine: Coroutine[Any, Any, Outcome]) -> None:
+        try:
+            self._outcomes[side] = await coroutine
+        except Exception as error:
+            self._errors.append(error)
+
+    def _end_stuck(self, side: Side) -> None:
+        """Waiting for ever for what will never come is a failure, too."""
+        self._outcomes[side] = Outcome("failed", f"the {side} waits for something that never happens")
+        self._emit(MigrationEnded(self._now_ns, side, "failed", self._outcomes[side].reason))
+
+    def _compare(self) -> None:
+        different = different_pages(self._source, self._destination)
+        pages = sum(block.pages for block in self._source.blocks)
+        self._emit(MemoryCompared(self._now_ns, "destination", pages, different))
+
+
+class _Told:
+    """A policy that, when it raises, says so in words instead of a traceback."""
+
+    def __init__(self, name: str, policy: Policy) -> None:
+        self._name = name
+        self._drain = policy.drain
+
+    def drain(self, point: Point, sender: Sender) -> int | None:
+        """What the policy answers."""
+        try:
+            return self._drain(point, sender)
+        except Exception as error:
+            text = f"policy {self._name} raised {type(error).__name__} at {point.value}: {error}"
+            raise InputError(text) from error

@@ -1,0 +1,128 @@
+"""A run in words and one table: what a person reads first."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterable, Sequence
+
+from rich.console import Console, Group, RenderableType
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+from simmig.experiment.amounts import format_bytes, format_rate, format_time
+from simmig.experiment.result import Result
+from simmig.experiment.schema import Scenario
+from simmig.guest.api import PAGE_BYTES
+from simmig.trace.metrics import Stretch
+
+WIDTH = 100
+_ROUNDS_SHOWN = 12
+
+
+def summary(result: Result, scenario: Scenario) -> RenderableType:
+    """What happened, in the order in which somebody asks."""
+    facts = Table.grid(padding=(0, 2))
+    facts.add_column(style="bold")
+    facts.add_column(justify="right")
+    facts.add_column()
+    for name, amount, details in _facts(result):
+        facts.add_row(name, amount, details)
+    parts: list[RenderableType] = [headline(result, scenario), "", Padding(facts, (0, 2))]
+    if result.metrics.rounds:
+        parts += ["", Padding(_rounds(result.metrics.rounds, result.metrics.began_ns), (0, 2))]
+    return Group(*parts)
+
+
+def as_text(renderable: RenderableType, width: int = WIDTH) -> str:
+    """The same without colours, the same anywhere, no space at the ends of lines."""
+    console = Console(file=io.StringIO(), width=width, color_system=None, legacy_windows=False)
+    with console.capture() as capture:
+        console.print(renderable)
+    return "".join(f"{line.rstrip()}\n" for line in capture.get().splitlines())
+
+
+def policy_text(name: str, parameters: Iterable[tuple[str, object]]) -> str:
+    """A policy as it is spelled: "pending-limit (limit 64 MiB)"."""
+    given = ", ".join(f"{key} {value}" for key, value in parameters)
+    return f"{name} ({given})" if given else name
+
+
+def headline(result: Result, scenario: Scenario) -> Text:
+    """What ran, and how it ended."""
+    migration, link = scenario.migration, scenario.link
+    wire = f"{migration.transport} over {link.model or 'a link'} ({format_rate(link.bandwidth_bit_s)})"
+    policy = policy_text(scenario.policy.name, scenario.policy.parameters.items())
+    guest = f"{format_bytes(scenario.guest.memory_bytes)} guest, {scenario.guest.workload.kind}"
+    text = Text(result.status, style="bold green" if result.good else "bold red")
+    if result.reason:
+        text.append(f" ({result.reason})", style="default")
+    text.append(f": {guest}; {wire}; policy {policy}", style="default")
+    return text
+
+
+def _facts(result: Result) -> Iterable[tuple[str, str, str]]:
+    metrics, counts, parts = result.metrics, result.metrics.counts, result.metrics.downtime
+    yield "total time", format_time(metrics.total_time_ns), f"of which setup {format_time(metrics.setup_time_ns)}"
+    spent = (
+        ("residual pages", parts.residual_pages_ns),
+        ("drain", parts.drain_ns),
+        ("device state", parts.device_state_ns),
+        ("switch", parts.switch_ns),
+    )
+    details = ", ".join(f"{name} {format_time(spent_ns)}" for name, spent_ns in spent)
+    yield "downtime", format_time(metrics.downtime_ns), details
+    zero = f"and {format_bytes(counts.zero_pages * PAGE_BYTES)} of zero pages" if counts.zero_pages else ""
+    yield "RAM sent", format_bytes(counts.posted_bytes), zero
+    yield "on the wire", format_bytes(metrics.bytes_on_wire), "headers, control and retransmissions included"
+    yield "throughput", format_rate(metrics.throughput_bit_s), "of RAM, from the end of the setup on"
+    yield "waited", format_time(counts.drain_ns), f"because the policy asked ({counts.drains} drains)"
+    yield "", format_time(counts.forced_drain_ns), "because the control channel forced it"
+    yield "", format_time(counts.protocol_drain_ns), "because the protocol must (before device state)"
+    yield "pending", format_bytes(metrics.max_pending_bytes), "at most"
+    yield "", format_bytes(metrics.pending_bytes_at_stop), "when the guest was stopped"
+    yield "guest runs on", _runs_on(result), ""
+    yield "memory", _memory(result), ""
+    broken = [name for name, held in result.invariants.items() if not held]
+    yield "invariants", "BROKEN" if broken else "hold", ", ".join(broken or result.invariants)
+    yield "seed", str(result.seed), f"trace {result.trace_sha256[:16]}"
+
+
+def _runs_on(result: Result) -> str:
+    sides = {"source": result.source_running, "destination": result.destination_running}
+    return " and ".join(side for side, running in sides.items() if running) or "neither"
+
+
+def _memory(result: Result) -> str:
+    compared = result.metrics.compared
+    if compared is None:
+        return "not moved"
+    if compared.different_pages:
+        return f"{compared.different_pages} pages differ"
+    return "identical"
+
+
+def _rounds(rounds: Sequence[Stretch], began_ns: int) -> Table:
+    table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
+    table.add_column("round", justify="right")
+    for heading in ("began", "took", "dirty", "sent", "zero", "guest wrote", "asked", "forced", "pending at end"):
+        table.add_column(heading, justify="right")
+    half = _ROUNDS_SHOWN // 2
+    shown = rounds if len(rounds) <= _ROUNDS_SHOWN else [*rounds[:half], None, *rounds[-half:]]
+    for row in shown:
+        if row is None:
+            table.add_row("...")
+            continue
+        table.add_row(
+            str(row.index),
+            format_time(row.began_ns - began_ns),
+            format_time(row.duration_ns),
+            format_bytes(row.dirty_pages * PAGE_BYTES),
+            format_bytes(row.counts.posted_bytes),
+            format_bytes(row.counts.zero_pages * PAGE_BYTES),
+            format_bytes(row.counts.guest_writes * PAGE_BYTES),
+            format_time(row.counts.drain_ns),
+            format_time(row.counts.forced_drain_ns),
+            format_bytes(row.pending_bytes),
+        )
+    return table
