@@ -1,0 +1,38 @@
+# Everything here works in a virtual environment of its own. PYTHON names the interpreter to make it with.
+PYTHON ?= python3
+VENV ?= .venv
+OUT ?= out
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+
+.PHONY: demo test bench lint
+
+demo: $(VENV)/.installed
+	@$(BIN)/simmig demo --out $(OUT)
+
+test: $(VENV)/.developing
+	$(BIN)/python -m pytest -n auto
+
+bench: $(VENV)/.developing
+	$(BIN)/python -m benchmarks
+
+lint: $(VENV)/.developing
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+$(VENV)/.made:
+	@$(PYTHON) -c 'import sys; v = sys.version_info; \
+	sys.exit(0 if v >= (3, 11) else "simmig needs Python 3.11 or newer, and " + sys.executable + \
+	" is %d.%d. Name a newer one: make PYTHON=python3.12" % v[:2])'
+	$(PYTHON) -m venv $(VENV)
+	@touch $@
+
+$(VENV)/.installed: pyproject.toml $(VENV)/.made
+	$(PIP) --editable '.[plot]'
+	@touch $@
+
+$(VENV)/.developing: pyproject.toml $(VENV)/.made
+	$(PIP) --editable '.[plot,dev]'
+	@touch $@ $(VENV)/.installed
