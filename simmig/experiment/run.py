@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Coroutine, Sequence
-from typing import Any
+from typing import Any, cast
 
 import simpy
 
@@ -20,6 +20,7 @@ from simmig.trace.events import Emit, MemoryCompared, MigrationEnded, PortCounte
 from simmig.trace.metrics import Metrics
 from simmig.trace.recorder import Reader, Recorder, Sink
 from simmig.verbs import sim
+from simmig.verbs.api import Verbs
 from simmig.verbs.sim.cm import SimDialer, SimListener
 from simmig.verbs.sim.fabric import Fabric
 from simmig.verbs.sim.host import HostCosts
@@ -28,6 +29,7 @@ from simmig.verbs.sim.profiles import PROFILES
 from simmig.verbs.sim.runtime import SimRuntime
 from simmig.verify.invariants import Invariants
 
+VERBS = cast(Verbs, sim)
 SIDES: tuple[Side, Side] = ("source", "destination")
 ADDRESS = "10.0.0.2:4444"
 
@@ -104,7 +106,7 @@ class World:
         migrate = source.migrate(
             self._config,
             self._source,
-            sim,
+            VERBS,
             self._runtimes[0],
             SimDialer(self._devices[0], ADDRESS),
             self._policy,
@@ -114,7 +116,7 @@ class World:
         receive = destination.receive(
             self._config,
             self._destination,
-            sim,
+            VERBS,
             self._runtimes[1],
             SimListener(self._devices[1], ADDRESS),
             cancel[1],

@@ -84,13 +84,19 @@ class Table(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True, alias_generator=key_of)
 
 
-class Idle(Table):
+class WorkloadTable(Table):
+    """What the guest writes; a model of `models/workloads` may stand under the keys given."""
+
+    model: str | None = None
+
+
+class Idle(WorkloadTable):
     """The guest writes nothing."""
 
     kind: Literal["idle"] = "idle"
 
 
-class Uniform(Table):
+class Uniform(WorkloadTable):
     """Writes fall anywhere in a working set, all its pages alike."""
 
     kind: Literal["uniform"]
@@ -98,7 +104,7 @@ class Uniform(Table):
     rate_bytes_s: DirtyRate
 
 
-class Sweep(Table):
+class Sweep(WorkloadTable):
     """Writes go through a working set from its first page to its last, again and again."""
 
     kind: Literal["sweep"]
@@ -106,7 +112,7 @@ class Sweep(Table):
     rate_bytes_s: DirtyRate
 
 
-class Hotspot(Table):
+class Hotspot(WorkloadTable):
     """A share of the writes goes to a small hot set, the rest to the working set around it."""
 
     kind: Literal["hotspot"]
@@ -122,7 +128,7 @@ class Hotspot(Table):
         return self
 
 
-class Recorded(Table):
+class Recorded(WorkloadTable):
     """What a guest was once seen to write, read from a file (relative to the scenario's own place)."""
 
     kind: Literal["recorded"]
@@ -130,7 +136,7 @@ class Recorded(Table):
 
 
 Workload = Annotated[Idle | Uniform | Sweep | Hotspot | Recorded, Field(discriminator="kind")]
-WORKLOADS: dict[str, type[Table]] = {
+WORKLOADS: dict[str, type[WorkloadTable]] = {
     "idle": Idle,
     "uniform": Uniform,
     "sweep": Sweep,
