@@ -1,0 +1,61 @@
+"""Reading and writing the local buffers of work requests, as their scatter-gather lists say."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from simmig.verbs.sim import enums as e
+from simmig.verbs.sim.memory import Payload, payload_bytes, payload_length, payload_part
+
+if TYPE_CHECKING:
+    from simmig.verbs.sim.qp import QP
+    from simmig.verbs.sim.wr import SgList
+
+_LOCAL_WRITE = int(e.IBV_ACCESS_LOCAL_WRITE)
+
+
+def gather(qp: QP, sg: SgList, start: int, length: int) -> bytes | None:
+    """That part of the whole list's bytes; None when an element lies in no region of the queue pair's PD (R33)."""
+    mrs = qp.device.mrs
+    pieces = []
+    position = 0
+    for address, size, lkey in sg:
+        if size:
+            mr = mrs.get(lkey)
+            if mr is None or mr.pd is not qp.pd or address < mr.buf or address + size > mr.end:
+                return None
+            low = max(start, position)
+            high = min(start + length, position + size)
+            if low < high:
+                pieces.append(payload_bytes(mr.mapping.read(address + low - position, high - low)))
+        position += size
+    return b"".join(pieces)
+
+
+def may_scatter(qp: QP, sg: SgList) -> bool:
+    """Whether every element lies in a region of the queue pair's PD that may be written to (R32, R33)."""
+    mrs = qp.device.mrs
+    for address, size, lkey in sg:
+        if size:
+            mr = mrs.get(lkey)
+            if mr is None or mr.pd is not qp.pd or not mr.access & _LOCAL_WRITE:
+                return False
+            if address < mr.buf or address + size > mr.end:
+                return False
+    return True
+
+
+def scatter(qp: QP, sg: SgList, offset: int, payload: Payload) -> bool:
+    """Put the payload at that offset of the whole list; False when an element is not good (any more)."""
+    if not may_scatter(qp, sg):
+        return False
+    length = payload_length(payload)
+    mrs = qp.device.mrs
+    position = 0
+    for address, size, lkey in sg:
+        low = max(offset, position)
+        high = min(offset + length, position + size)
+        if low < high:
+            mrs[lkey].mapping.write(address + low - position, payload_part(payload, low - offset, high - low))
+        position += size
+    return True

@@ -1,0 +1,295 @@
+"""Completion channels, completion queues, completions (module pyverbs.cq)."""
+
+from __future__ import annotations
+
+import errno
+from collections import deque
+from typing import TYPE_CHECKING, Any, Protocol
+
+from simmig.verbs.sim import enums as e
+from simmig.verbs.sim.base import NotModelled, PyverbsCM
+from simmig.verbs.sim.pyverbs_error import PyverbsRDMAError
+from simmig.verbs.sim.waiting import Waitable
+
+if TYPE_CHECKING:
+    from simmig.verbs.sim.device import Context
+    from simmig.verbs.sim.qp import QP
+
+_NOT_ARMED = 0
+_ARMED_SOLICITED = 1
+_ARMED_ANY = 2
+
+
+class WorkQueue(Protocol):
+    """A send or receive queue, as far as its completions give slots back to it."""
+
+    retired: int
+    """How many of its work requests, counted from the first, have come free."""
+
+
+class WC:
+    """A completion. On failure only wr_id, status, qp_num and vendor_err count (R17)."""
+
+    vendor_err = 0
+    src_qp = 0
+    pkey_index = 0
+    slid = 0
+    sl = 0
+    dlid_path_bits = 0
+    imm_data = 0
+    wc_flags = 0
+    _queue: WorkQueue | None = None
+    _retires = 0
+
+    def __init__(
+        self,
+        wr_id: int = 0,
+        status: int = 0,
+        opcode: int = 0,
+        vendor_err: int = 0,
+        byte_len: int = 0,
+        qp_num: int = 0,
+        src_qp: int = 0,
+        imm_data: int = 0,
+        wc_flags: int = 0,
+        pkey_index: int = 0,
+        slid: int = 0,
+        sl: int = 0,
+        dlid_path_bits: int = 0,
+    ) -> None:
+        self.wr_id = wr_id
+        self.status = status
+        self.opcode = opcode
+        self.byte_len = byte_len
+        self.qp_num = qp_num
+        for name, value in (
+            ("vendor_err", vendor_err),
+            ("src_qp", src_qp),
+            ("imm_data", imm_data),
+            ("wc_flags", wc_flags),
+            ("pkey_index", pkey_index),
+            ("slid", slid),
+            ("sl", sl),
+            ("dlid_path_bits", dlid_path_bits),
+        ):
+            if value:
+                setattr(self, name, value)
+
+    def __str__(self) -> str:
+        fields = (
+            ("WR ID", self.wr_id),
+            ("status", self.status),
+            ("opcode", self.opcode),
+            ("vendor error", self.vendor_err),
+            ("byte length", self.byte_len),
+            ("QP num", self.qp_num),
+            ("source QP", self.src_qp),
+            ("WC flags", self.wc_flags),
+            ("imm_data", self.imm_data),
+        )
+        return "".join(f"{name:22}: {int(value):<20}\n" for name, value in fields)
+
+
+class CompChannel(PyverbsCM, Waitable):
+    """Where completion events of CQs arrive. A source of `Runtime.wait`: ready while it holds an event."""
+
+    __slots__ = ("_closed", "_context", "_cqs", "_events")
+
+    def __init__(self, context: Context) -> None:
+        super().__init__()
+        self._context = context
+        self._events: deque[CQ] = deque()
+        self._cqs: list[CQ] = []
+        self._closed = False
+        context.add_ref(self)
+
+    @property
+    def ready(self) -> bool:
+        """Whether an event can be taken without waiting."""
+        return bool(self._events)
+
+    def get_cq_event(self, expected_cq: CQ) -> None:
+        """Take the next event, which must be that CQ's.
+
+        While there is none, blocks by letting virtual time go on. Raises PyverbsRDMAError: EAGAIN when called on
+        an empty channel by a simulated task, which has to wait for it first; EDEADLK when nothing is left that
+        could bring an event.
+        """
+        events = self._events
+        if not events:
+            self._context.device.block_until(lambda: bool(events), "Failed to get CQ event")
+        cq = events.popleft()
+        cq.num_events += 1
+        if cq is not expected_cq:
+            raise PyverbsRDMAError("Received event on an unexpected CQ", errno.EINVAL)
+
+    def add_ref(self, cq: CQ) -> None:
+        """A CQ reports here."""
+        self._cqs.append(cq)
+
+    def remove_ref(self, cq: CQ) -> None:
+        """It no longer does: events nobody has taken go with it."""
+        self._cqs.remove(cq)
+        while cq in self._events:
+            self._events.remove(cq)
+
+    def post(self, cq: CQ) -> None:
+        """Deliver an event."""
+        self._events.append(cq)
+        self.wake_waiters()
+
+    def close(self) -> None:
+        """Destroy the channel, after its CQs as pyverbs does."""
+        if self._closed:
+            return
+        for cq in self._cqs[:]:
+            cq.close()
+        self._closed = True
+        self._context.remove_ref(self)
+
+
+class CQ(PyverbsCM):
+    """A completion queue."""
+
+    def __init__(
+        self,
+        context: Context,
+        cqe: int,
+        cq_context: Any = None,
+        channel: CompChannel | None = None,
+        comp_vector: int = 0,
+    ) -> None:
+        profile = context.device.profile
+        if not 0 < cqe <= profile.max_completions or not 0 <= comp_vector < context.num_comp_vectors:
+            raise PyverbsRDMAError("Failed to create a CQ", errno.EINVAL)
+        self._context = context
+        self._device = context.device
+        self._host = context.device.host
+        self._poll_ns = self._host.costs.poll_ns
+        self._poll_cqe_ns = self._host.costs.poll_cqe_ns
+        self._charged = bool(self._poll_ns or self._poll_cqe_ns)
+        self._entries: deque[WC] = deque()
+        self._armed = _NOT_ARMED
+        self._dead = False
+        self._closed = False
+        self._qps: list[QP] = []
+        self.cq_context = cq_context
+        self.channel = channel
+        self.cqe = profile.completion_slots(cqe)
+        self.num_events = 0
+        context.add_ref(self)
+        if channel is not None:
+            channel.add_ref(self)
+
+    @property
+    def comp_channel(self) -> CompChannel | None:
+        """The channel it reports to."""
+        return self.channel
+
+    def poll(self, num_entries: int = 1) -> tuple[int, list[WC]]:
+        """Take up to that many completions: (how many, the completions).
+
+        Outside any simulated task an empty queue lets virtual time go on to the next event, then looks again.
+        """
+        entries = self._entries
+        if not entries and self._host.env.active_process is None:
+            self._device.let_time_pass()
+        count = min(num_entries, len(entries))
+        if self._charged:
+            self._host.charge(self._poll_ns + count * self._poll_cqe_ns)
+        if not count:
+            return 0, []
+        completions = [entries.popleft() for _ in range(count)]
+        for completion in completions:
+            queue = completion._queue
+            if queue is not None and queue.retired < completion._retires:
+                queue.retired = completion._retires
+        return count, completions
+
+    def req_notify(self, solicited_only: bool = False) -> None:
+        """Ask for one event at the next completion (R26), or the next solicited one or error (R28, R29)."""
+        if not solicited_only:
+            self._armed = _ARMED_ANY
+        elif self._armed == _NOT_ARMED:
+            self._armed = _ARMED_SOLICITED
+
+    def ack_events(self, num_events: int) -> None:
+        """Acknowledge events taken from the channel; destruction waits for that (R25)."""
+        self.num_events -= num_events
+
+    def resize(self, cqe: int) -> None:
+        """Change the depth; raises PyverbsRDMAError (EINVAL) when what is queued would not fit."""
+        if not len(self._entries) <= cqe <= self._device.profile.max_completions or cqe == 0:
+            raise PyverbsRDMAError("Failed to resize CQ", errno.EINVAL)
+        self.cqe = self._device.profile.completion_slots(cqe)
+
+    def close(self) -> None:
+        """Destroy the queue; as in pyverbs, its QPs go first and events taken are acknowledged."""
+        if self._closed:
+            return
+        for qp in self._qps[:]:
+            qp.close()
+        if self.num_events:
+            self.ack_events(self.num_events)
+        self.destroy()
+
+    def destroy(self) -> None:
+        """ibv_destroy_cq itself, without pyverbs' help (R25).
+
+        Raises PyverbsRDMAError: EBUSY with QPs attached; while events are not acknowledged it waits, or raises
+        EDEADLK (EAGAIN in a simulated task) where that would be for ever.
+        """
+        if self._qps:
+            raise PyverbsRDMAError("Failed to close CQ", errno.EBUSY)
+        if self.num_events > 0:
+            self._device.block_until(lambda: self.num_events <= 0, "Failed to close CQ: events not acknowledged")
+        self._closed = True
+        self._entries.clear()
+        if self.channel is not None:
+            self.channel.remove_ref(self)
+        self._context.remove_ref(self)
+
+    def add_ref(self, qp: QP) -> None:
+        """A QP completes here."""
+        if qp not in self._qps:
+            self._qps.append(qp)
+
+    def remove_ref(self, qp: QP) -> None:
+        """It no longer does; its completions stay."""
+        if qp in self._qps:
+            self._qps.remove(qp)
+
+    def push(self, completion: WC, solicited: bool) -> bool:
+        """Add a completion and raise the event if one was asked for; False when it was lost to an overrun."""
+        if len(self._entries) >= self.cqe or self._dead:
+            self._overrun()
+            return False
+        self._entries.append(completion)
+        armed = self._armed
+        if armed and (armed == _ARMED_ANY or solicited or completion.status):
+            self._armed = _NOT_ARMED
+            if self.channel is not None:
+                self.channel.post(self)
+        return True
+
+    def purge(self, qp_num: int) -> None:
+        """Take out that QP's completions (R21)."""
+        self._entries = deque(entry for entry in self._entries if entry.qp_num != qp_num)
+
+    def _overrun(self) -> None:
+        if self._dead:
+            return
+        self._context.raise_event(e.IBV_EVENT_CQ_ERR, self)
+        if self._device.profile.overrun_kills_cq:
+            self._dead = True
+            for qp in self._qps[:]:
+                self._context.raise_event(e.IBV_EVENT_QP_FATAL, qp)
+                qp.enter_error()
+
+
+class CQEX(NotModelled):
+    """Extended completion queues."""
+
+
+class CqInitAttrEx(NotModelled):
+    """Attributes of extended completion queues."""

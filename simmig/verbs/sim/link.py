@@ -1,0 +1,401 @@
+"""Links: bandwidth, latency, packets, loss; each direction shared packet by packet among its flows.
+
+A flow that has a direction to itself sends a whole message as one burst, of which only the end is an event. As
+soon as another flow has something to send, the burst under way is cut at the next packet boundary and the flows
+take turns, a packet each: a small message overtakes megabytes queued on another queue pair.
+
+Times are exact: a burst ends at the start of the busy period plus all wire bytes since then over the bandwidth,
+rounded up once, however the bytes were cut into bursts.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from heapq import heappush
+from math import gcd, log, log1p
+from random import Random
+from typing import TYPE_CHECKING, Any, Protocol
+
+from simpy.events import NORMAL
+
+from simmig.verbs.sim.waiting import LightEvent
+
+if TYPE_CHECKING:
+    import simpy
+
+    from simmig.verbs.sim.nic import SimDevice
+
+PATH_MTUS = {256: 1, 512: 2, 1024: 3, 2048: 4, 4096: 5}
+"""Payload bytes of a packet: the values of enum ibv_mtu."""
+
+_NS_BITS = 8_000_000_000  # nanoseconds per second times bits per byte
+
+
+@dataclass(frozen=True, slots=True)
+class LinkSpec:
+    """A full-duplex link, the same in both directions.
+
+    `mtu` is the payload of a packet in bytes (an RDMA path MTU), `header_bytes` what a packet needs on the wire
+    beside it, `latency_ns` one way, `loss` the probability that a packet is lost. Raises ValueError on nonsense.
+    """
+
+    bandwidth_bit_s: int
+    latency_ns: int = 0
+    mtu: int = 4096
+    header_bytes: int = 0
+    loss: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.bandwidth_bit_s <= 0:
+            raise ValueError(f"a link needs a bandwidth above zero, not {self.bandwidth_bit_s} bit/s")
+        if self.latency_ns < 0 or self.header_bytes < 0:
+            raise ValueError("latency and header size must not be negative")
+        if self.mtu not in PATH_MTUS:
+            raise ValueError(f"the MTU must be one of {', '.join(map(str, PATH_MTUS))}, not {self.mtu}")
+        if not 0 <= self.loss < 1:
+            raise ValueError(f"the loss probability must be in [0, 1), not {self.loss}")
+
+
+class Burst:
+    """Packets of one message, back to back on the wire; on the way it is an event of the environment itself.
+
+    The first `count - 1` packets take `packet_bytes` each, the last one `last_bytes`.
+    """
+
+    __slots__ = ("callbacks", "count", "doomed", "flow", "last_bytes", "packet_bytes")
+
+    _ok = True
+
+    def __init__(self, flow: Flow, count: int, packet_bytes: int, last_bytes: int) -> None:
+        self.callbacks: tuple[Callable[[Any], None], ...] | None = None
+        self.flow = flow
+        self.count = count
+        self.packet_bytes = packet_bytes
+        self.last_bytes = last_bytes
+        self.doomed = False  # to be lost on the way
+
+    @property
+    def wire_bytes(self) -> int:
+        """Its size on the wire."""
+        return (self.count - 1) * self.packet_bytes + self.last_bytes
+
+    def cut(self, count: int) -> None:
+        """Keep the first packets only, fewer than there are."""
+        self.count = count
+        self.last_bytes = self.packet_bytes
+
+
+class Flow(Protocol):
+    """Something that sends over a direction, one burst at a time."""
+
+    queued: bool
+    """Whether it is in a direction's round; the direction's own mark."""
+
+    def next_burst(self, whole: bool) -> Any:
+        """What to send now: up to a whole message, or one packet if not `whole`; None when there is nothing.
+
+        After None the flow calls `Direction.activate` when it has something again.
+        """
+
+    def departed(self, burst: Any) -> None:
+        """The burst, as long as it is now, has left."""
+
+    def arrived(self, burst: Any) -> None:
+        """It has reached the other end."""
+
+    def lost(self, burst: Any) -> None:
+        """It never will."""
+
+
+class Direction:
+    """One way of a link: takes bursts from its flows in turn and brings them to the other end."""
+
+    __slots__ = (
+        "_arriving",
+        "_base_ns",
+        "_burst",
+        "_den",
+        "_departing",
+        "_end",
+        "_end_ns",
+        "_flows",
+        "_messages",
+        "_num",
+        "_random",
+        "_sent_bytes",
+        "_until_loss",
+        "bytes_sent",
+        "env",
+        "latency_ns",
+        "link",
+        "packets_lost",
+        "reverse",
+        "source",
+        "spec",
+        "target",
+    )
+
+    def __init__(self, link: Link, source: SimDevice, target: SimDevice, random: Random) -> None:
+        spec = link.spec
+        self.env: simpy.Environment = source.host.env
+        self.link = link
+        self.source = source
+        self.target = target
+        self.spec = spec
+        self.latency_ns = spec.latency_ns
+        self.reverse: Direction = self  # until the link has both
+        self.bytes_sent = 0
+        self.packets_lost = 0
+        divisor = gcd(_NS_BITS, spec.bandwidth_bit_s)
+        self._num = _NS_BITS // divisor
+        self._den = spec.bandwidth_bit_s // divisor
+        self._random = random
+        self._until_loss = self._draw_loss() if spec.loss else -1  # -1: nothing is ever lost
+        self._flows: deque[Flow] = deque()  # waiting for their turn; the one that sends is not among them
+        self._messages = MessageFlow(self)
+        self._burst: Burst | None = None
+        self._departing = (self._depart,)
+        self._arriving = (self._arrive,)
+        self._end = LightEvent(self._depart)
+        self._base_ns = 0
+        self._end_ns = -1
+        self._sent_bytes = 0
+
+    def wire_ns(self, wire_bytes: int) -> int:
+        """How long that many bytes take, rounded up."""
+        return -(-wire_bytes * self._num // self._den)
+
+    def activate(self, flow: Flow) -> None:
+        """A flow has something to send."""
+        if flow.queued:
+            return
+        flow.queued = True
+        self._flows.append(flow)
+        if self._burst is None:
+            self._send_next()
+        elif self._burst.count > 1:
+            self._shorten(self._burst)
+
+    def transmit(
+        self,
+        wire_bytes: int,
+        on_arrival: Callable[..., None],
+        *args: Any,
+        on_loss: Callable[..., None] | None = None,
+    ) -> None:
+        """Send a message of that many bytes on the wire, headers and all, beside the queue pairs' traffic.
+
+        `on_arrival(*args)` is called when its last byte has reached the other end; messages arrive in order.
+        Should a packet of it be lost (loss, link down, a dead host at either end), `on_loss(*args)` is called
+        instead, when that is certain: retransmission is the caller's business.
+        """
+        self._messages.send(Message(wire_bytes, on_arrival, args, on_loss))
+
+    def answer(self, event: Any, callbacks: tuple[Callable[[Any], None], ...]) -> bool:
+        """Bring an acknowledgement to the other end: it takes the latency and the risks, but no bandwidth.
+
+        Returns False when it is lost.
+        """
+        if not self.link.up or not self.source.host.alive or (self._until_loss >= 0 and self._take(1) == 0):
+            self.packets_lost += 1
+            return False
+        event.callbacks = callbacks
+        env = self.env
+        heappush(env._queue, (env._now + self.latency_ns, NORMAL, next(env._eid), event))
+        return True
+
+    def _send_next(self) -> None:
+        flows = self._flows
+        while flows:
+            flow = flows.popleft()
+            burst: Burst | None = flow.next_burst(not flows)
+            if burst is None:
+                flow.queued = False
+                continue
+            if self._until_loss >= 0:
+                self._expose(burst)
+            if self.env._now != self._end_ns:  # a new busy period
+                self._base_ns = self.env._now  # type: ignore[assignment]
+                self._sent_bytes = 0
+            self._burst = burst
+            self._sent_bytes += (burst.count - 1) * burst.packet_bytes + burst.last_bytes
+            self._set_end()
+            return
+        self._burst = None
+
+    def _set_end(self) -> None:
+        self._end_ns = end_ns = self._base_ns - (-self._sent_bytes * self._num // self._den)
+        end = self._end
+        end.callbacks = self._departing
+        env = self.env
+        heappush(env._queue, (end_ns, NORMAL, next(env._eid), end))  # type: ignore[misc]
+
+    def _shorten(self, burst: Burst) -> None:
+        """Let the burst under way end with the packet that is now on the wire."""
+        size = burst.wire_bytes
+        since_base_ns: int = self.env._now - self._base_ns  # type: ignore[assignment]
+        gone = since_base_ns * self._den // self._num - (self._sent_bytes - size)
+        count = max(-(-gone // burst.packet_bytes), 1)
+        if count >= burst.count:
+            return
+        if self._until_loss >= 0 and not burst.doomed:
+            self._until_loss += burst.count - count
+        burst.cut(count)
+        self._sent_bytes -= size - burst.wire_bytes
+        self._end = LightEvent(self._depart)  # the old end will find that it is not the end any more
+        self._set_end()
+
+    def _depart(self, event: LightEvent) -> None:
+        if event is not self._end:
+            return
+        burst = self._burst
+        assert burst is not None
+        self.bytes_sent += (burst.count - 1) * burst.packet_bytes + burst.last_bytes
+        flow = burst.flow
+        flow.departed(burst)
+        if burst.doomed or not self.link.up or not self.source.host.alive:
+            self.packets_lost += burst.count
+            flow.lost(burst)
+        else:
+            burst.callbacks = self._arriving
+            env = self.env
+            heappush(env._queue, (env._now + self.latency_ns, NORMAL, next(env._eid), burst))  # type: ignore[misc]
+        self._flows.append(flow)
+        self._send_next()
+
+    def _arrive(self, burst: Burst) -> None:
+        if self.link.up and self.target.host.alive:
+            burst.flow.arrived(burst)
+        else:
+            self.packets_lost += burst.count
+            burst.flow.lost(burst)
+
+    def _expose(self, burst: Burst) -> None:
+        """Cut the burst so that all of it gets through or, a single packet, nothing."""
+        through = self._take(burst.count)
+        burst.doomed = through == 0
+        if burst.count > max(through, 1):
+            burst.cut(max(through, 1))
+
+    def _take(self, count: int) -> int:
+        """How many of the next packets get through before one is lost; 0 means that the first one is."""
+        through = min(count, self._until_loss)
+        self._until_loss = self._until_loss - through if through else self._draw_loss()
+        return through
+
+    def _draw_loss(self) -> int:
+        """How many packets get through before one is lost: geometric, so that one draw serves them all."""
+        return int(log(1.0 - self._random.random()) / log1p(-self.spec.loss))
+
+
+class Message:
+    """A message of other traffic than verbs."""
+
+    __slots__ = ("args", "damaged", "left_bytes", "on_arrival", "on_loss")
+
+    def __init__(
+        self,
+        wire_bytes: int,
+        on_arrival: Callable[..., None],
+        args: tuple[Any, ...],
+        on_loss: Callable[..., None] | None,
+    ) -> None:
+        if wire_bytes <= 0:
+            raise ValueError(f"a message needs bytes on the wire, not {wire_bytes}")
+        self.left_bytes = wire_bytes
+        self.on_arrival = on_arrival
+        self.args = args
+        self.on_loss = on_loss
+        self.damaged = False
+
+
+class MessageBurst(Burst):
+    """Packets of such a message."""
+
+    __slots__ = ("final", "message")
+
+    def __init__(self, flow: Flow, count: int, packet_bytes: int, last_bytes: int, message: Message) -> None:
+        super().__init__(flow, count, packet_bytes, last_bytes)
+        self.message = message
+        self.final = False
+
+
+class MessageFlow:
+    """The messages of `Direction.transmit`, in order."""
+
+    __slots__ = ("_direction", "_messages", "_packet_bytes", "queued")
+
+    def __init__(self, direction: Direction) -> None:
+        self._direction = direction
+        self._packet_bytes = direction.spec.mtu + direction.spec.header_bytes
+        self._messages: deque[Message] = deque()
+        self.queued = False
+
+    def send(self, message: Message) -> None:
+        """Queue a message."""
+        self._messages.append(message)
+        self._direction.activate(self)
+
+    def next_burst(self, whole: bool) -> MessageBurst | None:
+        """All that is left of the oldest message, or a packet of it."""
+        if not self._messages:
+            return None
+        message = self._messages[0]
+        size = self._packet_bytes
+        count = -(-message.left_bytes // size)
+        burst = MessageBurst(self, count, size, message.left_bytes - (count - 1) * size, message)
+        if count > 1 and not whole:
+            burst.cut(1)
+        return burst
+
+    def departed(self, burst: MessageBurst) -> None:
+        """Go on behind it."""
+        message = burst.message
+        message.left_bytes -= burst.wire_bytes
+        if message.left_bytes == 0:
+            burst.final = True
+            self._messages.popleft()
+
+    def arrived(self, burst: MessageBurst) -> None:
+        """Hand the message over with its last packet."""
+        message = burst.message
+        if burst.final:
+            if not message.damaged:
+                message.on_arrival(*message.args)
+            elif message.on_loss is not None:
+                message.on_loss(*message.args)
+
+    def lost(self, burst: MessageBurst) -> None:
+        """Remember it until the last packet; if that is the lost one, say so now."""
+        message = burst.message
+        message.damaged = True
+        if burst.final and message.on_loss is not None:
+            message.on_loss(*message.args)
+
+
+class Link:
+    """A full-duplex link between two devices (or from a device to itself, as a loopback)."""
+
+    __slots__ = ("directions", "spec", "up", "watchers")
+
+    def __init__(self, spec: LinkSpec, one: SimDevice, other: SimDevice, seed: str) -> None:
+        self.spec = spec
+        self.up = True
+        self.watchers: list[Callable[[], None]] = []  # called when it went up or down
+        there = Direction(self, one, other, Random(f"{seed}:0"))
+        back = there if one is other else Direction(self, other, one, Random(f"{seed}:1"))
+        there.reverse = back
+        back.reverse = there
+        self.directions = (there, back)
+
+    def set_up(self, up: bool) -> None:
+        """Plug or pull the cable. What is on the way when it is pulled is lost; both ports raise their event."""
+        if up == self.up:
+            return
+        self.up = up
+        for device in dict.fromkeys(direction.source for direction in self.directions):
+            device.port_changed(up)
+        for watcher in self.watchers[:]:
+            watcher()

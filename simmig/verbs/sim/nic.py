@@ -1,0 +1,127 @@
+"""The device itself: its keys, its queue pairs, its ports. What `Context` opens."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Callable
+from typing import TYPE_CHECKING, cast
+
+from simpy.core import EmptySchedule
+
+from simmig.verbs.sim import enums as e
+from simmig.verbs.sim.host import Host
+from simmig.verbs.sim.link import PATH_MTUS, Direction, Link
+from simmig.verbs.sim.profiles import Profile
+from simmig.verbs.sim.pyverbs_error import PyverbsRDMAError
+
+if TYPE_CHECKING:
+    from simmig.verbs.sim.cm import SimListener
+    from simmig.verbs.sim.device import Context
+    from simmig.verbs.sim.mr import MR
+    from simmig.verbs.sim.qp import QP
+
+_FIRST_QP_NUM = 17  # 0 and 1 are the management queue pairs; rxe starts here
+_KEY_STEP = 0x100  # the low byte of a key is the owner's to vary
+
+
+class SimDevice:
+    """One RDMA device with one port, on a host. Made by `Fabric.add_device`."""
+
+    __slots__ = (
+        "_next_key",
+        "_next_qp_num",
+        "contexts",
+        "gids",
+        "host",
+        "index",
+        "links",
+        "listeners",
+        "mrs",
+        "name",
+        "profile",
+        "qps",
+        "routes",
+    )
+
+    def __init__(self, name: str, host: Host, profile: Profile, index: int) -> None:
+        self.name = name
+        self.host = host
+        self.profile = profile
+        self.index = index
+        low = f"{(index + 1) >> 16 & 0xFFFF:04x}:{index + 1 & 0xFFFF:04x}"
+        self.gids = (f"fe80:0000:0000:0000:0000:00ff:{low}", f"0000:0000:0000:0000:0000:ffff:{low}")
+        self.links: list[Link] = []
+        self.routes: dict[str, Direction] = {}
+        self.contexts: list[Context] = []
+        self.mrs: dict[int, MR] = {}
+        self.qps: dict[int, QP] = {}
+        self.listeners: dict[str, SimListener] = {}
+        self._next_key = _KEY_STEP
+        self._next_qp_num = _FIRST_QP_NUM
+
+    @property
+    def guid(self) -> int:
+        """Node GUID."""
+        return 0x0200_0000_0000_0000 | (self.index + 1)
+
+    @property
+    def mtu(self) -> int:
+        """Payload bytes of the largest packet all its links take."""
+        return min((link.spec.mtu for link in self.links), default=4096)
+
+    @property
+    def mtu_code(self) -> int:
+        """The same as an enum ibv_mtu."""
+        return PATH_MTUS[self.mtu]
+
+    @property
+    def port_state(self) -> int:
+        """IBV_PORT_ACTIVE while a link is up."""
+        return e.IBV_PORT_ACTIVE if any(link.up for link in self.links) else e.IBV_PORT_DOWN
+
+    def new_key(self) -> int:
+        """A memory key never given out before."""
+        key = self._next_key
+        self._next_key += _KEY_STEP
+        return key & 0xFFFFFFFF
+
+    def new_qp_num(self) -> int:
+        """A queue pair number never given out before."""
+        number = self._next_qp_num
+        self._next_qp_num += 1
+        return number
+
+    def let_time_pass(self) -> bool:
+        """Blocking code has nothing to do: pay the host's debt, else go on to the next event; False at the end."""
+        env = self.host.env
+        debt_ns = self.host.take_debt()
+        if debt_ns:
+            env.run(until=cast(int, env.now) + debt_ns)
+            return True
+        try:
+            env.step()
+        except EmptySchedule:
+            return False
+        return True
+
+    def block_until(self, done: Callable[[], bool], what: str) -> None:
+        """Let virtual time go on until it is so, for code that runs outside any simulated task.
+
+        Raises PyverbsRDMAError: EAGAIN in a simulated task, which must wait through its runtime; EDEADLK when
+        nothing is left to happen.
+        """
+        if self.host.env.active_process is not None:
+            raise PyverbsRDMAError(
+                f"{what}: a simulated task must not block, wait with Runtime.wait", errno.EAGAIN
+            )
+        while not done():
+            if not self.let_time_pass():
+                raise PyverbsRDMAError(
+                    f"{what}: nothing is left to happen, it would block for ever", errno.EDEADLK
+                )
+
+    def port_changed(self, up: bool) -> None:
+        """A link of the port went up or down: every open context is told."""
+        event = e.IBV_EVENT_PORT_ACTIVE if up else e.IBV_EVENT_PORT_ERR
+        for context in self.contexts:
+            context.raise_event(event, None)

@@ -1,0 +1,369 @@
+"""Queue pairs (module pyverbs.qp)."""
+
+from __future__ import annotations
+
+import errno
+
+from simmig.verbs.sim import enums as e
+from simmig.verbs.sim.base import NotModelled, PyverbsCM, not_modelled
+from simmig.verbs.sim.memory import payload_bytes
+from simmig.verbs.sim.pd import PD
+from simmig.verbs.sim.pyverbs_error import PyverbsRDMAError
+from simmig.verbs.sim.qp_attr import QPAttr, QPCap, QPInitAttr, QPInitAttrEx
+from simmig.verbs.sim.qp_modify import INIT_ATTRIBUTES, RTR_ATTRIBUTES, RTS_ATTRIBUTES, check_modify
+from simmig.verbs.sim.requester import Requester
+from simmig.verbs.sim.responder import Responder
+from simmig.verbs.sim.work import ReceiveWork, SendWork
+from simmig.verbs.sim.wr import RecvWR, SendWR
+
+_RESET = int(e.IBV_QPS_RESET)
+_INIT = int(e.IBV_QPS_INIT)
+_RTR = int(e.IBV_QPS_RTR)
+_RTS = int(e.IBV_QPS_RTS)
+_SQD = int(e.IBV_QPS_SQD)
+_ERR = int(e.IBV_QPS_ERR)
+_SIGNALED = int(e.IBV_SEND_SIGNALED)
+_SOLICITED = int(e.IBV_SEND_SOLICITED)
+_FENCE = int(e.IBV_SEND_FENCE)
+_INLINE = int(e.IBV_SEND_INLINE)
+_RDMA_READ = int(e.IBV_WR_RDMA_READ)
+_MTU_BYTES = {1: 256, 2: 512, 3: 1024, 4: 2048, 5: 4096}
+
+
+class QP(PyverbsCM):
+    """A reliable-connected queue pair, at first in RESET (in INIT when `qp_attr` is given)."""
+
+    def __init__(self, creator: PD, init_attr: QPInitAttr, qp_attr: QPAttr | None = None) -> None:
+        if not isinstance(creator, PD) or init_attr.qp_type != e.IBV_QPT_RC:
+            not_modelled("queue pairs other than reliable-connected ones of a PD")
+        send_cq, recv_cq = init_attr.send_cq, init_attr.recv_cq
+        self.device = creator.device
+        cap = _granted(creator, init_attr.cap)
+        if cap is None or send_cq is None or recv_cq is None:
+            raise PyverbsRDMAError("Failed to create QP", errno.EINVAL)
+        self.pd = creator
+        self.send_cq = send_cq
+        self.recv_cq = recv_cq
+        self.qp_type = e.IBV_QPT_RC
+        self.qp_num = self.device.new_qp_num()
+        self.dest_qp_num = 0
+        self.access_flags = 0
+        init_attr.cap = cap  # R9: the caller learns what was granted
+        self._cap = cap
+        self._signal_all = bool(init_attr.sq_sig_all)
+        self._host = self.device.host
+        costs = self._host.costs
+        self._post_ns, self._post_byte_ns = costs.post_ns, costs.post_byte_ns
+        self._post_charged = bool(self._post_ns or self._post_byte_ns)
+        self._state = self._shown_state = _RESET
+        self._drained = False
+        self._closed = False
+        self._attr = QPAttr(qp_state=_RESET)
+        self.requester = Requester(self)
+        self.responder = Responder(self)
+        self.device.qps[self.qp_num] = self
+        for cq in (send_cq, recv_cq):
+            cq.add_ref(self)
+        creator.add_ref(self)
+        if qp_attr is not None:
+            self.to_init(qp_attr)
+
+    # --- states -----------------------------------------------------------------------------------------------
+
+    @property
+    def qp_state(self) -> int:
+        """The state as this process last learnt it, by modify or query: the device does not announce ERR."""
+        return self._shown_state
+
+    def to_init(self, qp_attr: QPAttr) -> None:
+        """Go from RESET to INIT."""
+        self._step(qp_attr, _INIT, INIT_ATTRIBUTES, "Failed to modify QP state to init")
+
+    def to_rtr(self, qp_attr: QPAttr) -> None:
+        """Go to RTR, through INIT if need be."""
+        if self.qp_state != _INIT:
+            self.to_init(qp_attr)
+        self._step(qp_attr, _RTR, RTR_ATTRIBUTES, "Failed to modify QP state to RTR")
+
+    def to_rts(self, qp_attr: QPAttr) -> None:
+        """Go to RTS, through the states before it if need be."""
+        if self.qp_state != _RTR:
+            self.to_rtr(qp_attr)
+        self._step(qp_attr, _RTS, RTS_ATTRIBUTES, "Failed to modify QP state to RTS")
+
+    def modify(self, qp_attr: QPAttr, comp_mask: int) -> None:
+        """Set the attributes in the mask; raises PyverbsRDMAError and changes nothing when it may not (R3)."""
+        self._modify(qp_attr, int(comp_mask), "Failed to modify QP")
+
+    def query(self, attr_mask: int) -> tuple[QPAttr, QPInitAttr]:
+        """All attributes, whatever the mask asks for."""
+        self._shown_state = self._state
+        attr = self._attr.copy()
+        attr.qp_state = attr.cur_qp_state = self._state
+        attr.cap = self._cap
+        attr.sq_draining = int(self._state == _SQD and not self._drained)
+        init_attr = QPInitAttr(self.qp_type, None, self.send_cq, self.recv_cq, None, self._cap, self._signal_all)
+        return attr, init_attr
+
+    def _step(self, attr: QPAttr, state: int, mask: int, message: str) -> None:
+        attr.qp_state = state
+        self._modify(attr, mask | e.IBV_QP_STATE, message)
+
+    def _modify(self, attr: QPAttr, mask: int, message: str) -> None:
+        error = errno.EINVAL if self._closed else check_modify(self.device, self._state, attr, mask)
+        if error:
+            raise PyverbsRDMAError(message, error)
+        for bit, name in _ATTRIBUTES:
+            if mask & bit:
+                setattr(self._attr, name, getattr(attr, name))
+        known = self._attr
+        self.access_flags = int(known.qp_access_flags)
+        before = self._state
+        target = int(attr.qp_state) if mask & e.IBV_QP_STATE else before
+        self._shown_state = target
+        if target == _ERR:
+            self.enter_error()
+        elif target == _RESET:
+            self._reset()
+        else:
+            self._state = target
+            if target == _RTR:
+                self._ready_to_receive()
+            elif (before, target) == (_RTR, _RTS):
+                self.requester.start(
+                    known.sq_psn, known.timeout, known.retry_cnt, known.rnr_retry, known.max_rd_atomic
+                )
+            else:
+                self._change_running(before, target)
+
+    def _ready_to_receive(self) -> None:
+        known = self._attr
+        mtu = _MTU_BYTES[known.path_mtu]
+        direction = self.device.routes[str(known.ah_attr.dgid)]
+        self.dest_qp_num = known.dest_qp_num
+        self.requester.route(direction, mtu)
+        self.responder.start(direction, mtu, known.rq_psn, known.min_rnr_timer, known.max_dest_rd_atomic)
+
+    def _change_running(self, before: int, target: int) -> None:
+        if target in (_RTS, _SQD):
+            known = self._attr
+            self.responder.retime(known.min_rnr_timer)
+            self.responder.max_reads = known.max_dest_rd_atomic
+            self.requester.max_reads = known.max_rd_atomic
+            self.requester.retime(known.timeout, known.retry_cnt, known.rnr_retry)
+        if (before, target) == (_RTS, _SQD):
+            self._drained = False
+            self.requester.drain()
+        elif (before, target) == (_SQD, _RTS):
+            self.requester.resume()
+
+    def _reset(self) -> None:
+        self._state = _RESET
+        self._abandon()
+        if self.device.profile.reset_purges_completions:  # R21
+            for cq in (self.send_cq, self.recv_cq):
+                cq.purge(self.qp_num)
+        self.requester = Requester(self)
+        self.responder = Responder(self)
+        self._attr = QPAttr(qp_state=_RESET)
+
+    def _abandon(self) -> None:
+        self.requester.stop()
+        self.responder.open = False
+
+    def enter_error(self) -> None:
+        """Go to ERR: everything outstanding completes as flushed (R18)."""
+        if self._state in (_RESET, _ERR):
+            self._state = _ERR
+            return
+        self._state = _ERR
+        self.requester.flush()
+        self.responder.flush()
+
+    def sq_drained(self) -> None:
+        """The send queue has nothing under way any more."""
+        if not self._drained:
+            self._drained = True
+            self.raise_event(e.IBV_EVENT_SQ_DRAINED)
+
+    def communication_established(self) -> None:
+        """The first packet has come; only news while this side has not gone to RTS yet."""
+        if self._state == _RTR:
+            self.raise_event(e.IBV_EVENT_COMM_EST)
+
+    def raise_event(self, event_type: int) -> None:
+        """Queue an asynchronous event about this queue pair."""
+        self.pd.ctx.raise_event(event_type, self)
+
+    # --- posting ----------------------------------------------------------------------------------------------
+
+    def post_send(self, wr: SendWR, bad_wr: SendWR | None = None) -> None:
+        """Post a send, write or read, and those linked behind it.
+
+        Stops at the first bad one, which `bad_wr` then tells (R8); raises PyverbsRDMAError: EINVAL, ENOMEM when
+        the queue is full (R10), EOPNOTSUPP for what is not modelled.
+        """
+        next_wr: SendWR | None = wr
+        while next_wr is not None:
+            error = self._post_send(next_wr)
+            if error:
+                if bad_wr is not None:
+                    bad_wr.become(next_wr)
+                raise PyverbsRDMAError("Failed to post send", error)
+            next_wr = next_wr.next_wr
+
+    def _post_send(self, wr: SendWR) -> int:
+        state = self._state
+        if state < _RTS or self._closed:  # R6
+            return errno.EINVAL
+        opcode = wr.opcode
+        if not 0 <= opcode <= _RDMA_READ:
+            return errno.EOPNOTSUPP
+        requester = self.requester
+        cap = self._cap
+        if requester.posted - requester.retired >= cap.max_send_wr:  # R10
+            return errno.ENOMEM
+        sg = wr.elements()
+        if len(sg) == 1:
+            length = sg[0][1]
+        elif len(sg) > cap.max_send_sge:
+            return errno.EINVAL
+        else:
+            length = sum(element[1] for element in sg)
+        flags = wr.send_flags
+        work = SendWork()
+        work.inline = None
+        if flags & _INLINE:  # R11
+            if length > cap.max_inline_data or opcode == _RDMA_READ:
+                return errno.EINVAL
+            work.inline = self._inline(sg)
+        host = self._host
+        if self._post_charged:
+            host.charge(self._post_ns)
+        requester.posted = ordinal = requester.posted + 1
+        work.wr_id = wr.wr_id
+        work.opcode = opcode
+        work.sg = sg
+        work.length = length
+        work.remote_addr = wr.remote_addr
+        work.rkey = wr.rkey
+        work.imm_data = wr.imm_data
+        work.signaled = bool(self._signal_all or flags & _SIGNALED)
+        work.fence = flags & _FENCE
+        work.solicited = flags & _SOLICITED
+        work.visible_ns = host.now_ns()
+        work.ordinal = ordinal
+        work.packets = -(-length // requester.mtu) or 1  # R43
+        work.next = work.received = work.sent_ns = 0
+        work.is_read = opcode == _RDMA_READ
+        work.started = work.gap_seen = False
+        if state == _ERR:
+            requester.refuse(work)  # R19
+        else:
+            if self._post_byte_ns and opcode != _RDMA_READ and requester.idle:
+                host.charge(length * self._post_byte_ns)  # while the packets leave
+            requester.post(work)
+        return 0
+
+    def _inline(self, sg: tuple[tuple[int, int, int], ...]) -> bytes:
+        pieces = []
+        for address, length, _ in sg:
+            if length:
+                mapping = self._host.memory.find(address, length)
+                if mapping is None:
+                    raise PyverbsRDMAError("Failed to post send", errno.EFAULT)
+                pieces.append(payload_bytes(mapping.read(address, length)))
+        return b"".join(pieces)
+
+    def post_recv(self, wr: RecvWR, bad_wr: RecvWR | None = None) -> None:
+        """Post a receive and those linked behind it; errors as `post_send` (R5, R8, R10)."""
+        next_wr: RecvWR | None = wr
+        while next_wr is not None:
+            error = self._post_recv(next_wr)
+            if error:
+                if bad_wr is not None:
+                    bad_wr.become(next_wr)
+                raise PyverbsRDMAError("Failed to post recv", error)
+            next_wr = next_wr.next_wr
+
+    def _post_recv(self, wr: RecvWR) -> int:
+        if self._state == _RESET or self._closed:  # R5
+            return errno.EINVAL
+        responder = self.responder
+        if responder.posted - responder.retired >= self._cap.max_recv_wr:
+            return errno.ENOMEM
+        sg = wr.elements()
+        if len(sg) > self._cap.max_recv_sge:
+            return errno.EINVAL
+        if self._post_charged:
+            self._host.charge(self._post_ns)
+        responder.posted += 1
+        work = ReceiveWork(wr.wr_id, sg, self._host.now_ns(), responder.posted)
+        if self._state == _ERR:
+            responder.complete(work, e.IBV_WC_WR_FLUSH_ERR, e.IBV_WC_RECV, 0, None)
+        else:
+            responder.receives.append(work)
+        return 0
+
+    def close(self) -> None:
+        """Destroy the queue pair. What it has under way is lost without a completion."""
+        if self._closed:
+            return
+        self._closed = True
+        self._abandon()
+        del self.device.qps[self.qp_num]
+        for cq in (self.send_cq, self.recv_cq):
+            cq.remove_ref(self)
+        self.pd.remove_ref(self)
+
+
+_ATTRIBUTES: tuple[tuple[int, str], ...] = (
+    (e.IBV_QP_ACCESS_FLAGS, "qp_access_flags"),
+    (e.IBV_QP_PKEY_INDEX, "pkey_index"),
+    (e.IBV_QP_PORT, "port_num"),
+    (e.IBV_QP_AV, "ah_attr"),
+    (e.IBV_QP_PATH_MTU, "path_mtu"),
+    (e.IBV_QP_TIMEOUT, "timeout"),
+    (e.IBV_QP_RETRY_CNT, "retry_cnt"),
+    (e.IBV_QP_RNR_RETRY, "rnr_retry"),
+    (e.IBV_QP_RQ_PSN, "rq_psn"),
+    (e.IBV_QP_MAX_QP_RD_ATOMIC, "max_rd_atomic"),
+    (e.IBV_QP_MIN_RNR_TIMER, "min_rnr_timer"),
+    (e.IBV_QP_SQ_PSN, "sq_psn"),
+    (e.IBV_QP_MAX_DEST_RD_ATOMIC, "max_dest_rd_atomic"),
+    (e.IBV_QP_DEST_QPN, "dest_qp_num"),
+    (e.IBV_QP_EN_SQD_ASYNC_NOTIFY, "en_sqd_async_notify"),
+)
+"""What modify takes over by each bit of its mask."""
+
+
+def _granted(pd: PD, asked: QPCap) -> QPCap | None:
+    """The capacities a device gives when these are asked for (R9); None when it cannot."""
+    profile = pd.device.profile
+    good = (
+        0 <= asked.max_send_wr <= profile.max_work_requests
+        and 0 <= asked.max_recv_wr <= profile.max_work_requests
+        and 0 <= asked.max_send_sge <= profile.max_sges
+        and 0 <= asked.max_recv_sge <= profile.max_sges
+        and 0 <= asked.max_inline_data <= profile.max_inline_bytes
+    )
+    if not good:
+        return None
+    return QPCap(
+        profile.queue_slots(asked.max_send_wr),
+        profile.queue_slots(asked.max_recv_wr),
+        max(asked.max_send_sge, 1),
+        max(asked.max_recv_sge, 1),
+        asked.max_inline_data,
+    )
+
+
+class QPEx(NotModelled):
+    """Extended queue pairs."""
+
+
+class ECE(NotModelled):
+    """Enhanced connection establishment."""
+
+
+__all__ = ["ECE", "QP", "QPAttr", "QPCap", "QPEx", "QPInitAttr", "QPInitAttrEx"]

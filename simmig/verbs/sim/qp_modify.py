@@ -1,0 +1,89 @@
+"""Which state a queue pair may go to, and what it must and may be told on the way (R1 to R4).
+
+Source: man ibv_modify_qp(3) for what is required, IBA volume 1, section 11.2.5.2 for what is optional.
+"""
+
+from __future__ import annotations
+
+import errno
+from typing import TYPE_CHECKING
+
+from simmig.verbs.sim import enums as e
+
+if TYPE_CHECKING:
+    from simmig.verbs.sim.nic import SimDevice
+    from simmig.verbs.sim.qp_attr import QPAttr
+
+_RESET = int(e.IBV_QPS_RESET)
+_INIT = int(e.IBV_QPS_INIT)
+_RTR = int(e.IBV_QPS_RTR)
+_RTS = int(e.IBV_QPS_RTS)
+_SQD = int(e.IBV_QPS_SQD)
+_ERR = int(e.IBV_QPS_ERR)
+
+INIT_ATTRIBUTES = e.IBV_QP_PKEY_INDEX | e.IBV_QP_PORT | e.IBV_QP_ACCESS_FLAGS
+RTR_ATTRIBUTES = (
+    e.IBV_QP_AV
+    | e.IBV_QP_PATH_MTU
+    | e.IBV_QP_DEST_QPN
+    | e.IBV_QP_RQ_PSN
+    | e.IBV_QP_MAX_DEST_RD_ATOMIC
+    | e.IBV_QP_MIN_RNR_TIMER
+)
+RTS_ATTRIBUTES = (
+    e.IBV_QP_TIMEOUT | e.IBV_QP_RETRY_CNT | e.IBV_QP_RNR_RETRY | e.IBV_QP_SQ_PSN | e.IBV_QP_MAX_QP_RD_ATOMIC
+)
+_RUNNING = e.IBV_QP_CUR_STATE | e.IBV_QP_ACCESS_FLAGS | e.IBV_QP_MIN_RNR_TIMER
+_PAUSED = (
+    e.IBV_QP_PORT
+    | e.IBV_QP_PKEY_INDEX
+    | e.IBV_QP_TIMEOUT
+    | e.IBV_QP_RETRY_CNT
+    | e.IBV_QP_RNR_RETRY
+    | e.IBV_QP_MAX_QP_RD_ATOMIC
+    | e.IBV_QP_MAX_DEST_RD_ATOMIC
+    | e.IBV_QP_ACCESS_FLAGS
+    | e.IBV_QP_MIN_RNR_TIMER
+)
+
+_TRANSITIONS: dict[tuple[int, int], tuple[int, int]] = {
+    (_RESET, _INIT): (INIT_ATTRIBUTES, 0),
+    (_INIT, _INIT): (0, INIT_ATTRIBUTES),
+    (_INIT, _RTR): (RTR_ATTRIBUTES, e.IBV_QP_PKEY_INDEX | e.IBV_QP_ACCESS_FLAGS),
+    (_RTR, _RTS): (RTS_ATTRIBUTES, _RUNNING),
+    (_RTS, _RTS): (0, _RUNNING),
+    (_RTS, _SQD): (0, e.IBV_QP_EN_SQD_ASYNC_NOTIFY),
+    (_SQD, _RTS): (0, _RUNNING),
+    (_SQD, _SQD): (0, _PAUSED),
+}
+"""From and to: what is required, what may come along."""
+
+
+def check_modify(device: SimDevice, state: int, attr: QPAttr, mask: int) -> int:
+    """0 when a queue pair of the device in that state may be so modified, else an errno."""
+    target = int(attr.qp_state) if mask & e.IBV_QP_STATE else state
+    given = mask & ~e.IBV_QP_STATE
+    required, optional = (0, 0) if target in (_RESET, _ERR) else _TRANSITIONS.get((state, target), (-1, 0))
+    if required < 0 or given & required != required or given & ~(required | optional):
+        return errno.EINVAL
+    if mask & e.IBV_QP_CUR_STATE and attr.cur_qp_state != state:
+        return errno.EINVAL
+    return 0 if all(good for bit, good in _values(device, attr) if mask & bit) else errno.EINVAL
+
+
+def _values(device: SimDevice, attr: QPAttr) -> tuple[tuple[int, bool], ...]:
+    reads = device.profile.max_outstanding_reads
+    return (
+        (e.IBV_QP_PORT, attr.port_num == 1),
+        (e.IBV_QP_PKEY_INDEX, attr.pkey_index == 0),
+        (e.IBV_QP_AV, bool(attr.ah_attr.is_global) and attr.ah_attr.dgid in device.routes),
+        (e.IBV_QP_PATH_MTU, 1 <= attr.path_mtu <= device.mtu_code),
+        (e.IBV_QP_MAX_DEST_RD_ATOMIC, 0 <= attr.max_dest_rd_atomic <= reads),
+        (e.IBV_QP_MAX_QP_RD_ATOMIC, 0 <= attr.max_rd_atomic <= reads),
+        (e.IBV_QP_MIN_RNR_TIMER, 0 <= attr.min_rnr_timer < 32),
+        (e.IBV_QP_TIMEOUT, 0 <= attr.timeout < 32),
+        (e.IBV_QP_RETRY_CNT, 0 <= attr.retry_cnt < 8),
+        (e.IBV_QP_RNR_RETRY, 0 <= attr.rnr_retry < 8),
+        (e.IBV_QP_SQ_PSN, 0 <= attr.sq_psn <= 0xFFFFFF),
+        (e.IBV_QP_RQ_PSN, 0 <= attr.rq_psn <= 0xFFFFFF),
+    )

@@ -1,0 +1,171 @@
+"""The runtime that drives a SimPy environment: virtual time, waiting, tasks of a simulated host."""
+
+from __future__ import annotations
+
+from collections.abc import Coroutine
+from typing import TYPE_CHECKING, Any, cast
+
+from simpy.events import NORMAL
+
+from simmig.verbs.runtime import Source, Work
+from simmig.verbs.sim.host import Host
+from simmig.verbs.sim.waiting import TaskCancelled, Waitable, Waiter
+
+if TYPE_CHECKING:
+    import simpy
+
+
+class SimSignal(Waitable):
+    """A flag set once and for all."""
+
+    __slots__ = ("is_set",)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.is_set = False
+
+    @property
+    def ready(self) -> bool:
+        """Whether it is set."""
+        return self.is_set
+
+    def set(self) -> None:
+        """Raise the flag and wake every waiter; again is a no-op."""
+        if not self.is_set:
+            self.is_set = True
+            self.wake_waiters()
+
+
+class SimTask(Waitable):
+    """A coroutine run by a simpy process."""
+
+    __slots__ = ("_error", "_host", "_process", "_result", "_runtime", "done", "name")
+
+    def __init__(self, runtime: SimRuntime, coroutine: Coroutine[Any, Any, Any], name: str) -> None:
+        super().__init__()
+        self.name = name
+        self.done = False
+        self._runtime = runtime
+        self._host = runtime.host
+        self._result: Any = None
+        self._error: BaseException | None = None
+        self._process = self._host.env.process(cast(Any, coroutine))
+        callbacks = cast(list[Any], self._process.callbacks)
+        callbacks.append(self._ended)
+        self._host.tasks.append(self)
+
+    @property
+    def ready(self) -> bool:
+        """Whether it has ended."""
+        return self.done
+
+    def cancel(self) -> None:
+        """End it at its current wait (its next one, when it cancels itself). After its end a no-op."""
+        if self.done or not self._process.is_alive:
+            return
+        if self._process is self._host.env.active_process:
+            self._runtime.waiter().cancelled = True
+        else:
+            self._process.interrupt()
+
+    async def join(self) -> Any:
+        """Wait for its end; returns its value or raises what it raised (TaskCancelled if it was cancelled)."""
+        await self._runtime.wait_for(self)
+        if self._error is not None:
+            raise self._error
+        return self._result
+
+    def _ended(self, process: simpy.Process) -> None:
+        self.done = True
+        self._host.tasks.remove(self)
+        self._runtime.forget(process)
+        if process.ok:
+            self._result = process.value
+        else:
+            process.defused = True  # the error is join's to raise
+            self._error = cast(BaseException, process.value)
+        self.wake_waiters()
+
+
+class SimRuntime:
+    """Implements `simmig.verbs.runtime.Runtime` for the tasks of one host.
+
+    Every wait first pays the host's debt, in the same event as the wait itself: a task that owes time is simply
+    not woken before it has done its work.
+    """
+
+    def __init__(self, host: Host) -> None:
+        self.host = host
+        self._env = host.env
+
+    def now_ns(self) -> int:
+        """This host's time."""
+        return self.host.now_ns()
+
+    async def sleep(self, duration_ns: int) -> None:
+        """Wait for that long, after the work done since the last wait."""
+        if duration_ns < 0:
+            raise ValueError(f"cannot sleep for {duration_ns} ns")
+        await self._pause(self.host.take_debt() + duration_ns)
+
+    async def checkpoint(self) -> None:
+        """Pay for the work done since the last wait, by letting that much time pass."""
+        debt_ns = self.host.take_debt()
+        if debt_ns:
+            await self._pause(debt_ns)
+
+    async def wait(self, *sources: Source, deadline_ns: int | None = None) -> bool:
+        """Wait until one of the sources is ready: True; or until the deadline has passed: False."""
+        return await self.wait_for(*cast(tuple[Waitable, ...], sources), deadline_ns=deadline_ns)
+
+    async def wait_for(self, *sources: Waitable, deadline_ns: int | None = None) -> bool:
+        """The same for anything of the simulation that can be waited for."""
+        debt_ns = self.host.take_debt()
+        for source in sources:
+            if source.ready:
+                if debt_ns:
+                    await self._pause(debt_ns)
+                return True
+        waiter = self.waiter()
+        if waiter.sources != sources:
+            waiter.listen(sources)
+        waiter.prepare(cast(int, self._env._now) + debt_ns, deadline_ns)
+        return cast(bool, await waiter)
+
+    def start(self, coroutine: Coroutine[Any, Any, Any], name: str) -> SimTask:
+        """Run a coroutine beside the caller, from this host's present on."""
+        return SimTask(self, coroutine, name)
+
+    def signal(self) -> SimSignal:
+        """A new signal, not set."""
+        return SimSignal()
+
+    def work(self, kind: Work, count: int) -> None:
+        """Charge the host for `count` units of the migration's own work."""
+        self.host.charge(self.host.work_ns[kind] * count)
+
+    def waiter(self) -> Waiter:
+        """The waiter of the task that is running; raises RuntimeError outside any."""
+        process = self._env.active_process
+        if process is None:
+            raise RuntimeError("waiting needs a task: run the coroutine with SimRuntime.start")
+        waiter = self.host.waiters.get(process)
+        if waiter is None:
+            waiter = self.host.waiters[process] = Waiter(self._env, self.host.wake_ns)
+        return waiter
+
+    def forget(self, process: simpy.Process) -> None:
+        """Drop the waiter of a task that has ended."""
+        waiter = self.host.waiters.pop(process, None)
+        if waiter is not None:
+            waiter.listen(())
+
+    async def _pause(self, duration_ns: int) -> None:
+        waiter = self.waiter()
+        waiter.prepare(0, None)
+        waiter.waiting = False  # no source may cut it short
+        self._env.schedule(cast(Any, waiter), NORMAL, duration_ns)
+        await waiter
+
+
+__all__ = ["SimRuntime", "SimSignal", "SimTask", "TaskCancelled"]
