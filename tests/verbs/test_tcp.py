@@ -88,7 +88,7 @@ costs = st.sampled_from([HostCosts(), HostCosts(tcp_byte_ns=0.3, wake_ns=1000), 
 sizes = st.lists(st.one_of(st.integers(0, 3000), st.sampled_from([PIECE_BYTES - 1, PIECE_BYTES + 1])), max_size=8)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(spec=specs, here=costs, there=costs, sends=sizes, reads=st.lists(st.integers(1, 10**6), max_size=30))
 def test_what_goes_in_comes_out(
     spec: LinkSpec, here: HostCosts, there: HostCosts, sends: list[int], reads: list[int]
