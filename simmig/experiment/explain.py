@@ -20,6 +20,7 @@ _TABLES: dict[Key, type[BaseModel]] = {
     ("guest", "block"): schema.Block,
     ("link",): schema.Link,
     ("host",): schema.Host,
+    ("destination_host",): schema.Host,
     ("device",): schema.Device,
     ("migration",): schema.Migration,
 }

@@ -22,7 +22,12 @@ from simmig.experiment.schema import Scenario
 
 Key = tuple[str, ...]
 
-MODELS: dict[Key, str] = {("link",): "links", ("host",): "hosts", ("guest", "workload"): "workloads"}
+MODELS: dict[Key, str] = {
+    ("link",): "links",
+    ("host",): "hosts",
+    ("destination_host",): "hosts",
+    ("guest", "workload"): "workloads",
+}
 """The tables that may name a model, and the directory of `models/` it is in."""
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import csv
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from simmig.experiment import schema
@@ -12,6 +14,15 @@ from simmig.guest import workload
 from simmig.guest.api import PAGE_BYTES
 from simmig.guest.machine import Machine
 from simmig.guest.sim import SimGuest
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A guest that no scenario describes: `zero_runs`, as (first page, count), are zero when it begins."""
+
+    machine: Machine
+    zero_runs: Sequence[tuple[int, int]] = ()
+
 
 RECORDING_COLUMNS = ["time_ns", "first_page", "pages"]
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import msgspec
 
+from simmig.experiment.machine import Subject
 from simmig.experiment.output import OutputDir
 from simmig.experiment.result import Result
 from simmig.experiment.run import run
@@ -17,17 +18,22 @@ from simmig.trace.perfetto import Timeline
 from simmig.trace.recorder import Reader, TraceFile
 
 
-def run_into(directory: OutputDir | None, scenario: Scenario, readers: Sequence[Reader] = ()) -> Result:
+def run_into(
+    directory: OutputDir | None,
+    scenario: Scenario,
+    readers: Sequence[Reader] = (),
+    subject: Subject | None = None,
+) -> Result:
     """Run a scenario and, given a directory, leave everything there is to know of it in it.
 
     summary.txt is for reading, result.json has the figures and the tables of rounds and slices, trace.jsonl.gz
     every event, timeline.json opens in Perfetto, timeline.png is the same as a picture.
     """
     if directory is None:
-        return run(scenario, readers)
+        return run(scenario, readers, subject=subject)
     timeline = Timeline()
     with TraceFile(directory.work / "trace.jsonl.gz") as file:
-        result = run(scenario, (timeline, *readers), file.sink)
+        result = run(scenario, (timeline, *readers), file.sink, subject)
     metrics = result.metrics
     (directory.work / "summary.txt").write_text(as_text(summary(result, scenario)), encoding="utf-8")
     (directory.work / "result.json").write_bytes(json_document(result.figures() | result.tables()))

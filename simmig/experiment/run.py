@@ -8,7 +8,7 @@ from typing import Any, cast
 import simpy
 
 from simmig.experiment.errors import InputError
-from simmig.experiment.machine import inflate_balloon, machine_of
+from simmig.experiment.machine import Subject, inflate_balloon, machine_of
 from simmig.experiment.policy_choice import make_policy, policy_parameters
 from simmig.experiment.result import Result
 from simmig.experiment.schema import Scenario
@@ -34,19 +34,22 @@ SIDES: tuple[Side, Side] = ("source", "destination")
 ADDRESS = "10.0.0.2:4444"
 
 
-def run(scenario: Scenario, readers: Sequence[Reader] = (), sink: Sink | None = None) -> Result:
+def run(
+    scenario: Scenario, readers: Sequence[Reader] = (), sink: Sink | None = None, subject: Subject | None = None
+) -> Result:
     """Simulate one migration.
 
     Args:
         scenario: what to simulate.
         readers: called with every event of the trace, in order.
         sink: where the trace is written, a JSON object a line.
+        subject: a guest in place of the scenario's.
 
     Raises InputError when the guest cannot be built or the user's own policy raises.
     """
     metrics, invariants = Metrics(), Invariants()
     recorder = Recorder((metrics, invariants, *readers), sink)
-    world = World(scenario, recorder.emit)
+    world = World(scenario, recorder.emit, subject)
     world.run()
     recorder.flush()
     source_running, destination_running = world.running
@@ -68,24 +71,27 @@ def run(scenario: Scenario, readers: Sequence[Reader] = (), sink: Sink | None = 
 class World:
     """Two hosts, a device each, a link between them, and the guest that moves."""
 
-    def __init__(self, scenario: Scenario, emit: Emit) -> None:
+    def __init__(self, scenario: Scenario, emit: Emit, subject: Subject | None = None) -> None:
         self._emit = emit
         self._config = scenario.migration.config()
         self._policy = _Told(scenario.policy.name, make_policy(scenario.policy.name, scenario.policy.parameters))
         self._env = simpy.Environment()
         fabric = Fabric(self._env, scenario.seed)
-        costs = HostCosts(**scenario.host.model_dump(exclude={"model"}))
-        hosts = [fabric.add_host(side, costs) for side in SIDES]
+        tables = (scenario.host, scenario.destination_host or scenario.host)
+        costs = [HostCosts(**table.model_dump(exclude={"model"})) for table in tables]
+        hosts = [fabric.add_host(side, cost) for side, cost in zip(SIDES, costs, strict=True)]
         profile = PROFILES[scenario.device.profile]
         self._devices = [fabric.add_device(f"rdma{i}", host, profile) for i, host in enumerate(hosts)]
         table = scenario.link
         spec = LinkSpec(table.bandwidth_bit_s, table.latency_ns, table.mtu_bytes, table.header_bytes, table.loss)
         self._link = fabric.connect(self._devices[0], self._devices[1], spec)
         self._runtimes = [SimRuntime(host) for host in hosts]
-        machine = machine_of(scenario)
+        machine = machine_of(scenario) if subject is None else subject.machine
         self._source = SimGuest(hosts[0], self._runtimes[0], machine, emit=emit)
         self._destination = SimGuest(hosts[1], self._runtimes[1], machine, incoming=True, emit=emit)
         inflate_balloon(self._source, machine, scenario.guest.ballooned_pages)
+        for first_page, count in subject.zero_runs if subject is not None else ():
+            self._source.zero(first_page, count)
         self._outcomes: dict[Side, Outcome] = {}
         self._errors: list[Exception] = []
 

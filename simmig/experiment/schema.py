@@ -218,7 +218,7 @@ Cost = Annotated[float, BeforeValidator(units.cost_ns), Field(le=MAX_TIME_NS)]
 
 
 class Host(Table):
-    """What work costs on a host, the same on both. What is left out costs nothing; `HostCosts` explains each."""
+    """What work costs on a host. What is left out costs nothing; `HostCosts` explains each."""
 
     model: str | None = None
     register_ns: Cost = 0.0
@@ -234,6 +234,8 @@ class Host(Table):
     sync_page_ns: Cost = 0.0
     zero_test_page_ns: Cost = 0.0
     message_ns: Cost = 0.0
+    write_ns: Cost = 0.0
+    connect_ns: Cost = 0.0
     tcp_byte_ns: Cost = 0.0
     stop_ns: Cost = 0.0
     resume_ns: Cost = 0.0
@@ -293,6 +295,7 @@ class Scenario(Table):
     guest: Guest
     link: Link
     host: Host = Host()
+    destination_host: Host | None = None  # where it differs from the source's
     device: Device = Device()
     migration: Migration = Migration()
     policy: Policy = Policy()

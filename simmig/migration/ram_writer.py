@@ -128,6 +128,7 @@ class RamWriter:
             send_flags=self._signaled,
         )
         wr.set_wr_rdma(keys[1], self._remote[block].host_address + offset)
+        lane.runtime.work(Work.WRITE, 1)
         await lane.post_send(wr)
         self._in_flight[wr_id] = length
         self.pending_bytes += length

@@ -14,6 +14,7 @@ from simmig.migration.ram_writer import RamWriter, UpcomingChunks
 from simmig.migration.registration import WHOLE_BLOCK, Registry
 from simmig.migration.stream import Stream, StreamError
 from simmig.migration.wire import Message, RegisterResult, RemoteBlock, Type
+from simmig.verbs.runtime import Work
 
 _PIN_BYTES_S = 32 << 20
 """A destination that pins slower than this counts as hung. The slowest device measured pins 70 MiB/s."""
@@ -268,7 +269,9 @@ class RdmaDestination(RdmaStream):
             raise MigrationError(f"COMPRESS of {command.length} bytes at {command.offset} is not page-aligned")
         if offset + command.length > block.length_bytes:
             raise MigrationError(f"COMPRESS of {command.length} bytes at {command.offset} leaves {block.name!r}")
-        self._guest.zero(block.first_page + offset // page_bytes, command.length // page_bytes)
+        pages = command.length // page_bytes
+        self._guest.zero(block.first_page + offset // page_bytes, pages)
+        self._ram_lane.runtime.work(Work.ZERO_TEST_PAGE, pages)  # like QEMU: memory that is zero is not written
 
     def _register(self, message: Message) -> Message:
         assert self._registry is not None

@@ -24,6 +24,7 @@ class Work(enum.Enum):
     SYNC_PAGE = "sync_page"  # merge one page's bit of the dirty log into the bitmap
     ZERO_TEST_PAGE = "zero_test_page"  # read one page to see whether it is all zero
     MESSAGE = "message"  # build or take apart one control message
+    WRITE = "write"  # get one RAM write ready and see to its completion
 
 
 class Signal(Protocol):
