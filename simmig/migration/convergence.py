@@ -33,7 +33,7 @@ class Convergence:
 
     def close_window(self, now_ns: int, position: int) -> None:
         """A new estimate, from the stream's position now and when the window began."""
-        elapsed_ns = now_ns - self._began_ns
+        elapsed_ns = max(1, now_ns - self._began_ns)
         self.bandwidth_bytes_s = (position - self._position) * _SECOND_NS // elapsed_ns
         self.threshold_bytes = self.bandwidth_bytes_s * self._limit_ns // _SECOND_NS
         self._began_ns = now_ns

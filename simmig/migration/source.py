@@ -205,23 +205,25 @@ class _Source:
                 self._estimate()
 
     async def _converged(self) -> bool:
-        """Whether to stop the guest now. A bitmap sync, and with it a new round, comes only when it might be."""
+        """Whether to stop the guest now. A bitmap sync, and with it a new round, comes only when it might be.
+
+        QEMU also stops, unseen, when it has walked all memory before its first estimate; here that walk's own
+        bandwidth is the estimate then.
+        """
         bitmap, convergence = self._bitmap, self._convergence
         self._check_cancel()
-        if bitmap.dirty_pages * PAGE_BYTES < convergence.threshold_bytes:
-            await self._ask(Point.ROUND_END)
-            self._end_round()
-            self._sync()
-            if bitmap.dirty_pages * PAGE_BYTES >= convergence.threshold_bytes:
-                if self.round == self._config.max_rounds:
-                    raise NotConverging(self._tell_divergence())
-                self._begin_round()
-                return False
-            return True
-        if bitmap.dirty_pages:
+        if bitmap.dirty_pages and bitmap.dirty_pages * PAGE_BYTES >= convergence.threshold_bytes:
             return False
+        if not convergence.threshold_bytes:
+            self._estimate()
         await self._ask(Point.ROUND_END)
         self._end_round()
+        self._sync()
+        if bitmap.dirty_pages and bitmap.dirty_pages * PAGE_BYTES >= convergence.threshold_bytes:
+            if self.round == self._config.max_rounds:
+                raise NotConverging(self._tell_divergence())
+            self._begin_round()
+            return False
         return True
 
     async def _slice(self) -> None:
