@@ -69,7 +69,7 @@ class RamWriter:
         self.pending_bytes = 0
         self.zero_pages = 0
         self._forced = False  # a drain forced by the control channel is under way
-        # The run held back for merging, and where its chunk ends.
+        # The run held back for merging, and where its chunk (or, before, its block) ends.
         self._first = 0
         self._count = 0
         self._limit = 0
@@ -83,19 +83,20 @@ class RamWriter:
             if first_page == self._first + self._count and first_page != self._limit:
                 self._count += count
                 return False
-            left_chunk = not self._limit - CHUNK_PAGES <= first_page < self._limit
+            left = self._wr_id
             await self.flush()
         else:
-            left_chunk = False
+            left = 0
         block = self._index.block_of(first_page)
-        first_of_block = self._blocks[block].first_page
+        ram = self._blocks[block]
+        first_of_block = ram.first_page
         chunk = (first_page - first_of_block) // CHUNK_PAGES
         self._first = first_page
         self._count = count
         self._block = block
-        self._limit = first_of_block + (chunk + 1) * CHUNK_PAGES
+        self._limit = first_of_block + min((chunk + 1) * CHUNK_PAGES, ram.pages)
         self._wr_id = KIND_WRITE | block << BLOCK_SHIFT | chunk << CHUNK_SHIFT
-        return left_chunk
+        return left not in (0, self._wr_id)
 
     async def flush(self) -> bool:
         """Write the run held back: as zero pages, or as one RDMA WRITE once its chunk is free and registered.
