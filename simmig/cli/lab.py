@@ -1,0 +1,185 @@
+"""``simmig lab``: run a command where there are two soft-RoCE devices, on a machine whose kernel has none."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import subprocess
+import sys
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from simmig.experiment.errors import InputError
+
+if TYPE_CHECKING:
+    from simmig.lab.machine import Link, Size
+
+LAB_FAILED = 125
+TIMED_OUT = 124
+_MIN_MEMORY_BYTES = 1 << 30
+
+_LINK_OPTIONS = (
+    click.option("--rate", metavar="RATE", help="The link's, each way, e.g. '100 Mbit/s'; default: no limit."),
+    click.option("--delay", metavar="TIME", help="The link's, each way, e.g. '2 ms'; default: none."),
+    click.option("--loss", metavar="PERCENT", help="Packets lost, each way, e.g. '1 %'; default: none."),
+    click.option("--cpus", type=click.IntRange(1, 64), default=2, show_default=True, help="Of the machine."),
+    click.option("--memory", metavar="SIZE", default="4 GiB", show_default=True, help="Of the machine."),
+)
+
+
+def _with_link(function: Callable[..., int]) -> Callable[..., int]:
+    for option in reversed(_LINK_OPTIONS):
+        function = option(function)
+    return function
+
+
+class _Commands(click.Group):
+    """What is no subcommand is the command to run: ``simmig lab ibv_devinfo``."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Put "run" where it was left out."""
+        if args and args[0] not in self.commands and args[0] not in ctx.help_option_names:
+            args = ["run", *args]
+        return super().parse_args(ctx, args)
+
+
+@click.group(cls=_Commands)
+def lab() -> None:
+    """Boot a kernel with soft-RoCE in a virtual machine, and run a command there.
+
+    The command finds the devices rxe0 (10.9.9.1) and rxe1 (10.9.9.2), joined by a link as slow, far and lossy as
+    you ask for. It sees this machine's files; what it writes below the current directory stays, all else vanishes.
+
+    \b
+    simmig lab ibv_devinfo
+    simmig lab --rate '100 Mbit/s' --delay '2 ms' -- rping -s
+    simmig lab shell
+
+    Exit status: the command's; 124 when it took too long, 125 when the lab could not run it, 2 for bad input.
+    """
+
+
+@lab.command(context_settings={"allow_interspersed_args": False})
+@_with_link
+@click.option("--timeout", metavar="TIME", help="Kill the command after that long, e.g. '10 min'.")
+@click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
+def run(
+    command: tuple[str, ...],
+    rate: str | None,
+    delay: str | None,
+    loss: str | None,
+    cpus: int,
+    memory: str,
+    timeout: str | None,
+) -> int:
+    """Run COMMAND in the lab (the word `run` may be left out)."""
+    from simmig.experiment import units
+
+    timeout_s = None if timeout is None else _quantity("--timeout", units.time_ns, timeout) / 1e9
+    return _run(list(command), _link(rate, delay, loss), _size(cpus, memory), timeout_s)
+
+
+@lab.command()
+@_with_link
+def shell(rate: str | None, delay: str | None, loss: str | None, cpus: int, memory: str) -> int:
+    """A prompt in the lab, until you leave it (exit, or Ctrl-D)."""
+    return _run([], _link(rate, delay, loss), _size(cpus, memory), None)
+
+
+@lab.command()
+def check() -> int:
+    """Say what the lab needs, and what of it is missing."""
+    from simmig.lab.kernel import cache_dir, cached_kernel
+    from simmig.lab.needs import install_commands, needs
+
+    found = needs()
+    width = max(len(need.what) for need in found)
+    for need in found:
+        mark = "found  " if need.found else "MISSING"
+        click.echo(f"{mark}  {need.what:<{width}}  {need.purpose} ({need.package})")
+    cached = cached_kernel()
+    kernel = f"{cached.release} in {cached.root.parent}" if cached else f"to be downloaded into {cache_dir()}"
+    click.echo(f"kernel   {kernel}")
+    missing = [need for need in found if not need.found]
+    for command in install_commands(missing):
+        click.echo(f"install with: {shlex.join(command)}")
+    return 1 if missing else 0
+
+
+@lab.command()
+def install() -> int:
+    """Install what is missing, by apt-get and pip, and download the kernel."""
+    from simmig.lab.errors import LabError
+    from simmig.lab.kernel import kernel
+    from simmig.lab.needs import install_commands, needs, require_all
+
+    for command in install_commands([need for need in needs() if not need.found]):
+        click.echo(shlex.join(command), err=True)
+        status = subprocess.run(command, check=False).returncode
+        if status:
+            click.echo(f"simmig: that failed with status {status}", err=True)
+            return LAB_FAILED
+    try:
+        require_all()
+        click.echo(f"ready: kernel {kernel(_tell).release}", err=True)
+    except LabError as error:
+        click.echo(f"simmig: {error}", err=True)
+        return LAB_FAILED
+    return 0
+
+
+def _run(command: list[str], link: Link, size: Size, timeout_s: float | None) -> int:
+    from simmig.lab import machine
+    from simmig.lab.errors import LabError
+
+    try:
+        return machine.run(command, link, size, _tell, timeout_s)
+    except LabError as error:
+        click.echo(f"simmig: {error}", err=True)
+        return LAB_FAILED
+    except TimeoutError as error:
+        click.echo(f"simmig: {error}", err=True)
+        return TIMED_OUT
+
+
+def _tell(text: str) -> None:
+    """Progress: for a person, so not into a pipe or a file."""
+    if sys.stderr.isatty():
+        click.echo(f"lab: {text}", err=True)
+
+
+def _link(rate: str | None, delay: str | None, loss: str | None) -> Link:
+    from simmig.experiment import units
+    from simmig.lab.machine import Link
+
+    rate_bit_s = None if rate is None else _quantity("--rate", units.rate_bit_s, rate)
+    if rate_bit_s == 0:
+        raise InputError("--rate: a link that carries nothing; leave the option out for no limit")
+    delay_ns = 0 if delay is None else _quantity("--delay", units.time_ns, delay)
+    return Link(rate_bit_s, delay_ns, 0.0 if loss is None else _fraction(loss))
+
+
+def _size(cpus: int, memory: str) -> Size:
+    from simmig.experiment import units
+    from simmig.lab.machine import Size
+
+    memory_bytes = _quantity("--memory", units.size_bytes, memory)
+    if memory_bytes < _MIN_MEMORY_BYTES:
+        raise InputError(f'--memory: "{memory}" is too little to boot; it takes 1 GiB at least')
+    return Size(cpus, memory_bytes)
+
+
+def _fraction(loss: str) -> float:
+    match = re.fullmatch(r"\s*(\d{1,3}(?:\.\d{1,6})?)\s*%\s*", loss)
+    if match is None or float(match[1]) > 100:
+        raise InputError(f'--loss: "{loss}" is no share of the packets; it is written like "1 %"')
+    return float(match[1]) / 100
+
+
+def _quantity(option: str, parse: Callable[[Any], int], text: str) -> int:
+    try:
+        return parse(text)
+    except ValueError as error:
+        raise InputError(f"{option}: {error}") from error

@@ -1,0 +1,222 @@
+"""Boot the lab, run one command in it, and leave nothing behind."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shlex
+import subprocess
+import sys
+import tempfile
+import termios
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import IO, Any
+
+from simmig.lab.accelerator import kvm_works
+from simmig.lab.errors import LabError
+from simmig.lab.kernel import Kernel, kernel
+from simmig.lab.needs import program, require_all
+
+BOOT_PATIENCE_S = 300
+"""Under emulation, on a busy machine, a boot was seen to take 70 s."""
+_LOOK_S = 0.1
+_PUMP_BYTES = 1 << 16
+_CONSOLE_LINES = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """What netem does to packets, at each end on their way out: rate in bit/s, delay in ns, loss as a fraction."""
+
+    rate_bit_s: int | None = None
+    delay_ns: int = 0
+    loss: float = 0.0
+
+    def netem(self) -> str:
+        """Netem's arguments (man tc-netem(8)); empty when it has nothing to do."""
+        words = []
+        if self.rate_bit_s is not None:
+            words += ["rate", f"{self.rate_bit_s}bit"]
+        if self.delay_ns:
+            words += ["delay", f"{self.delay_ns / 1000:.3f}us"]
+        if self.loss:
+            words += ["loss", f"{self.loss * 100:.6f}%"]
+        return " ".join(words)
+
+
+@dataclass(frozen=True, slots=True)
+class Size:
+    """The virtual machine's processors and memory (bytes)."""
+
+    cpus: int = 2
+    memory_bytes: int = 4 << 30
+
+
+def run(
+    command: Sequence[str], link: Link, size: Size, tell: Callable[[str], None], timeout_s: float | None = None
+) -> int:
+    """Run `command` in the lab, in the current directory; returns its exit status.
+
+    Standard input, output and error are this process's. Files that it writes below the current directory are
+    written here, all others vanish with the machine. An empty command is an interactive shell on the terminal.
+    `timeout_s` bounds the command, not the boot. Raises LabError when the lab cannot be booted, and TimeoutError.
+    """
+    require_all()
+    booted = kernel(tell)
+    with tempfile.TemporaryDirectory(prefix="simmig-lab-") as directory:
+        job = Path(directory).resolve()
+        shared = _write_job(job, command, link)
+        qemu = program("qemu-system-x86_64")
+        assert qemu is not None  # required above
+        fast = kvm_works(qemu, job)
+        tell("booting" if fast else "booting under emulation, for there is no usable KVM: this takes a while")
+        arguments = _machine(booted, job, shared, size, qemu, fast)
+        with _guarded(arguments, job, interactive=not command) as process:
+            _watch(process, job, timeout_s)
+        return _status(job, process.returncode)
+
+
+def _write_job(job: Path, command: Sequence[str], link: Link) -> bool:
+    """Write what the machine is to do into `job`; returns whether the current directory is to be shared."""
+    here = Path.cwd()
+    exports = [
+        f"export {name}={shlex.quote(value)}"
+        for name, value in sorted(os.environ.items())
+        if name.isidentifier() and name not in {"TMPDIR", "PWD", "SHLVL"}
+    ]
+    sbin = 'PATH="$PATH:/usr/sbin:/sbin"'  # rdma, ip and tc live there, and a user's PATH may not name it
+    script = [*exports, sbin, f"cd {shlex.quote(str(here))}"]
+    if command:
+        script.append(f"exec {shlex.join(command)}")
+    else:
+        with contextlib.suppress(OSError):
+            columns, rows = os.get_terminal_size()
+            script.append(f"stty rows {rows} cols {columns} sane")
+        script.append(f"exec {shlex.quote(program('bash') or '/bin/bash')} -i")
+        (job / "interactive").touch()
+    (job / "command").write_text("\n".join([*script, ""]))
+    (job / "netem").write_text(link.netem() + "\n")
+    (job / "directory").write_bytes(os.fsencode(here) + b"\0")
+    (job / "init.sh").write_text((resources.files("simmig.lab") / "init.sh").read_text())
+    shared = here != Path("/")
+    if shared:
+        (job / "shared").touch()
+    return shared
+
+
+def _machine(booted: Kernel, job: Path, shared: bool, size: Size, qemu: str, fast: bool) -> list[str]:
+    """The command line of virtme-run: its kernel, initramfs and ports; our init, file systems and console log."""
+    virtme = program("virtme-run")
+    assert virtme is not None
+    shares = [("lab-root", Path("/"), ",readonly=on"), ("lab-job", job, "")]
+    if shared:
+        shares.append(("lab-here", Path.cwd(), ""))
+    devices = []
+    for tag, path, options in shares:
+        where = os.fspath(path).replace(",", ",,")
+        devices += ["-fsdev", f"local,id={tag},path={where},security_model=none,multidevs=remap{options}"]
+        devices += ["-device", f"virtio-9p-pci,fsdev={tag},mount_tag={tag}"]
+    # `init=` must come last: what follows the dashes are its arguments.
+    init = f"init=/bin/bash -- {job}/init.sh {job} {booted.root}"
+    if any(len(path.split()) > 1 for path in (str(job), str(booted.root))):
+        raise LabError("the lab does not work with spaces in TMPDIR or in the path of its cache (XDG_CACHE_HOME)")
+    return [
+        *(virtme, "--kimg", str(booted.image), "--mods=auto", "--force-9p", "--rw", "--disable-monitor"),
+        *("--cpus", str(size.cpus), "--memory", f"{size.memory_bytes >> 20}M", "--qemu-bin", qemu),
+        *(() if fast else ("--disable-kvm",)),
+        *(() if (job / "interactive").exists() else ("--script-sh", "true")),
+        *("--qemu-opts", "-no-reboot", "-serial", f"file:{job}/console", *devices),
+        *("-append", f"console=ttyS1 quiet loglevel=4 panic=-1 {init}"),
+    ]
+
+
+@contextlib.contextmanager
+def _guarded(arguments: Sequence[str], job: Path, interactive: bool) -> Iterator[subprocess.Popen[bytes]]:
+    """Run the machine under its guard, with its output pumped to ours; on leaving it is gone."""
+    lifeline, held = os.pipe()
+    guard = [sys.executable, "-m", "simmig.lab.guard", str(lifeline), *arguments]
+    terminal = _terminal_settings() if interactive else None
+    # A terminal as standard input would be put into raw mode, for a command that nobody talks to.
+    stdin = None if interactive or not sys.stdin.isatty() else subprocess.DEVNULL
+    # The machine opens its outputs anew, which would cut off a file: pipes have no such trouble.
+    output = None if interactive else subprocess.PIPE
+    environment = {**os.environ, "TMPDIR": str(job)}  # what virtme leaves there goes with the rest
+    process = subprocess.Popen(
+        guard, stdin=stdin, stdout=output, stderr=output, pass_fds=[lifeline], env=environment
+    )
+    os.close(lifeline)
+    pumps = [
+        threading.Thread(target=_pump, args=pair, daemon=True)
+        for pair in ((process.stdout, sys.stdout.buffer), (process.stderr, sys.stderr.buffer))
+        if pair[0] is not None
+    ]
+    for pump in pumps:
+        pump.start()
+    try:
+        yield process
+    finally:
+        os.close(held)
+        process.wait()
+        for pump in pumps:
+            pump.join()
+        if terminal is not None:
+            termios.tcsetattr(0, termios.TCSADRAIN, terminal)
+
+
+def _terminal_settings() -> list[Any]:
+    try:
+        return termios.tcgetattr(0)
+    except (termios.error, OSError):
+        raise LabError("a shell in the lab needs a terminal as its standard input") from None
+
+
+def _pump(source: IO[bytes], sink: IO[bytes]) -> None:
+    with source:
+        while data := os.read(source.fileno(), _PUMP_BYTES):
+            with contextlib.suppress(BrokenPipeError):  # our reader has left: the command may go on
+                sink.write(data)
+                sink.flush()
+
+
+def _watch(process: subprocess.Popen[bytes], job: Path, timeout_s: float | None) -> None:
+    """Return when the machine ends; raise when it takes too long to boot or its command to run."""
+    deadline = time.monotonic() + BOOT_PATIENCE_S
+    started = False
+    while True:
+        try:
+            process.wait(_LOOK_S)
+            return
+        except subprocess.TimeoutExpired:
+            pass
+        if (job / "status").exists() or (job / "failed").exists():
+            return  # all there is to know; the rest of the shutdown need not be waited for
+        if not started and (job / "started").exists():
+            started = True
+            deadline = float("inf") if timeout_s is None else time.monotonic() + timeout_s
+        if time.monotonic() > deadline:
+            if started:
+                raise TimeoutError(f"the command was still running after {timeout_s:g} s")
+            raise LabError(f"the lab did not boot within {BOOT_PATIENCE_S} s\n{_console(job)}")
+
+
+def _status(job: Path, code: int | None) -> int:
+    failed, status = job / "failed", job / "status"
+    if failed.exists():
+        raise LabError(f"{failed.read_text().strip()}\n{_console(job)}")
+    if not status.exists():
+        raise LabError(f"the lab's machine ended early (status {code})\n{_console(job)}")
+    return int(status.read_text())
+
+
+def _console(job: Path) -> str:
+    """The last lines of the machine's console, for whoever has to find out why."""
+    try:
+        lines = (job / "console").read_text(errors="replace").splitlines()
+    except OSError:
+        lines = []
+    return "\n".join(["its console said last:", *(f"  {line}" for line in lines[-_CONSOLE_LINES:])])
