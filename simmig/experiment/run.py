@@ -8,6 +8,7 @@ from typing import Any, cast
 import simpy
 
 from simmig.experiment.errors import InputError
+from simmig.experiment.interrupt import interrupt_between_events
 from simmig.experiment.machine import Subject, inflate_balloon, machine_of
 from simmig.experiment.policy_choice import make_policy, policy_parameters
 from simmig.experiment.result import Result
@@ -133,11 +134,16 @@ class World:
             runtime.start(self._side(side, coroutine), side)
             for runtime, side, coroutine in zip(self._runtimes, SIDES, (migrate, receive), strict=True)
         ]
-        self._env.run()
-        for task, signal in zip(tasks, cancel, strict=True):
-            if not task.done:  # nothing is left to happen that could wake it
-                signal.set()
+        try:
+            with interrupt_between_events(self._env):
                 self._env.run()
+        finally:  # who is not done waits for what never comes, or was interrupted
+            for task, signal in zip(tasks, cancel, strict=True):
+                if not task.done:
+                    signal.set()
+                    self._env.run()
+        if self._policy.error is not None:
+            raise self._policy.error
         if self._errors:
             raise self._errors[0]
         for side, task in zip(SIDES, tasks, strict=True):
@@ -168,9 +174,10 @@ class World:
 
 
 class _Told:
-    """A policy that, when it raises, says so in words instead of a traceback."""
+    """A policy that remembers, when it raises, what there is to tell: it is the user's input that is bad."""
 
     def __init__(self, name: str, policy: Policy) -> None:
+        self.error: InputError | None = None
         self._name = name
         self._drain = policy.drain
 
@@ -179,5 +186,5 @@ class _Told:
         try:
             return self._drain(point, sender)
         except Exception as error:
-            text = f"policy {self._name} raised {type(error).__name__} at {point.value}: {error}"
-            raise InputError(text) from error
+            self.error = InputError(f"policy {self._name} raised {type(error).__name__} at {point.value}: {error}")
+            raise
