@@ -17,7 +17,7 @@ from simmig.guest.sim import SimGuest, different_pages
 from simmig.migration import destination, source
 from simmig.migration.config import Outcome
 from simmig.migration.policies import Point, Policy, Sender
-from simmig.trace.events import Emit, MemoryCompared, MigrationEnded, PortCounted, Side
+from simmig.trace.events import AnyEvent, Emit, MemoryCompared, MigrationEnded, PortCounted, Side
 from simmig.trace.metrics import Metrics
 from simmig.trace.recorder import Reader, Recorder, Sink
 from simmig.verbs import sim
@@ -70,9 +70,9 @@ def run(
 
 
 class World:
-    """Two hosts, a device each, a link between them, and the guest that moves."""
+    """Two hosts, a device each, a link between them, and the guest that moves; without `emit` nobody records."""
 
-    def __init__(self, scenario: Scenario, emit: Emit, subject: Subject | None = None) -> None:
+    def __init__(self, scenario: Scenario, emit: Emit | None, subject: Subject | None = None) -> None:
         self._emit = emit
         self._config = scenario.migration.config()
         self._policy = _Told(scenario.policy.name, make_policy(scenario.policy.name, scenario.policy.parameters))
@@ -93,6 +93,8 @@ class World:
         inflate_balloon(self._source, machine, scenario.guest.ballooned_pages)
         for first_page, count in subject.zero_runs if subject is not None else ():
             self._source.zero(first_page, count)
+        self.different_pages: int | None = None
+        """Pages in which the destination differed when it was about to resume; None while it was not."""
         self._outcomes: dict[Side, Outcome] = {}
         self._errors: list[Exception] = []
 
@@ -150,7 +152,7 @@ class World:
             if not task.done:
                 self._end_stuck(side)
         for side, direction in zip(SIDES, self._link.directions, strict=True):
-            self._emit(PortCounted(self._now_ns, side, direction.bytes_sent))
+            self._record(PortCounted(self._now_ns, side, direction.bytes_sent))
 
     @property
     def _now_ns(self) -> int:
@@ -165,12 +167,16 @@ class World:
     def _end_stuck(self, side: Side) -> None:
         """Waiting for ever for what will never come is a failure, too."""
         self._outcomes[side] = Outcome("failed", f"the {side} waits for something that never happens")
-        self._emit(MigrationEnded(self._now_ns, side, "failed", self._outcomes[side].reason))
+        self._record(MigrationEnded(self._now_ns, side, "failed", self._outcomes[side].reason))
 
     def _compare(self) -> None:
-        different = different_pages(self._source, self._destination)
+        self.different_pages = different_pages(self._source, self._destination)
         pages = sum(block.pages for block in self._source.blocks)
-        self._emit(MemoryCompared(self._now_ns, "destination", pages, different))
+        self._record(MemoryCompared(self._now_ns, "destination", pages, self.different_pages))
+
+    def _record(self, event: AnyEvent) -> None:
+        if self._emit is not None:
+            self._emit(event)
 
 
 class _Told:
