@@ -82,16 +82,16 @@ def _run(scenario: Scenario, out: Path | None) -> Result:
 def _print_summary(result: Result, scenario: Scenario, out: Path | None) -> None:
     from rich.console import Console
 
-    from simmig.experiment.summary import WIDTH, summary
-
-    console = Console(highlight=False, width=None if sys.stdout.isatty() else WIDTH)
-    console.print(summary(result, scenario))
-    if out is None:
-        return
     from simmig.experiment.report import can_plot
+    from simmig.experiment.summary import as_text, summary
 
-    picture = "timeline.png to look at" if can_plot() else "no timeline.png without pip install 'simmig[plot]'"
-    console.print(f"\n  Results are in {out}: {picture}, timeline.json to open in ui.perfetto.dev.")
+    if sys.stdout.isatty():
+        Console(highlight=False).print(summary(result, scenario))
+    else:
+        click.echo(as_text(summary(result, scenario)), nl=False)
+    if out is not None:
+        picture = "timeline.png to look at" if can_plot() else "no timeline.png without pip install 'simmig[plot]'"
+        click.echo(f"\n  Results are in {out}: {picture}, timeline.json to open in ui.perfetto.dev.")
 
 
 @contextmanager

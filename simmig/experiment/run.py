@@ -8,6 +8,7 @@ from typing import Any, cast
 import simpy
 
 from simmig.experiment.errors import InputError
+from simmig.experiment.interrupt import interrupt_between_events
 from simmig.experiment.machine import Subject, inflate_balloon, machine_of
 from simmig.experiment.policy_choice import make_policy, policy_parameters
 from simmig.experiment.result import Result
@@ -16,7 +17,7 @@ from simmig.guest.sim import SimGuest, different_pages
 from simmig.migration import destination, source
 from simmig.migration.config import Outcome
 from simmig.migration.policies import Point, Policy, Sender
-from simmig.trace.events import Emit, MemoryCompared, MigrationEnded, PortCounted, Side
+from simmig.trace.events import AnyEvent, Emit, MemoryCompared, MigrationEnded, PortCounted, Side
 from simmig.trace.metrics import Metrics
 from simmig.trace.recorder import Reader, Recorder, Sink
 from simmig.verbs import sim
@@ -69,9 +70,9 @@ def run(
 
 
 class World:
-    """Two hosts, a device each, a link between them, and the guest that moves."""
+    """Two hosts, a device each, a link between them, and the guest that moves; without `emit` nobody records."""
 
-    def __init__(self, scenario: Scenario, emit: Emit, subject: Subject | None = None) -> None:
+    def __init__(self, scenario: Scenario, emit: Emit | None, subject: Subject | None = None) -> None:
         self._emit = emit
         self._config = scenario.migration.config()
         self._policy = _Told(scenario.policy.name, make_policy(scenario.policy.name, scenario.policy.parameters))
@@ -92,6 +93,8 @@ class World:
         inflate_balloon(self._source, machine, scenario.guest.ballooned_pages)
         for first_page, count in subject.zero_runs if subject is not None else ():
             self._source.zero(first_page, count)
+        self.different_pages: int | None = None
+        """Pages in which the destination differed when it was about to resume; None while it was not."""
         self._outcomes: dict[Side, Outcome] = {}
         self._errors: list[Exception] = []
 
@@ -133,18 +136,23 @@ class World:
             runtime.start(self._side(side, coroutine), side)
             for runtime, side, coroutine in zip(self._runtimes, SIDES, (migrate, receive), strict=True)
         ]
-        self._env.run()
-        for task, signal in zip(tasks, cancel, strict=True):
-            if not task.done:  # nothing is left to happen that could wake it
-                signal.set()
+        try:
+            with interrupt_between_events(self._env):
                 self._env.run()
+        finally:  # who is not done waits for what never comes, or was interrupted
+            for task, signal in zip(tasks, cancel, strict=True):
+                if not task.done:
+                    signal.set()
+                    self._env.run()
+        if self._policy.error is not None:
+            raise self._policy.error
         if self._errors:
             raise self._errors[0]
         for side, task in zip(SIDES, tasks, strict=True):
             if not task.done:
                 self._end_stuck(side)
         for side, direction in zip(SIDES, self._link.directions, strict=True):
-            self._emit(PortCounted(self._now_ns, side, direction.bytes_sent))
+            self._record(PortCounted(self._now_ns, side, direction.bytes_sent))
 
     @property
     def _now_ns(self) -> int:
@@ -159,18 +167,23 @@ class World:
     def _end_stuck(self, side: Side) -> None:
         """Waiting for ever for what will never come is a failure, too."""
         self._outcomes[side] = Outcome("failed", f"the {side} waits for something that never happens")
-        self._emit(MigrationEnded(self._now_ns, side, "failed", self._outcomes[side].reason))
+        self._record(MigrationEnded(self._now_ns, side, "failed", self._outcomes[side].reason))
 
     def _compare(self) -> None:
-        different = different_pages(self._source, self._destination)
+        self.different_pages = different_pages(self._source, self._destination)
         pages = sum(block.pages for block in self._source.blocks)
-        self._emit(MemoryCompared(self._now_ns, "destination", pages, different))
+        self._record(MemoryCompared(self._now_ns, "destination", pages, self.different_pages))
+
+    def _record(self, event: AnyEvent) -> None:
+        if self._emit is not None:
+            self._emit(event)
 
 
 class _Told:
-    """A policy that, when it raises, says so in words instead of a traceback."""
+    """A policy that remembers, when it raises, what there is to tell: it is the user's input that is bad."""
 
     def __init__(self, name: str, policy: Policy) -> None:
+        self.error: InputError | None = None
         self._name = name
         self._drain = policy.drain
 
@@ -179,5 +192,5 @@ class _Told:
         try:
             return self._drain(point, sender)
         except Exception as error:
-            text = f"policy {self._name} raised {type(error).__name__} at {point.value}: {error}"
-            raise InputError(text) from error
+            self.error = InputError(f"policy {self._name} raised {type(error).__name__} at {point.value}: {error}")
+            raise

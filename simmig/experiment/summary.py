@@ -16,7 +16,7 @@ from simmig.experiment.schema import Scenario
 from simmig.guest.api import PAGE_BYTES
 from simmig.trace.metrics import Stretch
 
-WIDTH = 100
+WIDTH = 120
 _ROUNDS_SHOWN = 12
 
 

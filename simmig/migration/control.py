@@ -192,9 +192,13 @@ class ControlChannel:
 
     async def _probe(self) -> None:
         """An empty write to nowhere: completes when the peer's device answers, fails when it is gone."""
-        enums = self._lane.verbs.enums
-        wr = self._lane.verbs.SendWR(
-            wr_id=KIND_PROBE, opcode=enums.IBV_WR_RDMA_WRITE, send_flags=enums.IBV_SEND_SIGNALED
+        verbs, buffer = self._lane.verbs, self._outgoing[0]
+        wr = verbs.SendWR(
+            wr_id=KIND_PROBE,
+            opcode=verbs.enums.IBV_WR_RDMA_WRITE,
+            num_sge=1,
+            sg=[verbs.SGE(buffer.buf, 0, buffer.lkey)],
+            send_flags=verbs.enums.IBV_SEND_SIGNALED,
         )
         wr.set_wr_rdma(0, 0)
         await self._lane.post_send(wr)

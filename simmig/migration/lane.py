@@ -68,10 +68,18 @@ class Queue:
         self.armed = False
         self.unacked = 0
 
+    def arm(self) -> None:
+        """Ask for an event at the next completion."""
+        self.cq.req_notify()
+        self.armed = True
+
     def take_event(self) -> None:
-        """Take one event off the channel; events are acknowledged in bulk, for that takes a lock."""
+        """Take one event off the channel and ask for the next, before anybody polls (R27).
+
+        Events are acknowledged in bulk, for that takes a lock.
+        """
         self.channel.get_cq_event(self.cq)
-        self.armed = False
+        self.cq.req_notify()
         self.unacked += 1
         if self.unacked == _ACK_BATCH:
             self.cq.ack_events(self.unacked)
@@ -150,15 +158,18 @@ class Lane:
 
     def poll(self) -> None:
         """Take all completions there are, without waiting; raises MigrationError on the first failed one."""
-        for cq in (self.receives.cq, self.sends.cq):
-            count = _POLL_BATCH
-            while count == _POLL_BATCH:
-                count, completions = cq.poll(_POLL_BATCH)
-                for completion in completions:
-                    if completion.status:
-                        self._failed(completion.wr_id, completion.status)
-                    else:
-                        self._completed(completion)
+        self._poll(self.receives.cq)
+        self._poll(self.sends.cq)
+
+    def _poll(self, cq: CQ) -> None:
+        count = _POLL_BATCH
+        while count == _POLL_BATCH:
+            count, completions = cq.poll(_POLL_BATCH)
+            for completion in completions:
+                if completion.status:
+                    self._failed(completion.wr_id, completion.status)
+                else:
+                    self._completed(completion)
         if self.error:
             raise MigrationError(self.error)
 
@@ -183,18 +194,20 @@ class Lane:
         runtime = self.runtime
         deadline_ns = None if patience_ns is None else runtime.now_ns() + patience_ns
         sources = (queue.channel, self.connection, *(() if self.cancel is None else (self.cancel,)))
+        # Completions of sends are wanted while waiting for a message, too: they tell what is pending.
+        others = self.sends if queue is self.receives else None
         while True:
-            self.poll()
+            if others is not None:
+                self._poll(others.cq)
+            self._poll(queue.cq)
             if done():
                 return
             self.check()
             if not queue.armed:
-                queue.cq.req_notify()
-                queue.armed = True
-                continue
-            if not await runtime.wait(*sources, deadline_ns=deadline_ns):
+                queue.arm()
+            elif not await runtime.wait(*sources, deadline_ns=deadline_ns):
                 raise PatienceError(f"the peer sent no {what} within {(patience_ns or 0) / 1e9:g} s")
-            if not self.connection.lost and (self.cancel is None or not self.cancel.is_set):
+            elif not self.connection.lost and (self.cancel is None or not self.cancel.is_set):
                 queue.take_event()
 
     def break_down(self, reason: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 from collections.abc import Sequence
 
@@ -43,11 +44,9 @@ class RdmaStream(Stream):
         if not lane.broken and not lane.connection.lost:
             lane.cancel = None
             lane.error = ""
-            try:
+            with contextlib.suppress(MigrationError):  # it was the last thing to try
                 await self._control.post(Message(Type.ERROR))
                 await self._control.settle()
-            except MigrationError:
-                pass  # it was the last thing to try
 
     async def close(self) -> None:
         """Disconnect and give everything back."""
@@ -225,6 +224,8 @@ class RdmaDestination(RdmaStream):
     async def linger(self) -> None:
         """Keep the queue pair until the source lets go of it, lest its last message goes unacknowledged."""
         lane = self._control_lane
+        with contextlib.suppress(MigrationError):  # the source may have let go already
+            await self._control.settle()
         await lane.runtime.wait(lane.connection, deadline_ns=lane.runtime.now_ns() + LINGER_NS)
 
     async def load_hook(self) -> None:

@@ -149,9 +149,11 @@ class Metrics:
 
     @property
     def total_time_ns(self) -> int:
-        """From the start until both sides know the outcome."""
-        ended_ns = [event.t_ns for event in self.ended.values()]
-        return max(ended_ns, default=self.last_ns) - self.began_ns
+        """From the start until the guest runs on the destination; without that, until the source was done."""
+        if self.resumed_ns is not None and self.resumed_side == "destination":
+            return self.resumed_ns - self.began_ns
+        ended = self.ended.get("source")
+        return (ended.t_ns if ended is not None else self.last_ns) - self.began_ns
 
     @property
     def downtime_ns(self) -> int:
@@ -216,7 +218,10 @@ class Metrics:
         self.pending.set(event.t_ns, self.pending_bytes)
 
     def _on_dirtied(self, event: ev.PagesDirtied) -> None:
+        """What a bitmap sync finds was written during the round that has just ended."""
         self.counts.guest_writes += event.writes
+        if self.rounds and self.rounds[-1].ended_ns >= 0:
+            self.rounds[-1].counts.guest_writes += event.writes
         self.dirtied.spread(self._dirtied_ns, event.t_ns, event.writes * self._page_bytes)
         self._dirtied_ns = event.t_ns
 

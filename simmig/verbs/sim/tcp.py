@@ -1,12 +1,13 @@
 """Sockets over a link: TCP as far as the time and the bandwidth of a bulk transfer depend on it.
 
 Modelled: one round trip to connect, headers, copying on both hosts, a send buffer and a receive window, end of
-stream, reset, retransmission, giving up. What a task sends travels in pieces of up to `PIECE_BYTES`, each one
-message of the link, so that a megabyte costs a few events. Memory travels as snapshots: no page becomes bytes.
+stream, reset, retransmission, giving up. What is sent travels a megabyte or so at a time, as one message of the
+link, so that it costs a few events. Memory travels as snapshots: no page becomes bytes.
 
-Not modelled: congestion control; the window is open from the start and stays so. A piece of which segments were
-lost waits for one fast retransmission (the duplicate acknowledgement's way back and the segment's way there), as
-with SACK; while nothing gets through, for retransmission timeouts. Acknowledgements take no bandwidth.
+Not modelled: congestion control; the window is open from the start and stays so. Data of which segments were lost
+waits for one fast retransmission (the duplicate acknowledgement's way back and the segment's way there), as with
+SACK; while nothing gets through, for retransmission timeouts. Acknowledgements take no bandwidth. A window's grain
+is a megabyte too: where bandwidth times round trip comes near the window, throughput is up to a quarter low.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from functools import partial
 from simmig.verbs.sim.link import Direction
 from simmig.verbs.sim.memory import Payload, payload_bytes, payload_length
 from simmig.verbs.sim.runtime import SimRuntime
-from simmig.verbs.sim.tcp_pipe import PIECE_BYTES, Pipe, later, wire_bytes
+from simmig.verbs.sim.tcp_pipe import PIECE_BYTES, RETRANSMISSION_NS, Pipe, later, wire_bytes
 from simmig.verbs.sim.waiting import Waitable
 
 GIVE_UP_NS = 100_000_000_000
@@ -147,7 +148,13 @@ class SimSocket(Waitable):
             self.wake_waiters()
 
     def _reset_peer(self) -> None:
-        self._direction.transmit(wire_bytes(self._direction.spec, 0), self._peer._was_reset)
+        direction, peer = self._direction, self._peer
+
+        def lost() -> None:  # the peer's next data or keep-alive probe draws another
+            if not peer.lost and self._host.alive:
+                later(direction.env, RETRANSMISSION_NS, self._reset_peer)
+
+        direction.transmit(wire_bytes(direction.spec, 0), peer._was_reset, on_loss=lost)
 
     def _check(self) -> None:
         if self.lost:

@@ -1,4 +1,4 @@
-"""One direction of a TCP connection: pieces of a byte stream, their acknowledgement, window and retransmission."""
+"""One direction of a TCP connection: trains of payloads, their acknowledgement, window and retransmission."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, cast
 import simpy
 from simpy.events import NORMAL
 
-from simmig.verbs.sim.link import Direction, LinkSpec, Message, MessageFlow
+from simmig.verbs.sim.link import Direction, LinkSpec, Message, MessageBurst, MessageFlow
 from simmig.verbs.sim.memory import Payload, payload_length, payload_part
 from simmig.verbs.sim.waiting import LightEvent, Waitable
 
@@ -20,14 +20,15 @@ SEND_BUFFER_BYTES = 4 << 20
 """What a socket takes from its task before the peer has acknowledged it: Linux' largest tcp_wmem (ip-sysctl)."""
 RECEIVE_WINDOW_BYTES = 3 << 20
 """What may be sent before the peer's task has read it: half of Linux' largest tcp_rmem (tcp_adv_win_scale 1)."""
-PIECE_BYTES = 512 << 10
-"""The most that is copied and sent at once: the grain of the model, a sixth of the window."""
+PIECE_BYTES = 1 << 20
+"""The most that is copied at once, and about what travels together: the grain of the model."""
+RETRANSMISSION_NS = 200_000_000
+"""After which what is missing is sent again where nothing tells sooner; doubles each time: Linux' TCP_RTO_MIN."""
 
 _ETHERNET_PAYLOADS = (1500, 9000)  # the usual one, and jumbo frames
 _ROCE_BYTES = 60  # IPv4, UDP, BTH, RETH, ICRC: what a packet of an RDMA path MTU needs of such a payload
 _TCP_IP_BYTES = 52  # IPv4, TCP, timestamps
 _FRAME_BYTES = 38  # preamble, Ethernet header, FCS, gap
-_RETRANSMISSION_NS = 200_000_000  # Linux' TCP_RTO_MIN; doubles each time
 _MAX_DOUBLINGS = 9  # Linux' TCP_RTO_MAX, 120 s
 
 
@@ -47,18 +48,37 @@ def later(env: simpy.Environment, delay_ns: int, action: Callable[[], None]) -> 
     env.schedule(cast(Any, LightEvent(lambda event: action())), NORMAL, delay_ns)
 
 
-class Piece:
-    """A part of the stream on its way; without payload, its end."""
+class Train:
+    """Payloads that travel together, and maybe the end of the stream."""
 
-    __slots__ = ("end_bytes", "index", "length_bytes", "payload", "resent", "timeouts")
+    __slots__ = ("ends", "index", "length_bytes", "payloads", "resent", "timeouts")
 
-    def __init__(self, index: int, payload: Payload | None, end_bytes: int) -> None:
+    def __init__(self, index: int) -> None:
         self.index = index
-        self.payload = payload
-        self.length_bytes = 0 if payload is None else payload_length(payload)
-        self.end_bytes = end_bytes  # the stream's position behind it
+        self.payloads: list[Payload] = []
+        self.length_bytes = 0
+        self.ends = False
         self.resent = False
         self.timeouts = 0
+
+
+class _TrainFlow(MessageFlow):
+    """Asks for the next message when the link is free for it: what waits meanwhile can go together."""
+
+    __slots__ = ("_next_message",)
+
+    def __init__(self, direction: Direction, next_message: Callable[[], Message | None]) -> None:
+        super().__init__(direction)
+        self._next_message = next_message
+
+    def next_burst(self, whole: bool) -> MessageBurst | None:
+        """All that is left of the message under way, or a packet of it."""
+        if not self._messages:
+            message = self._next_message()
+            if message is None:
+                return None
+            self._messages.append(message)
+        return super().next_burst(whole)
 
 
 class Pipe(Waitable):
@@ -82,11 +102,12 @@ class Pipe(Waitable):
         "_flow",
         "_head_bytes",
         "_offered_bytes",
-        "_pieces",
         "_queue",
         "_read_bytes",
         "_received_bytes",
         "_receiver",
+        "_sent_bytes",
+        "_trains",
         "_unread",
         "_window_end_bytes",
         "at_end",
@@ -99,14 +120,15 @@ class Pipe(Waitable):
         self._direction = direction
         self._env = direction.env
         self._receiver = receiver
-        self._flow = MessageFlow(direction)
+        self._flow = _TrainFlow(direction, self._next_train)
         self._again = MessageFlow(direction)  # retransmissions do not queue behind what is new
         self.stopped = False
         self.needed_bytes = 0
         # What the sender knows
-        self._queue: deque[Piece] = deque()  # waiting for the window
-        self._pieces = 0
+        self._queue: deque[Payload | None] = deque()  # waiting for the link or the window
+        self._trains = 0
         self._accepted_bytes = 0
+        self._sent_bytes = 0
         self._acked_bytes = 0
         self._window_end_bytes = RECEIVE_WINDOW_BYTES
         self._acks: deque[tuple[int, int, int]] = deque()  # on their way: due, acked bytes, end of the window
@@ -114,7 +136,7 @@ class Pipe(Waitable):
         # What the receiver knows
         self.at_end = False
         self._expected = 0
-        self._early: dict[int, Piece] = {}  # behind a gap
+        self._early: dict[int, Train] = {}  # behind a gap
         self._unread: deque[Payload] = deque()
         self._head_bytes = 0  # of the first unread payload, read already
         self._received_bytes = 0
@@ -138,16 +160,12 @@ class Pipe(Waitable):
         return bool(self._unread)
 
     def send(self, payload: Payload | None) -> None:
-        """Take a payload into the send buffer, or the end of the stream."""
-        if self.stopped:
-            return
-        piece = Piece(self._pieces, payload, self._accepted_bytes)
-        piece.end_bytes += piece.length_bytes
-        self._pieces += 1
-        self._accepted_bytes = piece.end_bytes
-        self._queue.append(piece)
-        self._take_acks()
-        self._send_queued()
+        """Take a payload (of at most `PIECE_BYTES`) into the send buffer, or the end of the stream."""
+        if not self.stopped:
+            if payload is not None:
+                self._accepted_bytes += payload_length(payload)
+            self._queue.append(payload)
+            self._direction.activate(self._flow)
 
     def read(self, limit_bytes: int) -> Payload:
         """What there is to read, but no more than that and no more than one piece; there must be something."""
@@ -172,7 +190,7 @@ class Pipe(Waitable):
         self._offered_bytes = self._read_bytes
         due_ns = int(self._env._now) + self._direction.reverse.latency_ns
         self._acks.append((due_ns, self._received_bytes, self._read_bytes + RECEIVE_WINDOW_BYTES))
-        if self._queue or any(waiter.waiting for waiter in self.waiters):
+        if not self._alarmed and (self._queue or any(waiter.waiting for waiter in self.waiters)):
             self._set_alarm()
 
     def stop(self) -> None:
@@ -196,54 +214,68 @@ class Pipe(Waitable):
 
     def _alarm(self) -> None:
         self._alarmed = False
-        self._take_acks()
-        self._send_queued()
+        if self._queue:
+            self._direction.activate(self._flow)
         if self.ready:
             self.wake_waiters()
 
-    def _send_queued(self) -> None:
-        """Send as far as the window goes."""
+    def _next_train(self) -> Message | None:
+        """What the window lets go: one payload, and more while that makes no full piece."""
+        self._take_acks()
+        train = Train(self._trains)
         queue = self._queue
-        while queue and queue[0].end_bytes <= self._window_end_bytes:
-            piece = queue.popleft()
-            size = wire_bytes(self._direction.spec, piece.length_bytes)
-            self._flow.send(Message(size, self._arrived, (piece,), self._missing))
-        if queue:
-            self._set_alarm()
-
-    def _arrived(self, piece: Piece) -> None:
-        """At the receiver: all of the piece is there."""
-        if self._receiver.refuses(piece.length_bytes):
-            return
-        self._early[piece.index] = piece
-        while self._expected in self._early:
-            piece = self._early.pop(self._expected)
-            self._expected += 1
-            if piece.payload is None:
-                self.at_end = True
+        while queue and train.length_bytes < PIECE_BYTES:
+            payload = queue[0]
+            if payload is None:
+                train.ends = True
             else:
-                self._unread.append(piece.payload)
-                self._received_bytes += piece.length_bytes
+                length_bytes = payload_length(payload)
+                if self._sent_bytes + length_bytes > self._window_end_bytes:
+                    self._set_alarm()
+                    break
+                train.payloads.append(payload)
+                train.length_bytes += length_bytes
+                self._sent_bytes += length_bytes
+            queue.popleft()
+        if not train.payloads and not train.ends:
+            return None
+        self._trains += 1
+        return self._message(train, train.length_bytes)
+
+    def _message(self, train: Train, length_bytes: int) -> Message:
+        return Message(wire_bytes(self._direction.spec, length_bytes), self._arrived, (train,), self._missing)
+
+    def _arrived(self, train: Train) -> None:
+        """At the receiver: all of the train is there."""
+        if self._receiver.refuses(train.length_bytes):
+            return
+        self._early[train.index] = train
+        while self._expected in self._early:
+            train = self._early.pop(self._expected)
+            self._expected += 1
+            self._unread.extend(train.payloads)
+            self._received_bytes += train.length_bytes
+            self.at_end = train.ends
         self.acknowledge()
         self._receiver.wake_waiters()
 
-    def _missing(self, piece: Piece) -> None:
-        """At the sender: part of the piece has not arrived."""
+    def _missing(self, train: Train) -> None:
+        """At the sender: part of the train has not arrived."""
         direction = self._direction
         if self.stopped or not direction.source.host.alive:
             return
         broken = not direction.link.up or not direction.target.host.alive
-        if piece.resent or broken:
-            delay_ns = _RETRANSMISSION_NS << min(piece.timeouts, _MAX_DOUBLINGS)
-            piece.timeouts += 1
+        if train.resent or broken:
+            delay_ns = RETRANSMISSION_NS << min(train.timeouts, _MAX_DOUBLINGS)
+            train.timeouts += 1
         else:
             delay_ns = direction.reverse.latency_ns  # the duplicate acknowledgement's way
-        piece.resent = True
-        # One segment mends a piece of which some got through; of a piece cut off all is sent again.
+        train.resent = True
+        # One segment mends a train of which some got through; of one cut off all is sent again.
         length_bytes = (
-            piece.length_bytes if broken else min(piece.length_bytes, segment_payload_bytes(direction.spec))
+            train.length_bytes if broken else min(train.length_bytes, segment_payload_bytes(direction.spec))
         )
-        message = Message(wire_bytes(direction.spec, length_bytes), self._arrived, (piece,), self._missing)
+        message = self._message(train, length_bytes)
         later(self._env, delay_ns, lambda: self._send_again(message))
 
     def _send_again(self, message: Message) -> None:
