@@ -78,6 +78,11 @@ ip route add 10.9.9.1 dev veth1 src 10.9.9.2 table 101
 ip rule add pref 11 iif lo to 10.9.9.1 lookup 101
 ip rule add pref 100 lookup local
 ip rule del pref 0
+# Each end knows the other's hardware address: no ARP that a lossy link could drop.
+for end in 0 1; do
+    ip neighbour replace 10.9.9.$((end + 1)) dev veth$((1 - end)) \
+        lladdr "$(</sys/class/net/veth$end/address)" nud permanent
+done
 for end in 0 1; do
     rdma link add rxe$end type rxe netdev veth$end || fail "rxe$end cannot be made"
 done

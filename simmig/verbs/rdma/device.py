@@ -1,0 +1,120 @@
+"""Which devices there are, whether they are usable, and their addresses."""
+
+from __future__ import annotations
+
+import ipaddress
+import resource
+from dataclasses import dataclass
+from pathlib import Path
+
+from simmig.verbs.rdma.binding import Binding
+from simmig.verbs.rdma.errors import RdmaUnavailable
+
+_CLASS = Path("/sys/class/infiniband")
+_CAP_IPC_LOCK = 14
+PORT = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Where a device is reached: an IPv4 or IPv6 address of its network interface, by GID index."""
+
+    device: str
+    gid_index: int
+    ip: str
+    interface: str
+
+
+def devices(binding: Binding) -> list[str]:
+    """Names of this host's RDMA devices."""
+    return sorted(device.name.decode() for device in binding.get_device_list())
+
+
+def check(binding: Binding, name: str) -> None:
+    """Raise RdmaUnavailable, with what helps, unless that device is there and its port is up."""
+    found = devices(binding)
+    if name not in found:
+        here = f"; this host has {', '.join(found)}" if found else ""
+        hint = (
+            ""
+            if found
+            else " (simmig lab makes two: simmig lab -- COMMAND; or: rdma link add NAME type rxe netdev IF)"
+        )
+        raise RdmaUnavailable(f"there is no RDMA device {name}{here}{hint}")
+    state = _read(name, "state")
+    if not state.startswith("4"):
+        interface = next((a.interface for a in addresses(name)), "its network interface")
+        raise RdmaUnavailable(
+            f"port {PORT} of {name} is {state.partition(': ')[2] or 'down'}: ip link set {interface} up"
+        )
+
+
+def address(name: str) -> Address:
+    """The device's own address: its first IPv4 one for RoCE v2, else the first IPv6 one that is routed.
+
+    Raises RdmaUnavailable when its network interface has none.
+    """
+    found = addresses(name)
+    for wanted in (4, 6):
+        for candidate in found:
+            if ipaddress.ip_address(candidate.ip).version == wanted:
+                return candidate
+    raise RdmaUnavailable(
+        f"the network interface of {name} has no IP address: ip address add ADDRESS/LENGTH dev ..."
+    )
+
+
+def addresses(name: str) -> list[Address]:
+    """Every address in the GID table of the device's port that a connection can be made from."""
+    port = _CLASS / name / "ports" / str(PORT)
+    found = []
+    for path in sorted((port / "gids").glob("*"), key=lambda path: int(path.name)):
+        gid = path.read_text().strip()
+        if not gid.replace("0", "").replace(":", ""):
+            continue
+        kind = _attribute(port / "gid_attrs" / "types" / path.name)
+        ip = ipaddress.IPv6Address(gid)
+        if kind != "RoCE v2" or ip.is_link_local:
+            continue
+        interface = _attribute(port / "gid_attrs" / "ndevs" / path.name)
+        found.append(Address(name, int(path.name), str(ip.ipv4_mapped or ip), interface))
+    return found
+
+
+def check_memlock(length_bytes: int) -> None:
+    """Raise RdmaUnavailable when this process may not lock that much memory (man getrlimit(2), RLIMIT_MEMLOCK)."""
+    limit, _ = resource.getrlimit(resource.RLIMIT_MEMLOCK)
+    if limit == resource.RLIM_INFINITY or limit >= length_bytes or _may_lock_all():
+        return
+    raise RdmaUnavailable(
+        f"{length_bytes >> 10} KiB of memory would have to be locked, the limit is {limit >> 10} KiB: run "
+        "`ulimit -l unlimited` before (as root, or with memlock raised in /etc/security/limits.conf), or "
+        "`sudo prlimit --pid $$ --memlock=unlimited`"
+    )
+
+
+def sent_bytes(name: str) -> int | None:
+    """What the device's network interface has sent so far, headers and all; None when nobody counts."""
+    for candidate in addresses(name):
+        path = Path("/sys/class/net") / candidate.interface / "statistics" / "tx_bytes"
+        if path.exists():
+            return int(path.read_text())
+    return None
+
+
+def _may_lock_all() -> bool:
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith("CapEff:"):
+            return bool(int(line.split()[1], 16) >> _CAP_IPC_LOCK & 1)
+    return False
+
+
+def _read(name: str, attribute: str) -> str:
+    return _attribute(_CLASS / name / "ports" / str(PORT) / attribute)
+
+
+def _attribute(path: Path) -> str:
+    try:
+        return path.read_text().strip()
+    except OSError:
+        return ""
