@@ -10,7 +10,7 @@ import simpy
 from simmig.experiment.errors import InputError
 from simmig.experiment.interrupt import interrupt_between_events
 from simmig.experiment.machine import Subject, inflate_balloon, machine_of
-from simmig.experiment.policy_choice import make_policy, policy_parameters
+from simmig.experiment.policy_choice import make_policy, parameters_of
 from simmig.experiment.result import Result
 from simmig.experiment.schema import Scenario
 from simmig.guest.sim import SimGuest, different_pages
@@ -59,7 +59,7 @@ def run(
         reason=world.outcome.reason,
         backend="sim",
         policy=scenario.policy.name,
-        policy_parameters=policy_parameters(scenario.policy.name, scenario.policy.parameters)[1],
+        policy_parameters=parameters_of(make_policy(scenario.policy.name, scenario.policy.parameters)),
         seed=scenario.seed,
         invariants=invariants.results(),
         source_running=source_running,

@@ -11,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from simmig.experiment.amounts import format_bytes, format_rate, format_time
+from simmig.experiment.policy_choice import make_policy, policy_text
 from simmig.experiment.result import Result
 from simmig.experiment.schema import Scenario
 from simmig.guest.api import PAGE_BYTES
@@ -42,17 +43,11 @@ def as_text(renderable: RenderableType, width: int = WIDTH) -> str:
     return "".join(f"{line.rstrip()}\n" for line in capture.get().splitlines())
 
 
-def policy_text(name: str, parameters: Iterable[tuple[str, object]]) -> str:
-    """A policy as it is spelled: "pending-limit (limit 64 MiB)"."""
-    given = ", ".join(f"{key} {value}" for key, value in parameters)
-    return f"{name} ({given})" if given else name
-
-
 def headline(result: Result, scenario: Scenario) -> Text:
     """What ran, and how it ended."""
     migration, link = scenario.migration, scenario.link
     wire = f"{migration.transport} over {link.model or 'a link'} ({format_rate(link.bandwidth_bit_s)})"
-    policy = policy_text(scenario.policy.name, scenario.policy.parameters.items())
+    policy = policy_text(scenario.policy.name, make_policy(scenario.policy.name, scenario.policy.parameters))
     guest = f"{format_bytes(scenario.guest.memory_bytes)} guest, {scenario.guest.workload.kind}"
     text = Text(result.status, style="bold green" if result.good else "bold red")
     if result.reason:
