@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 WIDTH = 140
 
 
-@click.command()
+@click.command(short_help="Compare all policies on one guest and one link.")
 @click.option(
     "--out",
     type=click.Path(path_type=Path),
@@ -31,14 +32,15 @@ def demo(out: Path) -> int:
     Each runs on QEMU's wire as it is, and with the freedoms that the protocol leaves a sender. Leaves a table, a
     trade-off plot and a timeline.
     """
+    if importlib.util.find_spec("matplotlib") is None:
+        raise click.ClickException(
+            "the demo draws pictures, and there is no matplotlib: pip install 'simmig[plot]'"
+        )
     from simmig.experiment.data import data_dir
     from simmig.experiment.demo import LEGEND, compare, draw, findings, good, runs, table, write_csv
     from simmig.experiment.output import OutputDir
-    from simmig.experiment.report import can_plot
     from simmig.experiment.summary import as_text
 
-    if not can_plot():
-        raise click.ClickException("the demo draws pictures: pip install 'simmig[plot]'")
     scenario = data_dir("scenarios") / "quickstart.toml"
     with OutputDir(out) as directory:
         rows = list(_watched(compare(scenario, directory.work / "timeline.png"), len(runs())))

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from simmig.trace.recorder import Reader
 
 
-@click.command()
+@click.command(short_help="Simulate one migration.")
 @click.argument("scenario", type=click.Path(path_type=Path))
 @click.option("--policy", metavar="NAME[,KEY=VALUE]...", help="Drain policy; replaces the scenario's.")
 @click.option(
