@@ -13,7 +13,7 @@ import click
 if TYPE_CHECKING:
     from simmig.experiment.result import Result
     from simmig.experiment.schema import Scenario
-    from simmig.trace.recorder import Reader
+    from simmig.trace.readers import Reader
 
 
 @click.command(short_help="Simulate one migration.")

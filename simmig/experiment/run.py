@@ -19,7 +19,8 @@ from simmig.migration.config import Outcome
 from simmig.migration.policies import Point, Policy, Sender
 from simmig.trace.events import AnyEvent, Emit, MemoryCompared, MigrationEnded, PortCounted, Side
 from simmig.trace.metrics import Metrics
-from simmig.trace.recorder import Reader, Recorder, Sink
+from simmig.trace.readers import Reader
+from simmig.trace.recorder import Recorder, Sink
 from simmig.verbs import sim
 from simmig.verbs.api import Verbs
 from simmig.verbs.sim.cm import SimDialer, SimListener
