@@ -31,7 +31,7 @@ def summary(result: Result, scenario: Scenario) -> RenderableType:
         facts.add_row(name, amount, details)
     parts: list[RenderableType] = [headline(result, scenario), "", Padding(facts, (0, 2))]
     if result.metrics.rounds:
-        parts += ["", Padding(_rounds(result.metrics.rounds, result.metrics.began_ns), (0, 2))]
+        parts += ["", Padding(_rounds(result.metrics.rounds, result.metrics.began_ns), (0, 0, 0, 2))]
     return Group(*parts)
 
 
@@ -98,10 +98,20 @@ def _memory(result: Result) -> str:
 
 
 def _rounds(rounds: Sequence[Stretch], began_ns: int) -> Table:
-    table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
-    table.add_column("round", justify="right")
-    for heading in ("began", "took", "dirty", "sent", "zero", "guest wrote", "asked", "forced", "pending at end"):
-        table.add_column(heading, justify="right")
+    """The passes over the bitmap, the first and the last of them where they are many; fits into 80 columns."""
+    table = Table(box=None, padding=(0, 1, 0, 0), header_style="bold")
+    for heading in (
+        "\nround",
+        "\nbegan",
+        "\ntook",
+        "\ndirty",
+        "\nsent",
+        "guest\nwrote",
+        "policy\nasked",
+        "channel\nforced",
+        "pending\nat end",
+    ):
+        table.add_column(heading, justify="right", no_wrap=True)
     half = _ROUNDS_SHOWN // 2
     shown = rounds if len(rounds) <= _ROUNDS_SHOWN else [*rounds[:half], None, *rounds[-half:]]
     for row in shown:
@@ -114,7 +124,6 @@ def _rounds(rounds: Sequence[Stretch], began_ns: int) -> Table:
             format_time(row.duration_ns),
             format_bytes(row.dirty_pages * PAGE_BYTES),
             format_bytes(row.counts.posted_bytes),
-            format_bytes(row.counts.zero_pages * PAGE_BYTES),
             format_bytes(row.counts.guest_writes * PAGE_BYTES),
             format_time(row.counts.drain_ns),
             format_time(row.counts.forced_drain_ns),
