@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import multiprocessing
 import os
+import signal
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
@@ -63,8 +64,14 @@ def compare(scenario: Path, timeline: Path) -> Iterator[Comparison]:
     """
     tasks = [(scenario, wire, policy, timeline) for wire, policy in runs()]
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(min(len(tasks), os.cpu_count() or 1), mp_context=context) as pool:
+    workers = min(len(tasks), os.cpu_count() or 1)
+    with ProcessPoolExecutor(workers, mp_context=context, initializer=_die_quietly) as pool:
         yield from pool.map(_run_one, tasks)
+
+
+def _die_quietly() -> None:
+    """An interrupt ends a worker without a traceback; the one process that the user started tells of it."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def _run_one(task: tuple[Path, str, str, Path]) -> Comparison:
