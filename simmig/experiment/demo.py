@@ -63,15 +63,20 @@ def compare(scenario: Path, timeline: Path) -> Iterator[Comparison]:
     The picture of one of the runs is written to `timeline`.
     """
     tasks = [(scenario, wire, policy, timeline) for wire, policy in runs()]
-    context = multiprocessing.get_context("spawn")
     workers = min(len(tasks), os.cpu_count() or 1)
-    with ProcessPoolExecutor(workers, mp_context=context, initializer=_die_quietly) as pool:
-        yield from pool.map(_run_one, tasks)
-
-
-def _die_quietly() -> None:
-    """An interrupt ends a worker without a traceback; the one process that the user started tells of it."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
+        before = signal.signal(
+            signal.SIGINT, signal.SIG_IGN
+        )  # workers inherit it: interrupts are for this process
+        futures = [pool.submit(_run_one, task) for task in tasks]
+        signal.signal(signal.SIGINT, before)
+        try:
+            for future in futures:
+                yield future.result()
+        except BaseException:
+            for worker in multiprocessing.active_children():
+                worker.terminate()
+            raise
 
 
 def _run_one(task: tuple[Path, str, str, Path]) -> Comparison:
