@@ -14,7 +14,7 @@ test: $(VENV)/.developing
 	$(BIN)/python -m pytest -n auto
 
 bench: $(VENV)/.developing
-	$(BIN)/python -m benchmarks
+	@set -e; for benchmark in benchmarks/[a-z]*.py; do echo "$$benchmark"; $(BIN)/python "$$benchmark"; done
 
 lint: $(VENV)/.developing
 	$(BIN)/ruff check .

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,10 +14,10 @@ if TYPE_CHECKING:
     from simmig.experiment.demo import Comparison
 
 
-WIDTH = 150
+WIDTH = 140
 
 
-@click.command()
+@click.command(short_help="Compare all policies on one guest and one link.")
 @click.option(
     "--out",
     type=click.Path(path_type=Path),
@@ -31,22 +32,23 @@ def demo(out: Path) -> int:
     Each runs on QEMU's wire as it is, and with the freedoms that the protocol leaves a sender. Leaves a table, a
     trade-off plot and a timeline.
     """
+    if importlib.util.find_spec("matplotlib") is None:
+        raise click.ClickException(
+            "the demo draws pictures, and there is no matplotlib: pip install 'simmig[plot]'"
+        )
     from simmig.experiment.data import data_dir
-    from simmig.experiment.demo import compare, findings, good, runs, table, write_csv
+    from simmig.experiment.demo import LEGEND, compare, draw, findings, good, runs, table, write_csv
     from simmig.experiment.output import OutputDir
-    from simmig.experiment.report import can_plot
     from simmig.experiment.summary import as_text
 
-    if not can_plot():
-        raise click.ClickException("the demo draws pictures: pip install 'simmig[plot]'")
     scenario = data_dir("scenarios") / "quickstart.toml"
     with OutputDir(out) as directory:
         rows = list(_watched(compare(scenario, directory.work / "timeline.png"), len(runs())))
-        sentences = "".join(f"{sentence}\n" for sentence in findings(rows))
-        text = as_text(table(rows), WIDTH) + "\n" + sentences
+        sentences = "\n".join(findings(rows))
+        text = f"{as_text(table(rows), WIDTH)}\n{LEGEND}\n\n{sentences}\n"
         (directory.work / "comparison.txt").write_text(text, encoding="utf-8")
         write_csv(rows, directory.work / "comparison.csv")
-        _plot(rows, directory.work / "tradeoff.png")
+        draw(rows, scenario, directory.work / "tradeoff.png")
         directory.keep()
     click.echo(text)
     _tell_next(out, scenario)
@@ -62,21 +64,6 @@ def _watched(rows: Iterator[Comparison], count: int) -> Iterator[Comparison]:
     from rich.progress import track
 
     yield from track(rows, "simulating", total=count, console=Console(stderr=True), transient=True)
-
-
-def _plot(rows: list[Comparison], path: Path) -> None:
-    from simmig.experiment.demo import WIRES
-    from simmig.experiment.plot_tradeoff import plot_tradeoff
-
-    points = {
-        wire: [
-            (row.policy, row.figures["total_time_ns"] / 1e9, row.figures["downtime_ns"] / 1e6)
-            for row in rows
-            if row.wire == wire
-        ]
-        for wire in WIRES
-    }
-    plot_tradeoff(points, "8 GiB guest over 40 Gbit/s, every built-in policy", path)
 
 
 def _tell_next(out: Path, scenario: Path) -> None:

@@ -13,10 +13,10 @@ import click
 if TYPE_CHECKING:
     from simmig.experiment.result import Result
     from simmig.experiment.schema import Scenario
-    from simmig.trace.recorder import Reader
+    from simmig.trace.readers import Reader
 
 
-@click.command()
+@click.command(short_help="Simulate one migration.")
 @click.argument("scenario", type=click.Path(path_type=Path))
 @click.option("--policy", metavar="NAME[,KEY=VALUE]...", help="Drain policy; replaces the scenario's.")
 @click.option(

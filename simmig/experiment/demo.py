@@ -5,7 +5,8 @@ from __future__ import annotations
 import csv
 import multiprocessing
 import os
-from collections.abc import Iterator
+import signal
+from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,23 +17,25 @@ from rich.table import Table
 from simmig.experiment.amounts import format_bytes, format_rate, format_time
 from simmig.experiment.load import Overrides, load_scenario
 from simmig.experiment.plot_timeline import plot_timeline
+from simmig.experiment.plot_tradeoff import plot_tradeoff
 from simmig.experiment.run import run
 from simmig.experiment.summary import headline
 from simmig.migration import policies
 
 WIRES: dict[str, tuple[str, ...]] = {
-    "QEMU's": (),
-    "freed": (
+    "QEMU's wire": (),
+    "freedoms used": (
         "migration.slice=unlimited",
-        "migration.registration_batch=4096",
+        "migration.registration_batch=64",
         "migration.control_wait=deferred",
         "migration.control_qp=own",
     ),
 }
-"""What is set for each wire: nothing, or everything that protocol version 1 leaves a sender free to do, and more:
-a control connection of its own, which a stock QEMU does not speak."""
+"""What is set for each: nothing, or what protocol version 1 leaves a sender free to do and, beyond it, a queue
+pair of its own for control, which a stock QEMU does not speak."""
 
-TIMELINE_OF = ("freed", "pending-limit")
+WAITS = ("drain_time_ns", "forced_drain_time_ns", "protocol_drain_time_ns")
+TIMELINE_OF = ("freedoms used", "pending-limit")
 
 
 @dataclass(frozen=True)
@@ -60,9 +63,20 @@ def compare(scenario: Path, timeline: Path) -> Iterator[Comparison]:
     The picture of one of the runs is written to `timeline`.
     """
     tasks = [(scenario, wire, policy, timeline) for wire, policy in runs()]
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(min(len(tasks), os.cpu_count() or 1), mp_context=context) as pool:
-        yield from pool.map(_run_one, tasks)
+    workers = min(len(tasks), os.cpu_count() or 1)
+    with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
+        before = signal.signal(
+            signal.SIGINT, signal.SIG_IGN
+        )  # workers inherit it: interrupts are for this process
+        futures = [pool.submit(_run_one, task) for task in tasks]
+        signal.signal(signal.SIGINT, before)
+        try:
+            for future in futures:
+                yield future.result()
+        except BaseException:
+            for worker in multiprocessing.active_children():
+                worker.terminate()
+            raise
 
 
 def _run_one(task: tuple[Path, str, str, Path]) -> Comparison:
@@ -72,6 +86,22 @@ def _run_one(task: tuple[Path, str, str, Path]) -> Comparison:
     if (wire, policy) == TIMELINE_OF:
         plot_timeline(result.metrics, headline(result, scenario).plain, timeline)
     return Comparison(wire, policy, result.figures())
+
+
+def draw(rows: list[Comparison], path: Path, picture: Path) -> None:
+    """The trade-off plot of a comparison of the scenario at `path`."""
+    points = {
+        wire: [
+            (row.policy, row.figures["total_time_ns"] / 1e9, row.figures["downtime_ns"] / 1e6)
+            for row in rows
+            if row.wire == wire
+        ]
+        for wire in WIRES
+    }
+    scenario = load_scenario(path)
+    guest = f"{format_bytes(scenario.guest.memory_bytes)} guest, {scenario.guest.workload.kind} workload"
+    title = f"{guest}, over {scenario.link.model} ({format_rate(scenario.link.bandwidth_bit_s)})"
+    plot_tradeoff(points, scenario.migration.downtime_limit_ns / 1e6, title, picture)
 
 
 def write_csv(rows: list[Comparison], path: Path) -> None:
@@ -86,54 +116,48 @@ def write_csv(rows: list[Comparison], path: Path) -> None:
 def table(rows: list[Comparison]) -> Table:
     """The comparison as a person reads it: what the control channel forces beside what the policy adds."""
     shown = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
-    shown.add_column("wire")
+    shown.add_column("")
     shown.add_column("policy")
-    headings = (
-        "total",
-        "downtime",
-        "drains asked",
-        "waited: asked",
-        "forced",
-        "due",
-        "pending at most",
-        "at stop",
-    )
-    for heading in (*headings, "throughput"):
+    for heading in ("total", "downtime", "at stop", "at most", "waited", "asked", "forced", "due", "throughput"):
         shown.add_column(heading, justify="right")
     for row in rows:
         figures = row.figures
         first_of_wire = row.policy == rows[0].policy
         if first_of_wire and row is not rows[0]:
             shown.add_row()
-        failed = (
-            "" if figures["status"] == "completed" and figures["memory_identical"] else f" ({figures['status']})"
-        )
         shown.add_row(
             row.wire if first_of_wire else "",
-            row.policy + failed,
+            row.policy if good(row) else f"{row.policy} ({figures['status']}, BROKEN)",
             format_time(figures["total_time_ns"]),
             format_time(figures["downtime_ns"]),
-            str(figures["drains"]),
-            format_time(figures["drain_time_ns"]),
-            format_time(figures["forced_drain_time_ns"]),
-            format_time(figures["protocol_drain_time_ns"]),
-            format_bytes(figures["max_pending_bytes"]),
             format_bytes(figures["pending_bytes_at_stop"]),
+            format_bytes(figures["max_pending_bytes"]),
+            format_time(sum(figures[name] for name in WAITS)),
+            *(format_time(figures[name]) for name in WAITS),
             format_rate(figures["throughput_bit_s"]),
         )
     return shown
 
 
+LEGEND = """\
+at stop, at most: posted and not completed when the guest was stopped, and ever.
+waited: for posted writes, in all; asked by the policy, forced by the control channel, due by the protocol."""
+
+
 def findings(rows: list[Comparison]) -> Iterator[str]:
-    """What the table says, a sentence a wire, from its figures alone."""
-    for wire in WIRES:
+    """What the table says, from its figures alone."""
+    for wire, settings in WIRES.items():
         runs = [row.figures for row in rows if row.wire == wire]
-        low, high = (format_time(pick(run["downtime_ns"] for run in runs)) for pick in (min, max))
-        least, most = (format_time(pick(run["drain_time_ns"] for run in runs)) for pick in (min, max))
-        forced = [run["forced_drain_time_ns"] for run in runs]
-        spread = f"downtime from {low} to {high}" if low != high else f"a downtime of {low} under every policy"
-        asked = f"{least} to {most}" if least != most else least
+        used = ", ".join(setting.removeprefix("migration.") for setting in settings)
+        yield f"{wire} ({used})" if used else wire
         yield (
-            f"On {wire} wire: {spread}; waited because the policy asked {asked}, because the control channel "
-            f"forced it {format_time(min(forced))} to {format_time(max(forced))}."
+            f"  downtime {_span(runs, 'downtime_ns', format_time)}, "
+            f"with {_span(runs, 'pending_bytes_at_stop', format_bytes)} pending at the stop, "
+            f"in a total of {_span(runs, 'total_time_ns', format_time)}"
         )
+
+
+def _span(runs: list[dict[str, Any]], figure: str, tell: Callable[[int], str]) -> str:
+    """From the least to the most, over the policies."""
+    least, most = (tell(pick(run[figure] for run in runs)) for pick in (min, max))
+    return least if least == most else f"{least} to {most}"

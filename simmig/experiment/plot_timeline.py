@@ -78,7 +78,7 @@ def _steps(gauge: Gauge, end_ns: int) -> tuple[Floats, Floats, Floats]:
     return np.array(times, dtype=float), np.array(lows, dtype=float), np.array(highs, dtype=float)
 
 
-def _per_second(amount: Amount, until_ns: int, bins: int = 120) -> tuple[Floats, Floats]:
+def _per_second(amount: Amount, until_ns: int, bins: int = 60) -> tuple[Floats, Floats]:
     """Bin edges in ns, and the rate in each, in bins wide enough to be read."""
     width_ns = amount.width_ns
     while until_ns // width_ns > bins:

@@ -21,36 +21,41 @@ Point = tuple[str, float, float]
 """A policy, its total time in seconds, its downtime in milliseconds."""
 
 
-def plot_tradeoff(groups: Mapping[str, Sequence[Point]], title: str, path: Path) -> None:
-    """Write the picture as a PNG; `groups` are drawn apart, each with its name in the legend."""
+def plot_tradeoff(groups: Mapping[str, Sequence[Point]], limit_ms: float, title: str, path: Path) -> None:
+    """Write the picture as a PNG; `groups` are drawn apart, each with its name in the legend.
+
+    `limit_ms` is the downtime limit that all of them were given.
+    """
     figure = Figure(figsize=(10, 6.4), dpi=120)
     axes = figure.add_axes((0.09, 0.1, 0.88, 0.74))
     figure.text(0.09, 0.95, "Downtime against total time, one point a policy", fontsize=13)
     figure.text(0.09, 0.91, title, fontsize=9, color="#444444")
     axes.set_xlabel("total time (s)")
     axes.set_ylabel("downtime (ms)")
-    _scale(axes, [point for points in groups.values() for point in points])
+    _scale(axes, [point for points in groups.values() for point in points], limit_ms)
     for (name, points), (marker, color) in zip(groups.items(), _STYLES, strict=False):
         x, y = [point[1] for point in points], [point[2] for point in points]
         axes.scatter(x, y, marker=marker, color=color, s=50, alpha=0.75, label=name, zorder=3)
+    axes.axhline(limit_ms, color="#444444", lw=1, ls="--", label=f"downtime limit ({limit_ms:g} ms)")
     axes.grid(alpha=0.25, which="both")
     axes.legend(
         loc="lower left",
         bbox_to_anchor=(-0.01, 1.0),
         borderaxespad=0.2,
-        ncols=len(groups),
+        ncols=len(groups) + 1,
         frameon=False,
         fontsize=10,
         handletextpad=0.2,
     )
-    _label(axes, groups)
+    _label(axes, groups, limit_ms)
     figure.savefig(path, metadata={"Software": None})
 
 
-def _scale(axes: Axes, points: Sequence[Point]) -> None:
+def _scale(axes: Axes, points: Sequence[Point], limit_ms: float) -> None:
     """A logarithmic downtime with plain numbers; room for labels on all sides."""
     low_s, high_s = min(point[1] for point in points), max(point[1] for point in points)
-    low_ms, high_ms = min(point[2] for point in points), max(point[2] for point in points)
+    low_ms = min(limit_ms, *(point[2] for point in points))
+    high_ms = max(limit_ms, *(point[2] for point in points))
     room_s = max((high_s - low_s) * 0.15, high_s * 0.02)
     axes.set_xlim(low_s - room_s, high_s + room_s)
     axes.set_yscale("log")
@@ -60,9 +65,10 @@ def _scale(axes: Axes, points: Sequence[Point]) -> None:
     axes.yaxis.set_minor_formatter(FuncFormatter(lambda *_: ""))
 
 
-def _label(axes: Axes, groups: Mapping[str, Sequence[Point]]) -> None:
-    """Name every point where the name hides neither another name nor a point."""
-    taken: list[Bbox] = []
+def _label(axes: Axes, groups: Mapping[str, Sequence[Point]], limit_ms: float) -> None:
+    """Name every point where the name hides neither another name nor a point, nor the limit's line."""
+    (left, right), line = axes.get_xlim(), limit_ms
+    taken = [Bbox([_pixels(axes, left, line), _pixels(axes, right, line)])]
     for points in groups.values():
         for _, x, y in points:
             px, py = _pixels(axes, x, y)

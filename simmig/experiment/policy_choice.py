@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from simmig.experiment import units
+from simmig.experiment.amounts import format_bytes, format_time
 from simmig.migration import policies
 
 _PARSERS = {"bytes": units.size_bytes, "time": units.time_ns}
@@ -22,15 +23,13 @@ class PolicyChoiceError(ValueError):
         self.key = key
 
 
-def policy_parameters(spec: str, given: Mapping[str, Any]) -> tuple[type[policies.Policy], dict[str, Any]]:
-    """The class that `spec` names and its parameters as integers; raises PolicyChoiceError."""
+def make_policy(spec: str, given: Mapping[str, Any]) -> policies.Policy:
+    """A policy of its own for one migration; raises PolicyChoiceError."""
     try:
         chosen = policies.load(spec)
     except policies.PolicyError as error:
         raise PolicyChoiceError("", str(error)) from error
-    fields: dict[str, dataclasses.Field[Any]] = {}
-    if dataclasses.is_dataclass(chosen):
-        fields = {f.name: f for f in dataclasses.fields(chosen) if f.init}
+    fields = _fields(chosen)
     for key in given:
         if key not in fields:
             raise PolicyChoiceError(key, _unknown(spec, key, list(fields)))
@@ -38,16 +37,33 @@ def policy_parameters(spec: str, given: Mapping[str, Any]) -> tuple[type[policie
         required = field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
         if required and name not in given:
             raise PolicyChoiceError(name, f"missing: policy {spec} needs it{_example(field)}")
-    return chosen, {key: _value(chosen, fields[key], value) for key, value in given.items()}
-
-
-def make_policy(spec: str, given: Mapping[str, Any]) -> policies.Policy:
-    """A policy of its own for one migration; raises PolicyChoiceError."""
-    chosen, parameters = policy_parameters(spec, given)
+    parameters = {key: _value(chosen, fields[key], value) for key, value in given.items()}
     try:
         return chosen(**parameters)
     except Exception as error:  # a user's own constructor may raise anything
         raise PolicyChoiceError("", f"policy {spec} cannot be made: {type(error).__name__}: {error}") from error
+
+
+def parameters_of(policy: policies.Policy) -> dict[str, Any]:
+    """What a policy was made with, defaults included; sizes in bytes, times in ns."""
+    return {name: getattr(policy, name) for name in _fields(type(policy))}
+
+
+def policy_text(name: str, policy: policies.Policy) -> str:
+    """A policy in words: "pending-limit (limit 64 MiB)"."""
+    tell = {"bytes": format_bytes, "time": format_time}
+    told = [
+        f"{key} {tell.get(field.metadata.get('unit') or '', str)(getattr(policy, key))}"
+        for key, field in _fields(type(policy)).items()
+    ]
+    return f"{name} ({', '.join(told)})" if told else name
+
+
+def _fields(chosen: type) -> dict[str, dataclasses.Field[Any]]:
+    """A policy's parameters: the init fields of a dataclass."""
+    if not dataclasses.is_dataclass(chosen):
+        return {}
+    return {field.name: field for field in dataclasses.fields(chosen) if field.init}
 
 
 def _unknown(spec: str, key: str, known: list[str]) -> str:

@@ -15,7 +15,8 @@ from simmig.experiment.run import run
 from simmig.experiment.schema import Scenario
 from simmig.experiment.summary import as_text, headline, summary
 from simmig.trace.perfetto import Timeline
-from simmig.trace.recorder import Reader, TraceFile
+from simmig.trace.readers import Reader
+from simmig.trace.recorder import TraceFile
 
 
 def run_into(

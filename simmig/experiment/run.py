@@ -10,7 +10,7 @@ import simpy
 from simmig.experiment.errors import InputError
 from simmig.experiment.interrupt import interrupt_between_events
 from simmig.experiment.machine import Subject, inflate_balloon, machine_of
-from simmig.experiment.policy_choice import make_policy, policy_parameters
+from simmig.experiment.policy_choice import make_policy, parameters_of
 from simmig.experiment.result import Result
 from simmig.experiment.schema import Scenario
 from simmig.guest.sim import SimGuest, different_pages
@@ -19,7 +19,8 @@ from simmig.migration.config import Outcome
 from simmig.migration.policies import Point, Policy, Sender
 from simmig.trace.events import AnyEvent, Emit, MemoryCompared, MigrationEnded, PortCounted, Side
 from simmig.trace.metrics import Metrics
-from simmig.trace.recorder import Reader, Recorder, Sink
+from simmig.trace.readers import Reader
+from simmig.trace.recorder import Recorder, Sink
 from simmig.verbs import sim
 from simmig.verbs.api import Verbs
 from simmig.verbs.sim.cm import SimDialer, SimListener
@@ -59,7 +60,7 @@ def run(
         reason=world.outcome.reason,
         backend="sim",
         policy=scenario.policy.name,
-        policy_parameters=policy_parameters(scenario.policy.name, scenario.policy.parameters)[1],
+        policy_parameters=parameters_of(make_policy(scenario.policy.name, scenario.policy.parameters)),
         seed=scenario.seed,
         invariants=invariants.results(),
         source_running=source_running,

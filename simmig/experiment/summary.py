@@ -11,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from simmig.experiment.amounts import format_bytes, format_rate, format_time
+from simmig.experiment.policy_choice import make_policy, policy_text
 from simmig.experiment.result import Result
 from simmig.experiment.schema import Scenario
 from simmig.guest.api import PAGE_BYTES
@@ -30,7 +31,7 @@ def summary(result: Result, scenario: Scenario) -> RenderableType:
         facts.add_row(name, amount, details)
     parts: list[RenderableType] = [headline(result, scenario), "", Padding(facts, (0, 2))]
     if result.metrics.rounds:
-        parts += ["", Padding(_rounds(result.metrics.rounds, result.metrics.began_ns), (0, 2))]
+        parts += ["", Padding(_rounds(result.metrics.rounds, result.metrics.began_ns), (0, 0, 0, 2))]
     return Group(*parts)
 
 
@@ -42,17 +43,11 @@ def as_text(renderable: RenderableType, width: int = WIDTH) -> str:
     return "".join(f"{line.rstrip()}\n" for line in capture.get().splitlines())
 
 
-def policy_text(name: str, parameters: Iterable[tuple[str, object]]) -> str:
-    """A policy as it is spelled: "pending-limit (limit 64 MiB)"."""
-    given = ", ".join(f"{key} {value}" for key, value in parameters)
-    return f"{name} ({given})" if given else name
-
-
 def headline(result: Result, scenario: Scenario) -> Text:
     """What ran, and how it ended."""
     migration, link = scenario.migration, scenario.link
     wire = f"{migration.transport} over {link.model or 'a link'} ({format_rate(link.bandwidth_bit_s)})"
-    policy = policy_text(scenario.policy.name, scenario.policy.parameters.items())
+    policy = policy_text(scenario.policy.name, make_policy(scenario.policy.name, scenario.policy.parameters))
     guest = f"{format_bytes(scenario.guest.memory_bytes)} guest, {scenario.guest.workload.kind}"
     text = Text(result.status, style="bold green" if result.good else "bold red")
     if result.reason:
@@ -103,10 +98,20 @@ def _memory(result: Result) -> str:
 
 
 def _rounds(rounds: Sequence[Stretch], began_ns: int) -> Table:
-    table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
-    table.add_column("round", justify="right")
-    for heading in ("began", "took", "dirty", "sent", "zero", "guest wrote", "asked", "forced", "pending at end"):
-        table.add_column(heading, justify="right")
+    """The passes over the bitmap, the first and the last of them where they are many; fits into 80 columns."""
+    table = Table(box=None, padding=(0, 1, 0, 0), header_style="bold")
+    for heading in (
+        "\nround",
+        "\nbegan",
+        "\ntook",
+        "\ndirty",
+        "\nsent",
+        "guest\nwrote",
+        "policy\nasked",
+        "channel\nforced",
+        "pending\nat end",
+    ):
+        table.add_column(heading, justify="right", no_wrap=True)
     half = _ROUNDS_SHOWN // 2
     shown = rounds if len(rounds) <= _ROUNDS_SHOWN else [*rounds[:half], None, *rounds[-half:]]
     for row in shown:
@@ -119,7 +124,6 @@ def _rounds(rounds: Sequence[Stretch], began_ns: int) -> Table:
             format_time(row.duration_ns),
             format_bytes(row.dirty_pages * PAGE_BYTES),
             format_bytes(row.counts.posted_bytes),
-            format_bytes(row.counts.zero_pages * PAGE_BYTES),
             format_bytes(row.counts.guest_writes * PAGE_BYTES),
             format_time(row.counts.drain_ns),
             format_time(row.counts.forced_drain_ns),

@@ -88,12 +88,23 @@ class BlockMemory:
         end = first + count
         if self._stored.find(0, first // CHUNK_PAGES, -(-end // CHUNK_PAGES)) < 0:
             return self.ids[first:end]
-        result = np.empty(count, dtype=np.uint32)
-        for chunk in range(first // CHUNK_PAGES, -(-end // CHUNK_PAGES)):
+        result = np.zeros(count, dtype=np.uint32)
+        last = -(-end // CHUNK_PAGES)
+        chunk = first // CHUNK_PAGES
+        while chunk < last:  # from one run of chunks, stored or not, to the next
+            stored = self._stored[chunk]
+            stop = self._stored.find(1 - stored, chunk, last)
+            stop = last if stop < 0 else stop
             low = max(first, chunk * CHUNK_PAGES)
-            high = min(end, (chunk + 1) * CHUNK_PAGES)
-            ids = self.ids[low:high] if self._stored[chunk] else self._initial(low, high)
-            result[low - first : high - first] = ids
+            high = min(end, stop * CHUNK_PAGES)
+            if stored:
+                result[low - first : high - first] = self.ids[low:high]
+            elif low < self.zero_from:
+                high = min(high, self.zero_from)
+                result[low - first : high - first] = np.arange(
+                    self.first_id + low, self.first_id + high, dtype=np.uint32
+                )
+            chunk = stop
         return result
 
     def _initial(self, first: int, end: int) -> Ids:

@@ -92,7 +92,8 @@ class ControlChannel:
 
         A peer that has nothing to say is probed with empty RDMA writes (R34), so that a dead one is noticed.
         """
-        await self.post(Message(Type.READY))
+        # Not waiting for READY's own completion: the message says as much, and may come with the connection's end.
+        await self.post(Message(Type.READY), deferred=True)
         while True:
             try:
                 await self._wait_receive(_READY, "message", PROBE_NS)
@@ -103,8 +104,12 @@ class ControlChannel:
             self.post_receive(_READY)
             return message
 
-    async def post(self, message: Message) -> None:
-        """SEND without waiting for credit (answers, READY, ERROR); waits as `deferred` says."""
+    async def post(self, message: Message, deferred: bool = False) -> None:
+        """SEND without waiting for credit (answers, READY, ERROR).
+
+        Waits for its own completion, unless `deferred` here or for the channel: then only before its buffer is
+        used again.
+        """
         lane = self._lane
         data = message.encode()
         slot = self._next_slot
@@ -126,7 +131,7 @@ class ControlChannel:
             lane.emit(
                 ControlSent(now_ns, lane.side, message.type.name, len(data) - wire.HEADER.size, message.repeat)
             )
-        if not self._deferred:
+        if not (deferred or self._deferred):
             await self._wait_slot(slot, message.type.name)
 
     async def settle(self) -> None:

@@ -23,7 +23,8 @@ class Convergence:
         )
         self._began_ns = now_ns
         self._position = position
-        self._window_bytes = 0
+        self.window_bytes = 0
+        """Pages saved in this window (zero pages count, as in QEMU): they use up its allowance."""
         self.bandwidth_bytes_s = 0
         self.threshold_bytes = 0
 
@@ -38,16 +39,12 @@ class Convergence:
         self.threshold_bytes = self.bandwidth_bytes_s * self._limit_ns // _SECOND_NS
         self._began_ns = now_ns
         self._position = position
-        self._window_bytes = 0
-
-    def saved(self, length_bytes: int) -> None:
-        """Pages were saved (zero pages count, as in QEMU): they use up the window's allowance."""
-        self._window_bytes += length_bytes
+        self.window_bytes = 0
 
     @property
     def exhausted(self) -> bool:
         """Whether the rate limit forbids sending more in this window."""
-        return self._window_limit_bytes is not None and self._window_bytes > self._window_limit_bytes
+        return self._window_limit_bytes is not None and self.window_bytes > self._window_limit_bytes
 
     def window_left_ns(self, now_ns: int) -> int:
         """Time until the window is over."""

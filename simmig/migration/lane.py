@@ -132,13 +132,22 @@ class Lane:
         self.qp_num: int = self.qp.qp_num
         connection.prepare(self.qp)
 
+    @property
+    def full(self) -> bool:
+        """Whether the send queue has no room left."""
+        return self._outstanding >= SEND_QUEUE_DEPTH
+
+    def posted(self) -> None:
+        """A send work request was posted on `qp` directly."""
+        self._outstanding += 1
+
     async def post_send(self, wr: Any) -> None:
         """Post a send work request, waiting for a completion first while the queue is full.
 
         A device that grants less than it said (ENOMEM, R10) is no error either. Raises MigrationError when the
         post is refused for any other reason.
         """
-        while self._outstanding >= SEND_QUEUE_DEPTH:
+        while self.full:
             await self._wait_for_slot()
         while True:
             try:
@@ -160,6 +169,8 @@ class Lane:
         """Take all completions there are, without waiting; raises MigrationError on the first failed one."""
         self._poll(self.receives.cq)
         self._poll(self.sends.cq)
+        if self.error:
+            raise MigrationError(self.error)
 
     def _poll(self, cq: CQ) -> None:
         count = _POLL_BATCH
@@ -170,8 +181,6 @@ class Lane:
                     self._failed(completion.wr_id, completion.status)
                 else:
                     self._completed(completion)
-        if self.error:
-            raise MigrationError(self.error)
 
     def check(self) -> None:
         """Raise what makes going on pointless: an earlier error, a lost connection, a cancellation."""

@@ -1,11 +1,12 @@
 """RAM by one-sided writes: merging runs, registration, posting, and how much is pending.
 
-This is the sender's hot path: one pass through `save` and `flush` a chunk.
+This is the sender's hot path: `merge` and `try_flush` are called for every chunk, and wait for nothing.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 from simmig.guest.api import PAGE_BYTES, Guest, RamBlock
 from simmig.migration import wire
@@ -51,14 +52,13 @@ class RamWriter:
         self._index = BlockIndex(self._blocks)
         self._local = local
         self._remote = remote
-        self._pin_all = pin_all
         self._batch = registration_batch
         self._upcoming_chunks = upcoming_chunks
-        self._keys: dict[int, tuple[int, int]] = {}  # wr_id of a chunk (a block when pinned) -> lkey, rkey
+        self._keys: dict[int, tuple[int, int]] = {}  # lkey and rkey of a chunk, by its wr_id
+        self._pinned: list[tuple[int, int]] = []  # the same of each block, with pin-all
         if pin_all:
-            for block, described in enumerate(remote):
-                region = local.regions[block, WHOLE_BLOCK, 0]
-                self._keys[block] = (region.lkey, described.rkey)
+            regions = [local.regions[block, WHOLE_BLOCK, 0] for block in range(len(remote))]
+            self._pinned = [(r.lkey, described.rkey) for r, described in zip(regions, remote, strict=True)]
         self._sge = lane.verbs.SGE
         self._send_wr = lane.verbs.SendWR
         self._write: int = enums.IBV_WR_RDMA_WRITE
@@ -69,78 +69,117 @@ class RamWriter:
         self.pending_bytes = 0
         self.zero_pages = 0
         self._forced = False  # a drain forced by the control channel is under way
-        # The run held back for merging, and where its chunk (or, before, its block) ends.
+        # The run held back for merging, its chunk, and its block.
         self._first = 0
         self._count = 0
-        self._limit = 0
-        self._block = 0
         self._wr_id = 0
+        self._chunk_first = 0
+        self._limit = 0
+        self._enter_block(0)
         lane.on_write = self._completed
 
-    async def save(self, first_page: int, count: int) -> bool:
-        """Merge a run of one chunk with the one held back, or flush that first; True when it left a chunk."""
-        if self._count:
-            if first_page == self._first + self._count and first_page != self._limit:
-                self._count += count
+    def merge(self, first_page: int, count: int) -> bool:
+        """Add a run of one chunk to the run held back; False when it has to be flushed first."""
+        held = self._count
+        if held:
+            if first_page != self._first + held or first_page == self._limit:
                 return False
-            left = self._wr_id
-            await self.flush()
-        else:
-            left = 0
-        block = self._index.block_of(first_page)
-        ram = self._blocks[block]
-        first_of_block = ram.first_page
-        chunk = (first_page - first_of_block) // CHUNK_PAGES
+            self._count = held + count
+            return True
+        if not self._block_first <= first_page < self._block_end:
+            self._enter_block(first_page)
+        chunk = (first_page - self._block_first) // CHUNK_PAGES
         self._first = first_page
         self._count = count
-        self._block = block
-        self._limit = first_of_block + min((chunk + 1) * CHUNK_PAGES, ram.pages)
-        self._wr_id = KIND_WRITE | block << BLOCK_SHIFT | chunk << CHUNK_SHIFT
-        return left not in (0, self._wr_id)
+        self._chunk_first = self._block_first + chunk * CHUNK_PAGES
+        self._limit = min(self._chunk_first + CHUNK_PAGES, self._block_end)
+        self._wr_id = self._block_wr_id | chunk << CHUNK_SHIFT
+        return True
+
+    def left_by(self, first_page: int) -> bool:
+        """Whether going on with that page leaves the chunk of the run held back."""
+        return not self._chunk_first <= first_page < self._limit
+
+    def try_flush(self) -> bool:
+        """Write the run held back if that takes no waiting; False when `flush` has to."""
+        wr_id = self._wr_id
+        if wr_id in self._in_flight or self._lane.full:
+            return False
+        keys = self._block_keys or self._keys.get(wr_id)
+        if keys is None:
+            return False
+        try:
+            self._lane.qp.post_send(self._work_request(keys))
+        except self._lane.verbs.PyverbsError:
+            return False  # `flush` finds out why
+        self._lane.posted()
+        self._posted(keys[1])
+        return True
 
     async def flush(self) -> bool:
         """Write the run held back: as zero pages, or as one RDMA WRITE once its chunk is free and registered.
 
         Returns whether there was one.
         """
-        count = self._count
-        if not count:
+        if not self._count:
             return False
         lane = self._lane
-        first, block, wr_id = self._first, self._block, self._wr_id
-        self._count = 0
+        wr_id = self._wr_id
         while wr_id in self._in_flight:
             await lane.wait(lane.sends, lambda: wr_id not in self._in_flight, "completion")
-        keys = self._keys.get(block if self._pin_all else wr_id)
+        keys = self._block_keys or self._keys.get(wr_id)
         if keys is None:
-            if self._is_zero(first, count):
-                await self._send_zero(first, count, block)
+            if self._is_zero(self._first, self._count):
+                await self._send_zero()
                 return True
-            await self._register(first, wr_id)
+            await self._register(self._first, wr_id)
             keys = self._keys[wr_id]
+        await lane.post_send(self._work_request(keys))
+        self._posted(keys[1])
+        return True
+
+    def poll(self) -> None:
+        """See which writes have completed."""
+        self._lane.poll()
+
+    def _enter_block(self, page: int) -> None:
+        block = self._index.block_of(page)
         ram = self._blocks[block]
-        offset = (first - ram.first_page) * PAGE_BYTES
-        length = count * PAGE_BYTES
+        self._block = block
+        self._block_first = ram.first_page
+        self._block_end = ram.first_page + ram.pages
+        self._block_wr_id = KIND_WRITE | block << BLOCK_SHIFT
+        self._block_address = ram.address
+        self._block_remote_address = self._remote[block].host_address
+        self._block_keys = self._pinned[block] if self._pinned else None
+
+    def _work_request(self, keys: tuple[int, int]) -> Any:
+        offset = (self._first - self._block_first) * PAGE_BYTES
         wr = self._send_wr(
-            wr_id=wr_id,
+            wr_id=self._wr_id,
             opcode=self._write,
             num_sge=1,
-            sg=[self._sge(ram.address + offset, length, keys[0])],
+            sg=[self._sge(self._block_address + offset, self._count * PAGE_BYTES, keys[0])],
             send_flags=self._signaled,
         )
-        wr.set_wr_rdma(keys[1], self._remote[block].host_address + offset)
-        lane.runtime.work(Work.WRITE, 1)
-        await lane.post_send(wr)
-        self._in_flight[wr_id] = length
+        wr.set_wr_rdma(keys[1], self._block_remote_address + offset)
+        self._lane.runtime.work(Work.WRITE, 1)
+        return wr
+
+    def _posted(self, rkey: int) -> None:
+        count, lane = self._count, self._lane
+        length = count * PAGE_BYTES
+        self._count = 0
+        self._in_flight[self._wr_id] = length
         self.pending_bytes += length
         self.posted_bytes += length
         if lane.emit is not None:
             now_ns = lane.runtime.now_ns()
-            lane.emit(PagesSaved(now_ns, "source", first, count, "data"))
-            lane.emit(WorkPosted(now_ns, "source", lane.qp_num, wr_id, "write", length, block, offset, keys[1]))
-        await lane.runtime.checkpoint()
-        lane.poll()
-        return True
+            offset = (self._first - self._block_first) * PAGE_BYTES
+            lane.emit(PagesSaved(now_ns, "source", self._first, count, "data"))
+            lane.emit(
+                WorkPosted(now_ns, "source", lane.qp_num, self._wr_id, "write", length, self._block, offset, rkey)
+            )
 
     async def drain(self, pending_bytes: int) -> None:
         """Wait until at most `pending_bytes` are posted and not completed."""
@@ -177,9 +216,10 @@ class RamWriter:
         self._lane.runtime.work(Work.ZERO_TEST_PAGE, count if zero else 1)  # the test ends at the first other word
         return zero
 
-    async def _send_zero(self, first: int, count: int, block: int) -> None:
-        lane = self._lane
-        offset = (first - self._blocks[block].first_page) * PAGE_BYTES
+    async def _send_zero(self) -> None:
+        lane, first, count, block = self._lane, self._first, self._count, self._block
+        self._count = 0
+        offset = (first - self._block_first) * PAGE_BYTES
         command = wire.Compress(0, block, self._remote[block].offset + offset, count * PAGE_BYTES)
         self.zero_pages += count
         if lane.emit is not None:

@@ -101,10 +101,11 @@ class RdmaSource(RdmaStream):
         """RAM bytes whose completion was polled."""
         return self._writer.completed_bytes if self._writer else 0
 
-    async def save_pages(self, first_page: int, count: int) -> bool:
-        """Merge, and write the run that cannot be merged with."""
+    @property
+    def pages(self) -> RamWriter:
+        """Pages go as RDMA WRITEs."""
         assert self._writer is not None
-        return await self._writer.save(first_page, count)
+        return self._writer
 
     async def flush_pages(self) -> bool:
         """Write the run held back."""

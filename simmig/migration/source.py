@@ -14,6 +14,7 @@ from simmig.migration.config import (
     Outcome,
 )
 from simmig.migration.convergence import Convergence
+from simmig.migration.pace import Pace, TimedSlice
 from simmig.migration.policies.policy import Point, Policy
 from simmig.migration.ram import DirtyBitmap
 from simmig.migration.rdma_stream import RdmaSource, reason_of
@@ -38,9 +39,6 @@ from simmig.trace.events import (
 )
 from simmig.verbs.api import Verbs
 from simmig.verbs.runtime import Dialer, Runtime, Signal, Work
-
-CHECK_PAGES = 64
-"""A timed slice looks at the clock after its first page and then every so many."""
 
 
 async def migrate(
@@ -228,41 +226,57 @@ class _Source:
 
     async def _slice(self) -> None:
         """A stretch of the walk over the bitmap, as long as the scenario's slice."""
-        unlimited = self._config.slice_ns is None
-        slice_ns = self._config.slice_ns if isinstance(self._config.slice_ns, int) else 0
-        timed = slice_ns > 0
-        await self._open_section(savevm.END if unlimited else savevm.PART)
-        began_ns = self.now_ns
-        saved = 0
-        while True:
-            if timed:
-                limit = CHECK_PAGES - (saved - 1) % CHECK_PAGES if saved else 1
-                if self._convergence.exhausted:
-                    break
-            else:
-                limit = CHUNK_PAGES
+        slice_ns = self._config.slice_ns
+        await self._open_section(savevm.END if slice_ns is None else savevm.PART)
+        if isinstance(slice_ns, int):
+            await self._walk(TimedSlice(self._runtime, self._convergence, slice_ns))
+        else:
+            while await self._walk(self._long_slice):
                 await self._obey_rate_limit()
-                if self._convergence.due(self.now_ns):
-                    self._check_cancel()
-                    self._estimate()
-            run = self._bitmap.take(limit)
-            if run is None:
-                break
-            await self._save(*run)
-            saved += run[1]
-            if timed and saved % CHECK_PAGES == 1 and self.now_ns - began_ns > slice_ns:
-                break
         await self._flush_chunk()
-        if not unlimited:
+        if slice_ns is not None:
             await self._ask(Point.SLICE_END)
             await self._close_section()
 
-    async def _save(self, first_page: int, count: int) -> None:
-        self._runtime.work(Work.SCAN_PAGE, count)
-        self._convergence.saved(count * PAGE_BYTES)
-        if await self._open_stream.save_pages(first_page, count):
-            self.chunks += 1
-            await self._ask(Point.CHUNK_FULL)
+    def _long_slice(self, saved_pages: int) -> int:
+        """A slice that no clock ends: only the rate limit interrupts it, and estimates are made on the way."""
+        convergence = self._convergence
+        if convergence.due(self._runtime.now_ns()):
+            self._check_cancel()
+            self._estimate()
+        return 0 if convergence.exhausted else CHUNK_PAGES
+
+    async def _walk(self, pace: Pace) -> bool:
+        """Send dirty pages as far as `pace` allows; False when none is left."""
+        runtime, convergence, pages, take = (
+            self._runtime,
+            self._convergence,
+            self._open_stream.pages,
+            self._bitmap.take,
+        )
+        merge, try_flush = pages.merge, pages.try_flush
+        saved = 0
+        while limit := pace(saved):
+            run = take(limit)
+            if run is None:
+                return False
+            first_page, count = run
+            runtime.work(Work.SCAN_PAGE, count)
+            convergence.window_bytes += count * PAGE_BYTES
+            saved += count
+            if merge(first_page, count):
+                continue
+            left_chunk = pages.left_by(first_page)
+            if not try_flush():
+                await pages.flush()
+            merge(first_page, count)
+            if runtime.lags:
+                await runtime.checkpoint()
+                pages.poll()
+            if left_chunk:
+                self.chunks += 1
+                await self._ask(Point.CHUNK_FULL)
+        return True
 
     async def _flush_chunk(self) -> None:
         if await self._open_stream.flush_pages():
@@ -312,8 +326,7 @@ class _Source:
         self._sync()
         self._begin_round()
         await self._open_section(savevm.END)
-        while (run := self._bitmap.take(CHUNK_PAGES)) is not None:
-            await self._save(*run)
+        await self._walk(lambda _: CHUNK_PAGES)
         await self._flush_chunk()
         for point in (Point.ROUND_END, Point.SLICE_END, Point.BEFORE_DEVICE_STATE):
             await self._ask(point)

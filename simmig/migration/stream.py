@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import abc
 import errno
-from typing import Literal
+from typing import Literal, Protocol
 
 BUFFER_BYTES = 32 << 10
 """The longest piece `put_buffer` takes (QEMU's file buffer)."""
@@ -23,6 +23,25 @@ def check_mode(mode: str) -> None:
     """Raise ValueError unless `mode` is exactly "rb" or "wb"; called before anything is allocated."""
     if mode not in ("rb", "wb"):
         raise ValueError(f"a migration stream opens as 'rb' or 'wb', not {mode!r}")
+
+
+class PageSender(Protocol):
+    """Takes runs of pages that each lie within one chunk; may hold the last one back to merge it with the next."""
+
+    def merge(self, first_page: int, count: int) -> bool:
+        """Add a run to the one held back; False when that has to be flushed first."""
+
+    def left_by(self, first_page: int) -> bool:
+        """Whether going on with that page leaves the chunk of the run held back."""
+
+    def try_flush(self) -> bool:
+        """Send the run held back if that takes no waiting; False when `flush` has to."""
+
+    async def flush(self) -> bool:
+        """Send the run held back, whatever it takes; whether there was one."""
+
+    def poll(self) -> None:
+        """See what has completed meanwhile, without waiting."""
 
 
 class Stream(abc.ABC):
@@ -53,14 +72,15 @@ class Stream(abc.ABC):
         """A descriptor to watch, where the transport has one."""
         return None
 
-    # The pair of RAM operations; a transport without them carries pages in the stream and has nothing to drain.
+    # The pair of RAM operations: `pages` to save them, `drain` to wait until they have arrived.
 
-    async def save_pages(self, first_page: int, count: int) -> bool:
-        """Send a run of pages that lies within one chunk; True when the sender has moved on to another chunk."""
+    @property
+    def pages(self) -> PageSender:
+        """Where pages go; there once the setup is over."""
         raise NotImplementedError
 
     async def flush_pages(self) -> bool:
-        """Send what `save_pages` still holds back; True when there was something."""
+        """Send the run of pages held back; True when there was one."""
         return False
 
     @property

@@ -58,7 +58,7 @@ class SocketSource(_SocketStream):
     def __init__(self, socket: Socket, guest: Guest, runtime: Runtime, cancel: Signal, emit: Emit | None) -> None:
         super().__init__("wb", socket, guest, runtime)
         self.cancel: Signal | None = cancel
-        self._emit = emit
+        self._pages = SocketPages(self, emit)
         self._ram_bytes = 0
 
     @property
@@ -66,8 +66,17 @@ class SocketSource(_SocketStream):
         """Page bytes handed to the socket."""
         return self._ram_bytes
 
-    async def save_pages(self, first_page: int, count: int) -> bool:
-        """Send a run at once: its place, then its pages; an all-zero run is its place alone."""
+    @property
+    def pages(self) -> SocketPages:
+        """Pages go into the stream."""
+        return self._pages
+
+    async def flush_pages(self) -> bool:
+        """Send the run held back."""
+        return await self._pages.flush()
+
+    async def send_run(self, first_page: int, count: int, emit: Emit | None) -> None:
+        """Send a run: its place, then its pages; an all-zero run is its place alone."""
         zero = self._guest.is_zero(first_page, count)
         self._runtime.work(Work.ZERO_TEST_PAGE, count if zero else 1)  # the test ends at the first other word
         index, block = self._where(first_page)
@@ -75,9 +84,9 @@ class SocketSource(_SocketStream):
         self.put(savevm.flag(savevm.FLAG_ZERO if zero else savevm.FLAG_PAGE))
         self.put(savevm.RUN.pack(index, page, count))
         await self.flush()
-        if self._emit is not None:
+        if emit is not None:
             now_ns = self._runtime.now_ns()
-            self._emit(PagesSaved(now_ns, "source", first_page, count, "zero" if zero else "data"))
+            emit(PagesSaved(now_ns, "source", first_page, count, "zero" if zero else "data"))
         if not zero:
             try:
                 await self._socket.send_memory(block.address + page * PAGE_BYTES, count * PAGE_BYTES)
@@ -85,7 +94,6 @@ class SocketSource(_SocketStream):
                 raise self.fail(errno.EIO, str(error)) from error
             self._ram_bytes += count * PAGE_BYTES
         await self._runtime.checkpoint()
-        return True
 
     async def put_buffer(self, data: bytes) -> int:
         """Send bytes."""
@@ -108,6 +116,41 @@ class SocketSource(_SocketStream):
     async def get_buffer(self, size: int) -> bytes:
         """Not on this end."""
         raise self.fail(errno.EINVAL, "not opened for reading")
+
+
+class SocketPages:
+    """Takes the runs for a socket: one at a time, nothing merges."""
+
+    def __init__(self, stream: SocketSource, emit: Emit | None) -> None:
+        self._stream = stream
+        self._emit = emit
+        self._held: tuple[int, int] | None = None
+
+    def merge(self, first_page: int, count: int) -> bool:
+        """Take a run; the next has to wait until it is sent."""
+        if self._held is not None:
+            return False
+        self._held = (first_page, count)
+        return True
+
+    def left_by(self, first_page: int) -> bool:
+        """Every run counts as a chunk."""
+        return True
+
+    def try_flush(self) -> bool:
+        """Sending may have to wait for the socket buffer."""
+        return False
+
+    async def flush(self) -> bool:
+        """Send the run held back; whether there was one."""
+        if self._held is None:
+            return False
+        (first_page, count), self._held = self._held, None
+        await self._stream.send_run(first_page, count, self._emit)
+        return True
+
+    def poll(self) -> None:
+        """A socket has no completions."""
 
 
 class SocketDestination(_SocketStream):

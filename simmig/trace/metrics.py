@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass, field, fields
-from typing import Any, Literal
+from typing import Literal
 
 from simmig.trace import events as ev
+from simmig.trace.readers import EventReader
 from simmig.trace.series import Amount, Gauge
 
 Part = Literal["residual_pages", "drain", "device_state", "switch"]
@@ -73,8 +74,8 @@ class DowntimeParts:
     switch_ns: int = 0
 
 
-class Metrics:
-    """A reader of traces. Call it with every event; then read its attributes. Times are the trace's."""
+class Metrics(EventReader):
+    """A reader of traces: show it every event, then read its attributes. Times are the trace's."""
 
     def __init__(self) -> None:
         self.began: ev.MigrationBegan | None = None
@@ -82,7 +83,7 @@ class Metrics:
         self.stopped_ns: int | None = None
         self.resumed_ns: int | None = None
         self.resumed_side: ev.Side | None = None
-        self.last_ns = 0
+        self._seen_ns = 0
         self.ended: dict[ev.Side, ev.MigrationEnded] = {}
         self.compared: ev.MemoryCompared | None = None
         self.counts = Counts()
@@ -107,7 +108,7 @@ class Metrics:
         self._dirtied_ns = 0
         self._phase: Part = "residual_pages"
         self._part_began_ns = 0
-        self._read: dict[type, Any] = {
+        self.handlers = {
             ev.MigrationBegan: self._on_began,
             ev.SetupEnded: self._on_setup_ended,
             ev.MigrationEnded: self._on_ended,
@@ -130,13 +131,6 @@ class Metrics:
             ev.PortCounted: self._on_port,
         }
 
-    def __call__(self, event: ev.AnyEvent) -> None:
-        """Take the next event."""
-        self.last_ns = max(self.last_ns, event.t_ns)
-        read = self._read.get(type(event))
-        if read is not None:
-            read(event)
-
     @property
     def began_ns(self) -> int:
         """When the source started."""
@@ -153,7 +147,7 @@ class Metrics:
         if self.resumed_ns is not None and self.resumed_side == "destination":
             return self.resumed_ns - self.began_ns
         ended = self.ended.get("source")
-        return (ended.t_ns if ended is not None else self.last_ns) - self.began_ns
+        return (ended.t_ns if ended is not None else self._seen_ns) - self.began_ns
 
     @property
     def downtime_ns(self) -> int:
@@ -192,14 +186,19 @@ class Metrics:
             self._close(self.slices, event.t_ns)
 
     def _on_posted(self, event: ev.WorkPosted) -> None:
+        length_bytes = event.length_bytes
         if event.opcode == "write":
-            self._outstanding.setdefault(event.qp, deque()).append((event.wr_id, event.length_bytes))
-            self.counts.posted_bytes += event.length_bytes
-            self.pending_bytes += event.length_bytes
-            self.max_pending_bytes = max(self.max_pending_bytes, self.pending_bytes)
-            self.pending.set(event.t_ns, self.pending_bytes)
+            queue = self._outstanding.get(event.qp)
+            if queue is None:
+                queue = self._outstanding[event.qp] = deque()
+            queue.append((event.wr_id, length_bytes))
+            self.counts.posted_bytes += length_bytes
+            self.pending_bytes = pending_bytes = self.pending_bytes + length_bytes
+            if pending_bytes > self.max_pending_bytes:  # noqa: PLR1730  (once a write: a call is dear)
+                self.max_pending_bytes = pending_bytes
+            self.pending.set(event.t_ns, pending_bytes)
         elif event.opcode == "send" and event.side == "source":
-            self._control_bytes += event.length_bytes
+            self._control_bytes += length_bytes
 
     def _on_completed(self, event: ev.WorkCompleted) -> None:
         if event.opcode == "write":
@@ -208,13 +207,15 @@ class Metrics:
     def _retire(self, event: ev.WorkCompleted | ev.WorkFailed) -> None:
         """A write is over, and so is what was posted before it on its queue pair (R14, R16)."""
         queue = self._outstanding.get(event.qp)
-        if not queue or not any(wr_id == event.wr_id for wr_id, _ in queue):
+        if not queue or (queue[0][0] != event.wr_id and all(wr_id != event.wr_id for wr_id, _ in queue)):
             return
         wr_id = -1
+        retired_bytes = 0
         while wr_id != event.wr_id:
             wr_id, length_bytes = queue.popleft()
-            self.pending_bytes -= length_bytes
-            self.arrived.add(event.t_ns, length_bytes)
+            retired_bytes += length_bytes
+        self.pending_bytes -= retired_bytes
+        self.arrived.add(event.t_ns, retired_bytes)
         self.pending.set(event.t_ns, self.pending_bytes)
 
     def _on_dirtied(self, event: ev.PagesDirtied) -> None:
@@ -233,8 +234,8 @@ class Metrics:
             if self._over_socket:
                 self.counts.posted_bytes += event.count * self._page_bytes
                 self.arrived.add(event.t_ns, event.count * self._page_bytes)
-        self._remaining -= event.count
-        self.remaining_pages.set(event.t_ns, max(0, self._remaining))
+        self._remaining = remaining = self._remaining - event.count
+        self.remaining_pages.set(event.t_ns, remaining if remaining > 0 else 0)
 
     def _on_synced(self, event: ev.BitmapSynced) -> None:
         self._remaining = event.dirty_pages
@@ -257,11 +258,13 @@ class Metrics:
         self._close(self.slices, event.t_ns)
 
     def _open(self, table: list[Stretch], index: int, t_ns: int, dirty_pages: int) -> None:
+        self._seen_ns = t_ns
         self._close(table, t_ns)
         at_round = self.rounds[-1].index if self.rounds else index
         table.append(Stretch(index, t_ns, at_round, dirty_pages, counts=self.counts.copy()))
 
     def _close(self, table: list[Stretch], t_ns: int) -> None:
+        self._seen_ns = t_ns
         if table and table[-1].ended_ns < 0:
             last = table[-1]
             last.ended_ns, last.pending_bytes = t_ns, self.pending_bytes
@@ -291,7 +294,7 @@ class Metrics:
 
     def _on_stopped(self, event: ev.VmStopped) -> None:
         if event.side == "source" and self.stopped_ns is None:
-            self.stopped_ns = self._part_began_ns = event.t_ns
+            self.stopped_ns = self._part_began_ns = self._seen_ns = event.t_ns
             self.pending_bytes_at_stop = self.pending_bytes
 
     def _on_device_state_loaded(self, event: ev.DeviceStateLoaded) -> None:
@@ -301,6 +304,7 @@ class Metrics:
         if self.stopped_ns is not None and self.resumed_ns is None:
             self._account(event.t_ns)
             self.resumed_ns, self.resumed_side = event.t_ns, event.side
+            self._seen_ns = event.t_ns
 
     def _on_compared(self, event: ev.MemoryCompared) -> None:
         self.compared = event

@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 
 from simmig.trace import events as ev
+from simmig.trace.readers import EventReader
 from simmig.trace.series import Gauge
 
 _PID = {"source": 1, "destination": 2}
@@ -18,14 +19,14 @@ _TRACKS = ("guest", "phases", "rounds", "slices", "drains: policy", "drains: wir
 _TID = {name: number for number, name in enumerate(_TRACKS, start=1)}
 
 
-class Timeline:
-    """A reader of traces. Call it with every event, then take `json`."""
+class Timeline(EventReader):
+    """A reader of traces: show it every event, then take `json`."""
 
     def __init__(self) -> None:
         self._entries: list[dict[str, Any]] = []
         self._open: dict[tuple[ev.Side, str], tuple[int, dict[str, Any]]] = {}
         self._last_ns = 0
-        self._read: dict[type, Any] = {
+        self.handlers = {
             ev.MigrationBegan: self._on_began,
             ev.SetupEnded: lambda e: self._next(e, "phases", "live"),
             ev.MigrationEnded: self._on_ended,
@@ -38,13 +39,6 @@ class Timeline:
             ev.VmStopped: self._on_stopped,
             ev.VmResumed: lambda e: self._next(e, "guest", "running"),
         }
-
-    def __call__(self, event: ev.AnyEvent) -> None:
-        """Take the next event."""
-        self._last_ns = max(self._last_ns, event.t_ns)
-        read = self._read.get(type(event))
-        if read is not None:
-            read(event)
 
     def json(self, pending: Gauge, remaining_pages: Gauge) -> bytes:
         """The timeline, with the two counters that `simmig.trace.metrics.Metrics` gathers."""
@@ -71,6 +65,7 @@ class Timeline:
         self._open[event.side, track] = event.t_ns, entry
 
     def _end(self, event: ev.Event, track: str, **details: Any) -> None:
+        self._last_ns = max(self._last_ns, event.t_ns)
         began_ns, entry = self._open.pop((event.side, track), (0, None))
         if entry is not None:
             entry["dur"] = (event.t_ns - began_ns) / 1000

@@ -11,14 +11,12 @@ import hashlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Protocol, Self
+from typing import Any, Protocol, Self, get_args
 
 import msgspec
 
 from simmig.trace.events import AnyEvent
-
-Reader = Callable[[AnyEvent], None]
-"""Takes the events of a trace one by one, in order."""
+from simmig.trace.readers import EventReader, Reader
 
 _BATCH = 4096
 
@@ -39,7 +37,7 @@ class Recorder:
     """
 
     def __init__(self, readers: Sequence[Reader] = (), sink: Sink | None = None) -> None:
-        self._readers = tuple(readers)
+        self._handlers = {kind: _handlers(kind, readers) for kind in get_args(AnyEvent)}
         self._sink = sink
         self._digest = hashlib.sha256()
         self._encode = msgspec.json.Encoder().encode_lines
@@ -59,15 +57,22 @@ class Recorder:
         self._digest.update(lines)
         if self._sink is not None:
             self._sink.write(lines)
-        for reader in self._readers:
-            for event in self._pending:
-                reader(event)
+        handlers = self._handlers
+        for event in self._pending:
+            for handle in handlers[type(event)]:
+                handle(event)
         self._pending.clear()
 
     def sha256(self) -> str:
         """Digest of all lines so far, in hexadecimal."""
         self.flush()
         return self._digest.hexdigest()
+
+
+def _handlers(kind: type, readers: Sequence[Reader]) -> tuple[Callable[[Any], None], ...]:
+    """Who wants to see events of that type, in the order of the readers."""
+    wanted = (reader.handlers.get(kind) if isinstance(reader, EventReader) else reader for reader in readers)
+    return tuple(handle for handle in wanted if handle is not None)
 
 
 class TraceFile:

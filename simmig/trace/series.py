@@ -23,8 +23,8 @@ class Gauge:
     def __init__(self) -> None:
         self.bins: dict[int, GaugeBin] = {}
         self._shift = _FIRST_SHIFT
-        self._index = -1
         self._bin = GaugeBin(0, 0, 0)
+        self._bin_end_ns = 0
 
     @property
     def width_ns(self) -> int:
@@ -33,7 +33,7 @@ class Gauge:
 
     def set(self, t_ns: int, value: int) -> None:
         """From `t_ns` on it is `value`. What comes late counts for the newest bin."""
-        if t_ns >> self._shift > self._index:
+        if t_ns >= self._bin_end_ns:
             self._open(t_ns, value)
         current = self._bin
         if value > current.high:
@@ -56,7 +56,7 @@ class Gauge:
             self.bins = merged
             index >>= 1
         self._bin = self.bins[index]
-        self._index = index
+        self._bin_end_ns = index + 1 << self._shift
 
 
 class Amount:

@@ -8,7 +8,7 @@ can tell which. Times are integer nanoseconds.
 from __future__ import annotations
 
 import enum
-from collections.abc import Coroutine
+from collections.abc import Awaitable, Coroutine
 from typing import Any, Protocol
 
 from simmig.verbs.api import QP, CompChannel, Context
@@ -149,10 +149,14 @@ class Runtime(Protocol):
     async def sleep(self, duration_ns: int) -> None:
         """Wait for that long."""
 
+    @property
+    def lags(self) -> bool:
+        """Whether a checkpoint would let anything happen that this task could see."""
+
     async def checkpoint(self) -> None:
         """Let the rest of the world catch up with the work this task has done since it last waited."""
 
-    async def wait(self, *sources: Source, deadline_ns: int | None = None) -> bool:
+    def wait(self, *sources: Source, deadline_ns: int | None = None) -> Awaitable[bool]:
         """Wait until one of the sources is ready: True; or until the deadline has passed: False.
 
         Level-triggered: returns at once when a source is ready already. A completion channel is ready

@@ -5,20 +5,21 @@ from __future__ import annotations
 from collections import deque
 
 from simmig.trace import events as ev
+from simmig.trace.readers import EventReader
 
 
-class Invariants:
-    """A reader of traces. Call it with every event; `results` tells what held."""
+class Invariants(EventReader):
+    """A reader of traces: show it every event, then `results` tells what held."""
 
     def __init__(self) -> None:
-        self._outstanding: dict[tuple[ev.Side, int], deque[tuple[int, str]]] = {}
+        self._outstanding: dict[ev.Side, dict[int, deque[tuple[int, str]]]] = {"source": {}, "destination": {}}
         self._running = {"source": True, "destination": False}
         self._both_ran = False
         self._status = ""
         self._different_pages: int | None = None
         self._resumed_on_writes = False
         self._completed_unposted = False
-        self._read = {
+        self.handlers = {
             ev.WorkPosted: self._on_posted,
             ev.WorkCompleted: self._on_completed,
             ev.WorkFailed: self._on_failed,
@@ -27,12 +28,6 @@ class Invariants:
             ev.MigrationEnded: self._on_ended,
             ev.MemoryCompared: self._on_compared,
         }
-
-    def __call__(self, event: ev.AnyEvent) -> None:
-        """Take the next event."""
-        read = self._read.get(type(event))
-        if read is not None:
-            read(event)  # type: ignore[operator]  # each reader takes the type it is listed under
 
     def results(self) -> dict[str, bool]:
         """Each invariant's name, and whether it held.
@@ -50,12 +45,18 @@ class Invariants:
             and self._running == {"source": not completed, "destination": completed},
             "no_write_in_flight_at_resume": not self._resumed_on_writes,
             "completions_match_posts": not self._completed_unposted,
-            "all_work_ended": not completed or not any(self._outstanding.values()),
+            "all_work_ended": not completed
+            or not any(queue for queues in self._outstanding.values() for queue in queues.values()),
         }
 
     def _on_posted(self, event: ev.WorkPosted) -> None:
-        if event.opcode != "recv":  # receives may stay posted for ever
-            self._outstanding.setdefault((event.side, event.qp), deque()).append((event.wr_id, event.opcode))
+        if event.opcode == "recv":  # receives may stay posted for ever
+            return
+        queues = self._outstanding[event.side]
+        queue = queues.get(event.qp)
+        if queue is None:
+            queue = queues[event.qp] = deque()
+        queue.append((event.wr_id, event.opcode))
 
     def _on_completed(self, event: ev.WorkCompleted) -> None:
         if event.opcode != "recv" and not self._retire(event):
@@ -66,8 +67,8 @@ class Invariants:
 
     def _retire(self, event: ev.WorkCompleted | ev.WorkFailed) -> bool:
         """Completions come in posting order (R16), and one retires what is before it (R14)."""
-        queue = self._outstanding.get((event.side, event.qp))
-        if not queue or not any(wr_id == event.wr_id for wr_id, _ in queue):
+        queue = self._outstanding[event.side].get(event.qp)
+        if not queue or (queue[0][0] != event.wr_id and all(wr_id != event.wr_id for wr_id, _ in queue)):
             return False
         while queue.popleft()[0] != event.wr_id:
             pass
@@ -80,8 +81,8 @@ class Invariants:
         self._running[event.side] = True
         self._both_ran |= all(self._running.values())
         if event.side == "destination":
-            writes = (work for (side, _), queue in self._outstanding.items() if side == "source" for work in queue)
-            self._resumed_on_writes |= any(opcode == "write" for _, opcode in writes)
+            works = (work for queue in self._outstanding["source"].values() for work in queue)
+            self._resumed_on_writes |= any(opcode == "write" for _, opcode in works)
 
     def _on_ended(self, event: ev.MigrationEnded) -> None:
         if event.side == "source" or event.status != "completed":

@@ -7,7 +7,7 @@ import pytest
 from simmig.experiment.data import data_dir, models
 from simmig.experiment.errors import InputError
 from simmig.experiment.load import Overrides, load_scenario
-from simmig.experiment.policy_choice import policy_parameters
+from simmig.experiment.policy_choice import make_policy, parameters_of, policy_text
 from simmig.experiment.schema import Host, Scenario, Uniform, key_of
 from simmig.migration.config import MigrationConfig
 from simmig.verbs.sim.host import HostCosts
@@ -315,15 +315,18 @@ def test_a_policy_s_parameters_are_converted(tmp_path: Path) -> None:
         "    def drain(self, point, sender):\n        return None\n"
     )
     spec = f"{tmp_path}/mine.py:Mine"
-    assert policy_parameters(spec, {"wait": "2 ms", "share": 1, "often": True})[1] == {
-        "wait": 2_000_000,
-        "share": 1.0,
-        "often": True,
-    }
+    policy = make_policy(spec, {"wait": "2 ms", "share": 1})
+    assert parameters_of(policy) == {"wait": 2_000_000, "share": 1.0, "often": False}
+    assert policy_text("Mine", policy) == "Mine (wait 2 ms, share 1.0, often False)"
     for given, told in (
         ({"share": "half"}, "'half' is no float"),
         ({"often": 1}, "1 is no bool"),
         ({"_state": 1}, "unknown key"),
     ):
         with pytest.raises(ValueError, match=told):
-            policy_parameters(spec, given)
+            make_policy(spec, given)
+
+
+def test_a_policy_without_parameters_is_its_name() -> None:
+    assert policy_text("per-chunk", make_policy("per-chunk", {})) == "per-chunk"
+    assert policy_text("pending-limit", make_policy("pending-limit", {})) == "pending-limit (limit 64 MiB)"

@@ -27,7 +27,8 @@ def gather(qp: QP, sg: SgList, start: int, length: int) -> bytes | None:
             low = max(start, position)
             high = min(start + length, position + size)
             if low < high:
-                pieces.append(payload_bytes(mr.mapping.read(address + low - position, high - low)))
+                at = address + low - position - mr.segment_address
+                pieces.append(payload_bytes(mr.segment.dma_read(at, high - low)))
         position += size
     return b"".join(pieces)
 
@@ -56,6 +57,8 @@ def scatter(qp: QP, sg: SgList, offset: int, payload: Payload) -> bool:
         low = max(offset, position)
         high = min(offset + length, position + size)
         if low < high:
-            mrs[lkey].mapping.write(address + low - position, payload_part(payload, low - offset, high - low))
+            mr = mrs[lkey]
+            at = address + low - position - mr.segment_address
+            mr.segment.dma_write(at, payload_part(payload, low - offset, high - low))
         position += size
     return True

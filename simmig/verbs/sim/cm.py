@@ -146,7 +146,7 @@ class SimConnection(Waitable):
         self._qp = cast(QP, qp)
         self._post.send(_request, self, private_data)
         deadline_ns = self._runtime.now_ns() + timeout_ns
-        if not await self._runtime.wait_for(self._answer, self, deadline_ns=deadline_ns):
+        if not await self._runtime.wait(self._answer, self, deadline_ns=deadline_ns):
             self._lose("the peer did not answer")
             raise TimeoutError(errno.ETIMEDOUT, "the peer did not answer the connection request in time")
         if self._refused:
@@ -165,7 +165,7 @@ class SimConnection(Waitable):
         peer = self._established()
         self._post.send(peer._accepted, self, private_data)
         deadline_ns = self._runtime.now_ns() + (REPEATS + 1) * RESPONSE_TIMEOUT_NS
-        if not await self._runtime.wait_for(self._answer, self, deadline_ns=deadline_ns):
+        if not await self._runtime.wait(self._answer, self, deadline_ns=deadline_ns):
             self.disconnect()
             raise TimeoutError(errno.ETIMEDOUT, "the peer did not confirm the connection")
         self._check_not_lost()
@@ -282,7 +282,7 @@ class SimDialer:
         reply = _Post(direction.reverse, _ARP_BYTES, ADDRESS_TIMEOUT_NS)
         ask.send(reply.send, answer.say)
         deadline_ns = self._runtime.now_ns() + timeout_ns
-        if not await self._runtime.wait_for(answer, deadline_ns=deadline_ns):
+        if not await self._runtime.wait(answer, deadline_ns=deadline_ns):
             ask.closed = reply.closed = True
             raise TimeoutError(errno.ETIMEDOUT, f"nobody answers for {self.address}")
         return SimConnection(self.device, direction, self._listener, b"")
@@ -336,7 +336,7 @@ class SimListener(Waitable):
     async def request(self, deadline_ns: int | None = None) -> SimConnection:
         """The next connection request; raises TimeoutError at the deadline."""
         while not self._requests:
-            if not await self._runtime.wait_for(self, deadline_ns=deadline_ns):
+            if not await self._runtime.wait(self, deadline_ns=deadline_ns):
                 raise TimeoutError(errno.ETIMEDOUT, f"nobody connected to {self.address} in time")
         return self._requests.popleft()
 

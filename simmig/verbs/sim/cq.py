@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import errno
 from collections import deque
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
+
+import msgspec
 
 from simmig.verbs.sim import enums as e
 from simmig.verbs.sim.base import NotModelled, PyverbsCM
@@ -15,65 +17,31 @@ if TYPE_CHECKING:
     from simmig.verbs.sim.device import Context
     from simmig.verbs.sim.qp import QP
 
-_NOT_ARMED = 0
-_ARMED_SOLICITED = 1
-_ARMED_ANY = 2
+NOT_ARMED = 0
+ARMED_SOLICITED = 1
+ARMED_ANY = 2
 
 
-class WorkQueue(Protocol):
-    """A send or receive queue, as far as its completions give slots back to it."""
-
-    retired: int
-    """How many of its work requests, counted from the first, have come free."""
-
-
-class WC:
+class WC(msgspec.Struct, eq=False):
     """A completion. On failure only wr_id, status, qp_num and vendor_err count (R17)."""
 
-    vendor_err = 0
-    src_qp = 0
-    pkey_index = 0
-    slid = 0
-    sl = 0
-    dlid_path_bits = 0
-    imm_data = 0
-    wc_flags = 0
-    _queue: WorkQueue | None = None
-    _retires = 0
-
-    def __init__(
-        self,
-        wr_id: int = 0,
-        status: int = 0,
-        opcode: int = 0,
-        vendor_err: int = 0,
-        byte_len: int = 0,
-        qp_num: int = 0,
-        src_qp: int = 0,
-        imm_data: int = 0,
-        wc_flags: int = 0,
-        pkey_index: int = 0,
-        slid: int = 0,
-        sl: int = 0,
-        dlid_path_bits: int = 0,
-    ) -> None:
-        self.wr_id = wr_id
-        self.status = status
-        self.opcode = opcode
-        self.byte_len = byte_len
-        self.qp_num = qp_num
-        for name, value in (
-            ("vendor_err", vendor_err),
-            ("src_qp", src_qp),
-            ("imm_data", imm_data),
-            ("wc_flags", wc_flags),
-            ("pkey_index", pkey_index),
-            ("slid", slid),
-            ("sl", sl),
-            ("dlid_path_bits", dlid_path_bits),
-        ):
-            if value:
-                setattr(self, name, value)
+    wr_id: int = 0
+    status: int = 0
+    opcode: int = 0
+    vendor_err: int = 0
+    byte_len: int = 0
+    qp_num: int = 0
+    src_qp: int = 0
+    imm_data: int = 0
+    wc_flags: int = 0
+    pkey_index: int = 0
+    slid: int = 0
+    sl: int = 0
+    dlid_path_bits: int = 0
+    queue: Any = None
+    """The work queue to which polling it gives slots back; None when they have come free before."""
+    retires: int = 0
+    """How many of that queue's work requests it retires."""
 
     def __str__(self) -> str:
         fields = (
@@ -93,20 +61,19 @@ class WC:
 class CompChannel(PyverbsCM, Waitable):
     """Where completion events of CQs arrive. A source of `Runtime.wait`: ready while it holds an event."""
 
-    __slots__ = ("_closed", "_context", "_cqs", "_events")
+    __slots__ = ("_closed", "_context", "_cqs", "events", "ready")
+
+    ready: bool
+    """Whether an event can be taken without waiting."""
 
     def __init__(self, context: Context) -> None:
         super().__init__()
         self._context = context
-        self._events: deque[CQ] = deque()
+        self.events: deque[CQ] = deque()
+        self.ready = False
         self._cqs: list[CQ] = []
         self._closed = False
         context.add_ref(self)
-
-    @property
-    def ready(self) -> bool:
-        """Whether an event can be taken without waiting."""
-        return bool(self._events)
 
     def get_cq_event(self, expected_cq: CQ) -> None:
         """Take the next event, which must be that CQ's.
@@ -115,10 +82,12 @@ class CompChannel(PyverbsCM, Waitable):
         an empty channel by a simulated task, which has to wait for it first; EDEADLK when nothing is left that
         could bring an event.
         """
-        events = self._events
+        events = self.events
         if not events:
             self._context.device.block_until(lambda: bool(events), "Failed to get CQ event")
         cq = events.popleft()
+        if not events:
+            self.ready = False
         cq.num_events += 1
         if cq is not expected_cq:
             raise PyverbsRDMAError("Received event on an unexpected CQ", errno.EINVAL)
@@ -130,13 +99,17 @@ class CompChannel(PyverbsCM, Waitable):
     def remove_ref(self, cq: CQ) -> None:
         """It no longer does: events nobody has taken go with it."""
         self._cqs.remove(cq)
-        while cq in self._events:
-            self._events.remove(cq)
+        while cq in self.events:
+            self.events.remove(cq)
+        self.ready = bool(self.events)
 
     def post(self, cq: CQ) -> None:
         """Deliver an event."""
-        self._events.append(cq)
-        self.wake_waiters()
+        self.events.append(cq)
+        self.ready = True
+        for waiter in self.waiters:
+            if waiter.waiting:
+                waiter.wake(True)
 
     def close(self) -> None:
         """Destroy the channel, after its CQs as pyverbs does."""
@@ -168,8 +141,8 @@ class CQ(PyverbsCM):
         self._poll_ns = self._host.costs.poll_ns
         self._poll_cqe_ns = self._host.costs.poll_cqe_ns
         self._charged = bool(self._poll_ns or self._poll_cqe_ns)
-        self._entries: deque[WC] = deque()
-        self._armed = _NOT_ARMED
+        self.entries: deque[WC] = deque()
+        self.armed = NOT_ARMED
         self._dead = False
         self._closed = False
         self._qps: list[QP] = []
@@ -191,27 +164,33 @@ class CQ(PyverbsCM):
 
         Outside any simulated task an empty queue lets virtual time go on to the next event, then looks again.
         """
-        entries = self._entries
-        if not entries and self._host.env.active_process is None:
+        entries = self.entries
+        count = len(entries)
+        if not count and self._host.env._active_proc is None:
             self._device.let_time_pass()
-        count = min(num_entries, len(entries))
+            count = len(entries)
+        count = min(count, num_entries)
         if self._charged:
-            self._host.charge(self._poll_ns + count * self._poll_cqe_ns)
+            self._host._debt_ns += self._poll_ns + count * self._poll_cqe_ns
         if not count:
             return 0, []
-        completions = [entries.popleft() for _ in range(count)]
-        for completion in completions:
-            queue = completion._queue
-            if queue is not None and queue.retired < completion._retires:
-                queue.retired = completion._retires
+        completion = entries.popleft()
+        completions = [completion]
+        if completion.queue is not None:  # R14
+            completion.queue.retired = completion.retires
+        while len(completions) < count:
+            completion = entries.popleft()
+            completions.append(completion)
+            if completion.queue is not None:
+                completion.queue.retired = completion.retires
         return count, completions
 
     def req_notify(self, solicited_only: bool = False) -> None:
         """Ask for one event at the next completion (R26), or the next solicited one or error (R28, R29)."""
         if not solicited_only:
-            self._armed = _ARMED_ANY
-        elif self._armed == _NOT_ARMED:
-            self._armed = _ARMED_SOLICITED
+            self.armed = ARMED_ANY
+        elif self.armed == NOT_ARMED:
+            self.armed = ARMED_SOLICITED
 
     def ack_events(self, num_events: int) -> None:
         """Acknowledge events taken from the channel; destruction waits for that (R25)."""
@@ -219,7 +198,7 @@ class CQ(PyverbsCM):
 
     def resize(self, cqe: int) -> None:
         """Change the depth; raises PyverbsRDMAError (EINVAL) when what is queued would not fit."""
-        if not len(self._entries) <= cqe <= self._device.profile.max_completions or cqe == 0:
+        if not len(self.entries) <= cqe <= self._device.profile.max_completions or cqe == 0:
             raise PyverbsRDMAError("Failed to resize CQ", errno.EINVAL)
         self.cqe = self._device.profile.completion_slots(cqe)
 
@@ -244,7 +223,7 @@ class CQ(PyverbsCM):
         if self.num_events > 0:
             self._device.block_until(lambda: self.num_events <= 0, "Failed to close CQ: events not acknowledged")
         self._closed = True
-        self._entries.clear()
+        self.entries.clear()
         if self.channel is not None:
             self.channel.remove_ref(self)
         self._context.remove_ref(self)
@@ -261,20 +240,21 @@ class CQ(PyverbsCM):
 
     def push(self, completion: WC, solicited: bool) -> bool:
         """Add a completion and raise the event if one was asked for; False when it was lost to an overrun."""
-        if len(self._entries) >= self.cqe or self._dead:
+        if len(self.entries) >= self.cqe or self._dead:
             self._overrun()
             return False
-        self._entries.append(completion)
-        armed = self._armed
-        if armed and (armed == _ARMED_ANY or solicited or completion.status):
-            self._armed = _NOT_ARMED
-            if self.channel is not None:
-                self.channel.post(self)
+        self.entries.append(completion)
+        armed = self.armed
+        if armed and (armed == ARMED_ANY or solicited or completion.status):
+            self.armed = NOT_ARMED
+            channel = self.channel
+            if channel is not None:
+                channel.post(self)
         return True
 
     def purge(self, qp_num: int) -> None:
         """Take out that QP's completions (R21)."""
-        self._entries = deque(entry for entry in self._entries if entry.qp_num != qp_num)
+        self.entries = deque(entry for entry in self.entries if entry.qp_num != qp_num)
 
     def _overrun(self) -> None:
         if self._dead:

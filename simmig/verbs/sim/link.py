@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     import simpy
 
     from simmig.verbs.sim.nic import SimDevice
+    from simmig.verbs.sim.stream import Stream
 
 PATH_MTUS = {256: 1, 512: 2, 1024: 3, 2048: 4, 4096: 5}
 """Payload bytes of a packet: the values of enum ibv_mtu."""
@@ -110,30 +111,37 @@ class Flow(Protocol):
 
 
 class Direction:
-    """One way of a link: takes bursts from its flows in turn and brings them to the other end."""
+    """One way of a link: takes bursts from its flows in turn and brings them to the other end.
+
+    A queue pair that has it to itself may take it over and `stream` its writes. `bytes_sent` counts all that has
+    left, headers too.
+    """
 
     __slots__ = (
         "_arriving",
-        "_base_ns",
         "_burst",
-        "_den",
         "_departing",
         "_end",
-        "_end_ns",
         "_flows",
         "_messages",
-        "_num",
         "_random",
-        "_sent_bytes",
+        "_start_ns",
+        "_start_rest",
         "_until_loss",
+        "base_ns",
         "bytes_sent",
+        "den",
+        "end_ns",
         "env",
         "latency_ns",
         "link",
+        "num",
         "packets_lost",
+        "rest",
         "reverse",
         "source",
         "spec",
+        "stream",
         "target",
     )
 
@@ -148,9 +156,15 @@ class Direction:
         self.reverse: Direction = self  # until the link has both
         self.bytes_sent = 0
         self.packets_lost = 0
+        self.stream: Stream | None = None
         divisor = gcd(_NS_BITS, spec.bandwidth_bit_s)
-        self._num = _NS_BITS // divisor
-        self._den = spec.bandwidth_bit_s // divisor
+        self.num = _NS_BITS // divisor  # a byte takes num / den nanoseconds
+        self.den = spec.bandwidth_bit_s // divisor
+        self.end_ns = -1  # when the wire is or was free
+        self.base_ns = 0  # the same exactly is `base_ns` plus `rest` / den
+        self.rest = 0
+        self._start_ns = 0  # and this is where the burst on the wire began
+        self._start_rest = 0
         self._random = random
         self._until_loss = self._draw_loss() if spec.loss else -1  # -1: nothing is ever lost
         self._flows: deque[Flow] = deque()  # waiting for their turn; the one that sends is not among them
@@ -159,19 +173,21 @@ class Direction:
         self._departing = (self._depart,)
         self._arriving = (self._arrive,)
         self._end = LightEvent(self._depart)
-        self._base_ns = 0
-        self._end_ns = -1
-        self._sent_bytes = 0
 
     def wire_ns(self, wire_bytes: int) -> int:
         """How long that many bytes take, rounded up."""
-        return -(-wire_bytes * self._num // self._den)
+        return -(-wire_bytes * self.num // self.den)
+
+    def bytes_in(self, duration_ns: int) -> int:
+        """How many bytes are sent in that time, rounded up."""
+        return -(-duration_ns * self.den // self.num)
 
     def activate(self, flow: Flow) -> None:
         """A flow has something to send."""
         if flow.queued:
             return
         flow.queued = True
+        self.settle()
         self._flows.append(flow)
         if self._burst is None:
             self._send_next()
@@ -196,7 +212,7 @@ class Direction:
     def answer(self, event: Any, callbacks: tuple[Callable[[Any], None], ...]) -> bool:
         """Bring an acknowledgement to the other end: it takes the latency and the risks, but no bandwidth.
 
-        Returns False when it is lost.
+        Returns False when it is lost on the way out; the other end asks `was_cut`.
         """
         if not self.link.up or not self.source.host.alive or (self._until_loss >= 0 and self._take(1) == 0):
             self.packets_lost += 1
@@ -206,71 +222,119 @@ class Direction:
         heappush(env._queue, (env._now + self.latency_ns, NORMAL, next(env._eid), event))
         return True
 
+    def was_cut(self) -> bool:
+        """Whether the link was pulled while what arrives now was on the way."""
+        return self.link.cut_ns > self.env._now - self.latency_ns
+
+    def settle(self) -> None:
+        """Something is about to happen that a stream must not be ahead of."""
+        if self.stream is not None:
+            self.stream.leave()
+
+    # --- bursts -----------------------------------------------------------------------------------------------
+
     def _send_next(self) -> None:
         flows = self._flows
+        self._burst = None
         while flows:
             flow = flows.popleft()
             burst: Burst | None = flow.next_burst(not flows)
             if burst is None:
+                if self.stream is not None:
+                    return
                 flow.queued = False
                 continue
             if self._until_loss >= 0:
                 self._expose(burst)
-            if self.env._now != self._end_ns:  # a new busy period
-                self._base_ns = self.env._now  # type: ignore[assignment]
-                self._sent_bytes = 0
-            self._burst = burst
-            self._sent_bytes += (burst.count - 1) * burst.packet_bytes + burst.last_bytes
-            self._set_end()
+            self.start(burst, self.env._now)  # type: ignore[arg-type]
             return
-        self._burst = None
+
+    def start(self, burst: Burst, begin_ns: int) -> None:
+        """Put a burst on the wire: at its free end or, if that is before `begin_ns`, then."""
+        self._burst = burst
+        self.occupy(burst.wire_bytes, begin_ns)
+        self._set_end()
+
+    def occupy(self, wire_bytes: int, begin_ns: int) -> None:
+        """Have that many bytes on the wire, at its free end or, if that is before `begin_ns`, from then on."""
+        if begin_ns > self.end_ns:
+            self.base_ns = begin_ns
+            self.rest = 0
+        self._start_ns = self.base_ns
+        self._start_rest = self.rest
+        self._extend(wire_bytes)
+
+    def free(self, base_ns: int, rest: int) -> None:
+        """The wire is free from exactly `base_ns` plus `rest` / den on."""
+        self.base_ns = base_ns
+        self.rest = rest
+        self.end_ns = base_ns + (rest > 0)
+
+    def _extend(self, wire_bytes: int) -> None:
+        time = self.rest + wire_bytes * self.num
+        self.base_ns += time // self.den
+        self.rest = time % self.den
+        self.end_ns = self.base_ns + (self.rest > 0)
 
     def _set_end(self) -> None:
-        self._end_ns = end_ns = self._base_ns - (-self._sent_bytes * self._num // self._den)
         end = self._end
         end.callbacks = self._departing
         env = self.env
-        heappush(env._queue, (end_ns, NORMAL, next(env._eid), end))  # type: ignore[misc]
+        heappush(env._queue, (self.end_ns, NORMAL, next(env._eid), end))  # type: ignore[misc]
 
     def _shorten(self, burst: Burst) -> None:
         """Let the burst under way end with the packet that is now on the wire."""
-        size = burst.wire_bytes
-        since_base_ns: int = self.env._now - self._base_ns  # type: ignore[assignment]
-        gone = since_base_ns * self._den // self._num - (self._sent_bytes - size)
-        count = max(-(-gone // burst.packet_bytes), 1)
+        elapsed_ns: int = self.env._now - self._start_ns  # type: ignore[assignment]
+        gone_bytes = (elapsed_ns * self.den - self._start_rest) // self.num
+        count = max(-(-gone_bytes // burst.packet_bytes), 1)
         if count >= burst.count:
             return
         if self._until_loss >= 0 and not burst.doomed:
             self._until_loss += burst.count - count
         burst.cut(count)
-        self._sent_bytes -= size - burst.wire_bytes
-        self._end = LightEvent(self._depart)  # the old end will find that it is not the end any more
+        self.base_ns = self._start_ns
+        self.rest = self._start_rest
+        self._extend(burst.wire_bytes)
+        self._end.callbacks = ()  # this is not the end any more
+        self._end = LightEvent(self._depart)
         self._set_end()
 
     def _depart(self, event: LightEvent) -> None:
-        if event is not self._end:
-            return
         burst = self._burst
         assert burst is not None
-        self.bytes_sent += (burst.count - 1) * burst.packet_bytes + burst.last_bytes
+        self.bytes_sent += burst.wire_bytes
         flow = burst.flow
         flow.departed(burst)
         if burst.doomed or not self.link.up or not self.source.host.alive:
             self.packets_lost += burst.count
             flow.lost(burst)
         else:
-            burst.callbacks = self._arriving
-            env = self.env
-            heappush(env._queue, (env._now + self.latency_ns, NORMAL, next(env._eid), burst))  # type: ignore[misc]
+            self.fly(burst, self.env._now)  # type: ignore[arg-type]
         self._flows.append(flow)
         self._send_next()
 
+    def fly(self, burst: Any, departure_ns: int) -> None:
+        """Have what left the wire then arrive."""
+        burst.callbacks = self._arriving
+        env = self.env
+        heappush(env._queue, (departure_ns + self.latency_ns, NORMAL, next(env._eid), burst))
+
     def _arrive(self, burst: Burst) -> None:
-        if self.link.up and self.target.host.alive:
-            burst.flow.arrived(burst)
-        else:
+        if self.was_cut() or not self.target.host.alive:
             self.packets_lost += burst.count
             burst.flow.lost(burst)
+        else:
+            burst.flow.arrived(burst)
+
+    def take_back(self, flow: Flow, burst: Any) -> None:
+        """A stream has ended; its flow has a burst on the wire or, without one, takes its turn again."""
+        if burst is not None:
+            self.start(burst, -1)
+        else:
+            self._flows.append(flow)
+            self._send_next()
+
+    # --- losses -----------------------------------------------------------------------------------------------
 
     def _expose(self, burst: Burst) -> None:
         """Cut the burst so that all of it gets through or, a single packet, nothing."""
@@ -378,24 +442,34 @@ class MessageFlow:
 class Link:
     """A full-duplex link between two devices (or from a device to itself, as a loopback)."""
 
-    __slots__ = ("directions", "spec", "up", "watchers")
+    __slots__ = ("cut_ns", "directions", "spec", "up", "watchers")
 
     def __init__(self, spec: LinkSpec, one: SimDevice, other: SimDevice, seed: str) -> None:
         self.spec = spec
         self.up = True
+        self.cut_ns = -1  # when it was last pulled
         self.watchers: list[Callable[[], None]] = []  # called when it went up or down
         there = Direction(self, one, other, Random(f"{seed}:0"))
         back = there if one is other else Direction(self, other, one, Random(f"{seed}:1"))
         there.reverse = back
         back.reverse = there
         self.directions = (there, back)
+        for device in (one, other):
+            device.host.watchers.append(self._settle)
 
     def set_up(self, up: bool) -> None:
         """Plug or pull the cable. What is on the way when it is pulled is lost; both ports raise their event."""
         if up == self.up:
             return
+        self._settle()
         self.up = up
+        if not up:
+            self.cut_ns = int(self.directions[0].env._now)
         for device in dict.fromkeys(direction.source for direction in self.directions):
             device.port_changed(up)
         for watcher in self.watchers[:]:
             watcher()
+
+    def _settle(self) -> None:
+        for direction in self.directions:
+            direction.settle()

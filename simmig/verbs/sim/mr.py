@@ -17,7 +17,21 @@ _NEEDS_LOCAL_WRITE = e.IBV_ACCESS_REMOTE_WRITE | e.IBV_ACCESS_REMOTE_ATOMIC
 class MR(PyverbsCM):
     """A registered stretch of memory. Without an address it brings its own buffer, all zero."""
 
-    __slots__ = ("_closed", "_owns_buffer", "access", "buf", "end", "length", "lkey", "mapping", "pd", "rkey")
+    __slots__ = (
+        "_closed",
+        "_owns_buffer",
+        "access",
+        "buf",
+        "end",
+        "length",
+        "lkey",
+        "mapping",
+        "pd",
+        "remote_pd",
+        "rkey",
+        "segment",
+        "segment_address",
+    )
 
     def __init__(
         self,
@@ -48,10 +62,13 @@ class MR(PyverbsCM):
         self._closed = False
         self.pd = creator
         self.access = int(access)
+        self.remote_pd = creator if access & e.IBV_ACCESS_REMOTE_WRITE else None  # whose peers may write
         self.buf = address
         self.length = length
         self.end = address + length
         self.mapping = mapping
+        self.segment = mapping.segment
+        self.segment_address = mapping.address
         self.lkey = self.rkey = device.new_key()
         device.mrs[self.lkey] = self
         creator.add_ref(self)

@@ -13,7 +13,7 @@ from simmig.verbs.sim.qp_attr import QPAttr, QPCap, QPInitAttr, QPInitAttrEx
 from simmig.verbs.sim.qp_modify import INIT_ATTRIBUTES, RTR_ATTRIBUTES, RTS_ATTRIBUTES, check_modify
 from simmig.verbs.sim.requester import Requester
 from simmig.verbs.sim.responder import Responder
-from simmig.verbs.sim.work import ReceiveWork, SendWork
+from simmig.verbs.sim.work import PSN_MASK, ReceiveWork, SendWork
 from simmig.verbs.sim.wr import RecvWR, SendWR
 
 _RESET = int(e.IBV_QPS_RESET)
@@ -23,10 +23,10 @@ _RTS = int(e.IBV_QPS_RTS)
 _SQD = int(e.IBV_QPS_SQD)
 _ERR = int(e.IBV_QPS_ERR)
 _SIGNALED = int(e.IBV_SEND_SIGNALED)
-_SOLICITED = int(e.IBV_SEND_SOLICITED)
-_FENCE = int(e.IBV_SEND_FENCE)
 _INLINE = int(e.IBV_SEND_INLINE)
 _RDMA_READ = int(e.IBV_WR_RDMA_READ)
+_RDMA_WRITE = int(e.IBV_WR_RDMA_WRITE)
+_NOT_PLAIN = ~_SIGNALED
 _MTU_BYTES = {1: 256, 2: 512, 3: 1024, 4: 2048, 5: 4096}
 
 
@@ -50,6 +50,7 @@ class QP(PyverbsCM):
         self.access_flags = 0
         init_attr.cap = cap  # R9: the caller learns what was granted
         self._cap = cap
+        self._max_send_wr = cap.max_send_wr
         self._signal_all = bool(init_attr.sq_sig_all)
         self._host = self.device.host
         costs = self._host.costs
@@ -116,6 +117,7 @@ class QP(PyverbsCM):
         for bit, name in _ATTRIBUTES:
             if mask & bit:
                 setattr(self._attr, name, getattr(attr, name))
+        self._settle()
         known = self._attr
         self.access_flags = int(known.qp_access_flags)
         before = self._state
@@ -167,7 +169,14 @@ class QP(PyverbsCM):
         self.responder = Responder(self)
         self._attr = QPAttr(qp_state=_RESET)
 
+    def _settle(self) -> None:
+        """What this queue pair is about to become, no stream from or to it may be ahead of."""
+        if self.responder.direction is not None:
+            self.responder.direction.settle()
+            self.responder.direction.reverse.settle()
+
     def _abandon(self) -> None:
+        self._settle()
         self.requester.stop()
         self.responder.open = False
 
@@ -176,6 +185,7 @@ class QP(PyverbsCM):
         if self._state in (_RESET, _ERR):
             self._state = _ERR
             return
+        self._settle()
         self._state = _ERR
         self.requester.flush()
         self.responder.flush()
@@ -203,6 +213,54 @@ class QP(PyverbsCM):
         Stops at the first bad one, which `bad_wr` then tells (R8); raises PyverbsRDMAError: EINVAL, ENOMEM when
         the queue is full (R10), EOPNOTSUPP for what is not modelled.
         """
+        requester = self.requester
+        flags = wr.send_flags
+        ordinal = requester.posted + 1
+        if (
+            wr.opcode != _RDMA_WRITE
+            or wr.num_sge != 1
+            or wr.shared_sge is not None
+            or wr.next_wr is not None
+            or flags & _NOT_PLAIN
+            or ordinal - requester.retired > self._max_send_wr
+            or self._state != _RTS
+        ):
+            self._post_sends(wr, bad_wr)
+            return
+        # What follows is what `_post_send` does for any work request, for the one that is posted by the thousand.
+        sg = wr.sg
+        length = sg[0][1]
+        host = self._host
+        if self._post_charged:
+            host._debt_ns += self._post_ns + length * self._post_byte_ns
+        debt_ns = host._debt_ns
+        visible_ns: int = host.env._now + int(debt_ns) if debt_ns else host.env._now  # type: ignore[assignment]
+        packets = -(-length // requester.mtu) or 1
+        psn = requester.next_psn
+        end_psn = (psn + packets) & PSN_MASK
+        requester.next_psn = end_psn
+        requester.posted = ordinal
+        requester.pending.append(
+            SendWork(
+                wr.wr_id,
+                _RDMA_WRITE,
+                sg,
+                length,
+                wr.remote_addr,
+                wr.rkey,
+                flags != 0 or self._signal_all,
+                length >= requester.stream_min_bytes,
+                visible_ns,
+                ordinal,
+                packets,
+                psn,
+                end_psn,
+            )
+        )
+        if not requester.queued:
+            requester.direction.activate(requester)
+
+    def _post_sends(self, wr: SendWR, bad_wr: SendWR | None) -> None:
         next_wr: SendWR | None = wr
         while next_wr is not None:
             error = self._post_send(next_wr)
@@ -213,56 +271,63 @@ class QP(PyverbsCM):
             next_wr = next_wr.next_wr
 
     def _post_send(self, wr: SendWR) -> int:
-        state = self._state
-        if state < _RTS or self._closed:  # R6
+        """Post this one; returns an errno, or 0."""
+        sg = wr.elements()
+        length = sum(element[1] for element in sg)
+        error = self._refusal(wr, len(sg), length)
+        if error:
+            return error
+        requester = self.requester
+        opcode = wr.opcode
+        flags = wr.send_flags
+        inline = self._inline(sg) if flags & _INLINE else None
+        is_read = opcode == _RDMA_READ
+        if self._post_charged:
+            self._host.charge(self._post_ns + (0 if is_read else length * self._post_byte_ns))
+        requester.posted += 1
+        packets = -(-length // requester.mtu) or 1  # R43
+        psn = requester.next_psn
+        work = SendWork(
+            wr.wr_id,
+            int(opcode),
+            sg,
+            length,
+            wr.remote_addr,
+            wr.rkey,
+            self._signal_all or flags & _SIGNALED != 0,
+            opcode == _RDMA_WRITE
+            and not flags & _NOT_PLAIN
+            and len(sg) == 1
+            and length >= requester.stream_min_bytes,
+            self._host.now_ns(),
+            requester.posted,
+            packets,
+            psn,
+            (psn + packets) & PSN_MASK,
+            wr.imm_data,
+            flags,
+            inline,
+            is_read,
+        )
+        if self._state == _ERR:
+            requester.refuse(work)  # R19
+        else:
+            requester.post(work)
+        return 0
+
+    def _refusal(self, wr: SendWR, sges: int, length: int) -> int:
+        """Why it cannot be posted: an errno, or 0."""
+        if self._state < _RTS or self._closed:  # R6
             return errno.EINVAL
         opcode = wr.opcode
         if not 0 <= opcode <= _RDMA_READ:
             return errno.EOPNOTSUPP
-        requester = self.requester
-        cap = self._cap
-        if requester.posted - requester.retired >= cap.max_send_wr:  # R10
+        if self.requester.posted - self.requester.retired >= self._max_send_wr:  # R10
             return errno.ENOMEM
-        sg = wr.elements()
-        if len(sg) == 1:
-            length = sg[0][1]
-        elif len(sg) > cap.max_send_sge:
+        if sges > self._cap.max_send_sge:
             return errno.EINVAL
-        else:
-            length = sum(element[1] for element in sg)
-        flags = wr.send_flags
-        work = SendWork()
-        work.inline = None
-        if flags & _INLINE:  # R11
-            if length > cap.max_inline_data or opcode == _RDMA_READ:
-                return errno.EINVAL
-            work.inline = self._inline(sg)
-        host = self._host
-        if self._post_charged:
-            host.charge(self._post_ns)
-        requester.posted = ordinal = requester.posted + 1
-        work.wr_id = wr.wr_id
-        work.opcode = opcode
-        work.sg = sg
-        work.length = length
-        work.remote_addr = wr.remote_addr
-        work.rkey = wr.rkey
-        work.imm_data = wr.imm_data
-        work.signaled = bool(self._signal_all or flags & _SIGNALED)
-        work.fence = flags & _FENCE
-        work.solicited = flags & _SOLICITED
-        work.visible_ns = host.now_ns()
-        work.ordinal = ordinal
-        work.packets = -(-length // requester.mtu) or 1  # R43
-        work.next = work.received = work.sent_ns = 0
-        work.is_read = opcode == _RDMA_READ
-        work.started = work.gap_seen = False
-        if state == _ERR:
-            requester.refuse(work)  # R19
-        else:
-            if self._post_byte_ns and opcode != _RDMA_READ and requester.idle:
-                host.charge(length * self._post_byte_ns)  # while the packets leave
-            requester.post(work)
+        if wr.send_flags & _INLINE and (length > self._cap.max_inline_data or opcode == _RDMA_READ):
+            return errno.EINVAL
         return 0
 
     def _inline(self, sg: tuple[tuple[int, int, int], ...]) -> bytes:
@@ -298,7 +363,7 @@ class QP(PyverbsCM):
         if self._post_charged:
             self._host.charge(self._post_ns)
         responder.posted += 1
-        work = ReceiveWork(wr.wr_id, sg, self._host.now_ns(), responder.posted)
+        work = ReceiveWork(wr.wr_id, sg, sum(element[1] for element in sg), self._host.now_ns(), responder.posted)
         if self._state == _ERR:
             responder.complete(work, e.IBV_WC_WR_FLUSH_ERR, e.IBV_WC_RECV, 0, None)
         else:

@@ -35,6 +35,7 @@ _WRITES = (_RDMA_WRITE, _RDMA_WRITE_WITH_IMM)
 _SEND_WITH_IMM = int(e.IBV_WR_SEND_WITH_IMM)
 _RDMA_READ = int(e.IBV_WR_RDMA_READ)
 _REMOTE_WRITE = int(e.IBV_ACCESS_REMOTE_WRITE)
+_SOLICITED = int(e.IBV_SEND_SOLICITED)
 _REMOTE_READ = int(e.IBV_ACCESS_REMOTE_READ)
 _NO_WINDOW = PSN_HALF
 
@@ -182,6 +183,18 @@ class Responder:
         if last or flow.window != _NO_WINDOW:
             self._answer(burst, ACK)
 
+    def takes_streams(self, requester: Requester) -> bool:
+        """Whether whole writes of that requester need no closer look than at their memory and packet number."""
+        return (
+            self.open
+            and self.established
+            and not self._nak_sent
+            and not self._responses
+            and self.qp.access_flags & _REMOTE_WRITE != 0
+            and self.qp.dest_qp_num == requester.qp_num
+            and self.direction is requester.direction.reverse
+        )
+
     def _place(self, burst: RequestBurst, work: SendWork) -> int:
         """Put the data of a write where it belongs; returns how to refuse it, 0 for not at all (R31, R34)."""
         if not self.qp.access_flags & _REMOTE_WRITE:
@@ -192,7 +205,7 @@ class Responder:
             return NAK_REMOTE_ACCESS
         if address < mr.buf or address + work.length > mr.end:
             return NAK_REMOTE_ACCESS
-        mr.mapping.write(address + burst.first * self.mtu, burst.payload)
+        mr.segment.dma_write(address + burst.first * self.mtu - mr.segment_address, burst.payload)
         return 0
 
     def _accept_send(self, burst: RequestBurst, work: SendWork, last: bool) -> bool:
@@ -268,7 +281,7 @@ class Responder:
         receive = self._receive
         assert receive is not None
         self._receive = None
-        self.complete(receive, 0, opcode, work.length, imm_data, bool(work.solicited))
+        self.complete(receive, 0, opcode, work.length, imm_data, bool(work.flags & _SOLICITED))
 
     def _fail_receive(self, burst: RequestBurst, status: int, syndrome: int) -> None:
         receive = self._receive
@@ -290,14 +303,9 @@ class Responder:
         """Complete a receive. If the completion is lost to an overrun, so is the queue pair."""
         if self.slots_free_at_ack:
             self.retired = receive.ordinal
-        completion = WC.__new__(WC)
-        completion.wr_id = receive.wr_id
-        completion.status = status
-        completion.opcode = opcode
-        completion.byte_len = byte_len
-        completion.qp_num = self.qp.qp_num
-        completion._queue = self
-        completion._retires = receive.ordinal
+        completion = WC(receive.wr_id, int(status), int(opcode), 0, byte_len, self.qp.qp_num)
+        completion.queue = None if self.slots_free_at_ack else self
+        completion.retires = receive.ordinal
         if imm_data is not None:
             completion.imm_data = imm_data
             completion.wc_flags = int(e.IBV_WC_WITH_IMM)
@@ -334,6 +342,7 @@ class Responder:
 
     def _respond(self, burst: RequestBurst) -> None:
         assert self.direction is not None
+        self.direction.reverse.settle()
         self._responses.append(_Response(burst.flow, burst.work, burst.first, None))
         self.direction.activate(self)
 
@@ -357,7 +366,11 @@ class Responder:
         burst.work = work
         burst.first = first
         mr = self.device.mrs.get(work.rkey)
-        burst.payload = mr.mapping.read(work.remote_addr + start, length) if mr is not None and length else b""
+        burst.payload = (
+            mr.segment.dma_read(work.remote_addr + start - mr.segment_address, length)
+            if mr is not None and length
+            else b""
+        )
         burst.requester = response.requester
         return burst
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Coroutine
+import types
+from collections.abc import Coroutine, Generator
 from typing import TYPE_CHECKING, Any, cast
 
 from simpy.events import NORMAL
+from simpy.exceptions import Interrupt
 
-from simmig.verbs.runtime import Source, Work
+from simmig.verbs.runtime import Work
 from simmig.verbs.sim.host import Host
 from simmig.verbs.sim.waiting import TaskCancelled, Waitable, Waiter
 
@@ -18,21 +20,16 @@ if TYPE_CHECKING:
 class SimSignal(Waitable):
     """A flag set once and for all."""
 
-    __slots__ = ("is_set",)
+    __slots__ = ("is_set", "ready")
 
     def __init__(self) -> None:
         super().__init__()
-        self.is_set = False
-
-    @property
-    def ready(self) -> bool:
-        """Whether it is set."""
-        return self.is_set
+        self.is_set = self.ready = False
 
     def set(self) -> None:
         """Raise the flag and wake every waiter; again is a no-op."""
         if not self.is_set:
-            self.is_set = True
+            self.is_set = self.ready = True
             self.wake_waiters()
 
 
@@ -64,13 +61,13 @@ class SimTask(Waitable):
         if self.done or not self._process.is_alive:
             return
         if self._process is self._host.env.active_process:
-            self._runtime.waiter().cancelled = True
+            self._runtime.waiter().cancelled()
         else:
             self._process.interrupt()
 
     async def join(self) -> Any:
         """Wait for its end; returns its value or raises what it raised (TaskCancelled if it was cancelled)."""
-        await self._runtime.wait_for(self)
+        await self._runtime.wait(self)
         if self._error is not None:
             raise self._error
         return self._result
@@ -108,29 +105,43 @@ class SimRuntime:
             raise ValueError(f"cannot sleep for {duration_ns} ns")
         await self._pause(self.host.take_debt() + duration_ns)
 
+    @property
+    def lags(self) -> bool:
+        """Whether anything happens in the world within the time that this host is ahead of it."""
+        host = self.host
+        queue = self._env._queue
+        return bool(queue) and queue[0][0] <= host.env._now + host._debt_ns
+
     async def checkpoint(self) -> None:
         """Pay for the work done since the last wait, by letting that much time pass."""
         debt_ns = self.host.take_debt()
         if debt_ns:
             await self._pause(debt_ns)
 
-    async def wait(self, *sources: Source, deadline_ns: int | None = None) -> bool:
+    @types.coroutine
+    def wait(self, *sources: Any, deadline_ns: int | None = None) -> Generator[Any, Any, bool]:
         """Wait until one of the sources is ready: True; or until the deadline has passed: False."""
-        return await self.wait_for(*cast(tuple[Waitable, ...], sources), deadline_ns=deadline_ns)
-
-    async def wait_for(self, *sources: Waitable, deadline_ns: int | None = None) -> bool:
-        """The same for anything of the simulation that can be waited for."""
-        debt_ns = self.host.take_debt()
+        host = self.host
+        debt_ns = host.take_debt() if host._debt_ns else 0
         for source in sources:
             if source.ready:
                 if debt_ns:
-                    await self._pause(debt_ns)
+                    yield from self._sleep(self.waiter(), debt_ns)
                 return True
-        waiter = self.waiter()
+        env: Any = self._env
+        waiter = host.waiters.get(env._active_proc) or self.waiter()
         if waiter.sources != sources:
             waiter.listen(sources)
-        waiter.prepare(cast(int, self._env._now) + debt_ns, deadline_ns)
-        return cast(bool, await waiter)
+        waiter.waiting = True
+        waiter.paid_ns = env._now + debt_ns
+        waiter.callbacks = []
+        waiter.deadline_ns = deadline_ns
+        if deadline_ns is not None:
+            waiter.set_deadline(deadline_ns)
+        try:
+            return cast(bool, (yield waiter))
+        except Interrupt:
+            raise waiter.cancelled() from None
 
     def start(self, coroutine: Coroutine[Any, Any, Any], name: str) -> SimTask:
         """Run a coroutine beside the caller, from this host's present on."""
@@ -158,14 +169,21 @@ class SimRuntime:
         """Drop the waiter of a task that has ended."""
         waiter = self.host.waiters.pop(process, None)
         if waiter is not None:
-            waiter.listen(())
+            waiter.cancelled()
 
-    async def _pause(self, duration_ns: int) -> None:
-        waiter = self.waiter()
-        waiter.prepare(0, None)
-        waiter.waiting = False  # no source may cut it short
+    @types.coroutine
+    def _pause(self, duration_ns: int) -> Generator[Any, Any, None]:
+        yield from self._sleep(self.waiter(), duration_ns)
+
+    def _sleep(self, waiter: Waiter, duration_ns: int) -> Generator[Any, Any, None]:
+        """Let that much time pass; no source can cut it short."""
+        waiter.listen(())
+        waiter.callbacks = []
         self._env.schedule(cast(Any, waiter), NORMAL, duration_ns)
-        await waiter
+        try:
+            yield waiter
+        except Interrupt:
+            raise waiter.cancelled() from None
 
 
 __all__ = ["SimRuntime", "SimSignal", "SimTask", "TaskCancelled"]

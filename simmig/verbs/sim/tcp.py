@@ -168,7 +168,7 @@ class SimSocket(Waitable):
             count = min(PIECE_BYTES, length_bytes - start)
             self._out.needed_bytes = count
             while not self._out.ready:
-                await self._runtime.wait_for(self._out)
+                await self._runtime.wait(self._out)
             self._host.charge(self._host.costs.tcp_byte_ns * count)
             await self._runtime.checkpoint()  # it leaves when it has been copied
             self._check()
@@ -180,7 +180,7 @@ class SimSocket(Waitable):
             if self._in.at_end and not self._closed:
                 return False
             self._check()
-            await self._runtime.wait_for(self)
+            await self._runtime.wait(self)
         if self._closed:
             self._check()
         return True
@@ -212,7 +212,7 @@ class SocketQueue(Waitable):
         while not self._sockets:
             if self.closed:
                 raise OSError(errno.EBADF, "not listening any more")
-            if not await self.runtime.wait_for(self, deadline_ns=deadline_ns):
+            if not await self.runtime.wait(self, deadline_ns=deadline_ns):
                 raise TimeoutError(errno.ETIMEDOUT, "nobody opened a connection in time")
         return self._sockets.popleft()
 
@@ -294,7 +294,7 @@ async def connect(
     opening = _Opening(runtime, direction, find)
     deadline_ns = runtime.now_ns() + timeout_ns
     while not opening.over:
-        if not await runtime.wait_for(opening, deadline_ns=deadline_ns):
+        if not await runtime.wait(opening, deadline_ns=deadline_ns):
             opening.over = True
             raise TimeoutError(errno.ETIMEDOUT, "nobody answered in time")
     if opening.socket is None:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
+from collections.abc import Callable
 from heapq import heappush
 from typing import TYPE_CHECKING, Any
 
 from simpy.events import NORMAL
-from simpy.exceptions import Interrupt
 
 if TYPE_CHECKING:
     import simpy
@@ -18,17 +17,15 @@ class TaskCancelled(BaseException):
 
 
 class Waitable:
-    """A source of `Runtime.wait`: level-triggered, it tells its waiters when it may have become ready."""
+    """A source of `Runtime.wait`: tells its waiters when it has become ready.
+
+    Each has `ready`, an attribute or a property: whether a wait on it returns at once.
+    """
 
     __slots__ = ("waiters",)
 
     def __init__(self) -> None:
         self.waiters: list[Waiter] = []
-
-    @property
-    def ready(self) -> bool:
-        """Whether a wait on it returns at once."""
-        raise NotImplementedError
 
     def wake_waiters(self) -> None:
         """To be called when it has become ready."""
@@ -57,9 +54,9 @@ class Waiter:
 
     __slots__ = (
         "_alarm_ns",
+        "_is_cancelled",
         "_value",
         "callbacks",
-        "cancelled",
         "deadline_ns",
         "env",
         "paid_ns",
@@ -73,38 +70,40 @@ class Waiter:
     def __init__(self, env: simpy.Environment, wake_ns: int) -> None:
         self.env = env
         self.wake_ns = wake_ns
-        self.sources: tuple[Waitable, ...] = ()
+        self.sources: tuple[Waitable, ...] | None = ()
         self.waiting = False
-        self.cancelled = False
-        self.paid_ns = 0
+        self.paid_ns = 0  # until when the task is busy with what it did before
         self.deadline_ns: int | None = None
         self.callbacks: list[Callable[[Any], None]] | None = None
         self._value: Any = None
         self._alarm_ns: int | None = None
+        self._is_cancelled = False
 
     def listen(self, sources: tuple[Waitable, ...]) -> None:
-        """Have these sources, and no others, wake this waiter."""
-        for source in self.sources:
+        """Have these sources, and no others, wake this waiter; raises TaskCancelled when its task is to end."""
+        for source in self.sources or ():
             source.waiters.remove(self)
+        self.sources = None  # which no wait has, so that the next one comes here as well
+        if self._is_cancelled:
+            raise TaskCancelled
         for source in sources:
             source.waiters.append(self)
         self.sources = sources
 
-    def prepare(self, paid_ns: int, deadline_ns: int | None) -> None:
-        """Make ready for a wait of a task that is busy until `paid_ns` and gives up at `deadline_ns`.
+    def cancelled(self) -> TaskCancelled:
+        """The task must not wait any more; returns what tells it so."""
+        self._is_cancelled = True
+        self.waiting = False
+        for source in self.sources or ():
+            source.waiters.remove(self)
+        self.sources = None
+        return TaskCancelled()
 
-        Raises TaskCancelled when the task may not wait any more.
-        """
-        if self.cancelled:
-            raise TaskCancelled
-        self.waiting = True
-        self.paid_ns = paid_ns
-        self.callbacks = []
-        if deadline_ns is not None:
-            deadline_ns = max(deadline_ns, paid_ns)
-            if self._alarm_ns is None or self._alarm_ns > deadline_ns:
-                self._set_alarm(deadline_ns)
-        self.deadline_ns = deadline_ns
+    def set_deadline(self, deadline_ns: int) -> None:
+        """Give up waiting then, if the task is not busy still."""
+        self.deadline_ns = deadline_ns = max(deadline_ns, self.paid_ns)
+        if self._alarm_ns is None or self._alarm_ns > deadline_ns:
+            self._set_alarm(deadline_ns)
 
     def wake(self, value: Any) -> None:
         """End the wait with that value: when the task's work is paid for, or a wake-up's time from now."""
@@ -114,6 +113,17 @@ class Waiter:
         now: int = env._now  # type: ignore[assignment]
         at_ns = self.paid_ns if now < self.paid_ns else now + self.wake_ns
         heappush(env._queue, (at_ns, NORMAL, next(env._eid), self))  # type: ignore[misc]
+
+    def wake_now(self) -> None:
+        """The same, but if it takes no time run the task at once: only at the very end of an event's business."""
+        if self.wake_ns or self.env._now < self.paid_ns:
+            self.wake(True)
+            return
+        self.waiting = False
+        self._value = True
+        callbacks, self.callbacks = self.callbacks, None
+        for callback in callbacks or ():
+            callback(self)
 
     def _set_alarm(self, at_ns: int) -> None:
         self._alarm_ns = at_ns
@@ -131,11 +141,3 @@ class Waiter:
             self._set_alarm(self.deadline_ns)
         else:
             self.wake(False)
-
-    def __await__(self) -> Generator[Any, Any, Any]:
-        try:
-            return (yield self)
-        except Interrupt:
-            self.waiting = False
-            self.cancelled = True
-            raise TaskCancelled from None

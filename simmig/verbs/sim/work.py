@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
 from simmig.verbs.sim.memory import Payload, payload_length, payload_part
 from simmig.verbs.sim.wr import SgList
 
@@ -25,78 +27,55 @@ NAK_REMOTE_ACCESS = 4
 NAK_REMOTE_OPERATION = 5
 
 
-class SendWork:
-    """A send work request in its queue. `next` is its first packet not sent yet (or to be sent again)."""
+class SendWork(msgspec.Struct, eq=False):
+    """A send work request in its queue.
 
-    __slots__ = (
-        "fence",
-        "gap_seen",
-        "imm_data",
-        "inline",
-        "is_read",
-        "length",
-        "next",
-        "opcode",
-        "ordinal",
-        "packets",
-        "psn",
-        "received",
-        "remote_addr",
-        "rkey",
-        "sent_ns",
-        "sg",
-        "signaled",
-        "solicited",
-        "started",
-        "visible_ns",
-        "wr_id",
-    )
+    `visible_ns` is the host's time of the post, before which the device cannot know of it; `ordinal` how many were
+    posted up to and with this one; `psn` the number of its first packet and `end_psn` that behind its last;
+    `streamable` says whether it can be part of a stream.
+    """
 
     wr_id: int
     opcode: int
     sg: SgList
-    inline: bytes | None
     length: int
     remote_addr: int
     rkey: int
-    imm_data: int
     signaled: bool
-    fence: int
-    solicited: int
+    streamable: bool
     visible_ns: int
-    """The host's time of the post: the device cannot know of it earlier."""
     ordinal: int
-    """How many were posted up to and with this one."""
-    psn: int
-    """Number of its first packet."""
     packets: int
-    next: int
-    started: bool
+    psn: int
+    end_psn: int
+    imm_data: int = 0
+    flags: int = 0
+    inline: bytes | None = None
+    is_read: bool = False
+    next: int = 0
+    """Its first packet not sent yet, or to be sent again."""
+    started: bool = False
     """Whether any of it has ever left."""
-    gap_seen: bool
-    """Whether its response has been found to lack packets, since it was last asked for."""
-    is_read: bool
-    received: int
+    sent_ns: int = 0
+    """When its latest packet left."""
+    received: int = 0
     """Response packets of a read that have come."""
-    sent_ns: int
-    """When its last packet left, the latest time it did."""
+    gap_seen: bool = False
+    """Whether its response has been found to lack packets since the last one that fitted."""
 
 
-class ReceiveWork:
+class ReceiveWork(msgspec.Struct, eq=False):
     """A receive work request in its queue."""
 
-    __slots__ = ("length", "ordinal", "sg", "visible_ns", "wr_id")
-
-    def __init__(self, wr_id: int, sg: SgList, visible_ns: int, ordinal: int) -> None:
-        self.wr_id = wr_id
-        self.sg = sg
-        self.length = sum(element[1] for element in sg)
-        self.visible_ns = visible_ns
-        self.ordinal = ordinal
+    wr_id: int
+    sg: SgList
+    length: int
+    visible_ns: int
+    ordinal: int
 
 
 class RequestBurst:
-    """Request packets of one work request; the same object carries the answer back."""
+    """Request packets of one work request (see `link.Burst`); the same object carries the answer back."""
 
     __slots__ = (
         "answer_psn",
@@ -157,6 +136,5 @@ class RequestBurst:
         self.first += count
         self.count -= count
         self.psn = (self.psn + count) & PSN_MASK
-        self.payload = payload_part(
-            self.payload, count * self.flow.mtu, payload_length(self.payload) - count * self.flow.mtu
-        )
+        start = count * self.flow.mtu
+        self.payload = payload_part(self.payload, start, payload_length(self.payload) - start)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
+
+import msgspec
 
 from simmig.verbs.sim import enums as e
 from simmig.verbs.sim.base import PyverbsCM, not_modelled
@@ -12,101 +13,73 @@ from simmig.verbs.sim.pyverbs_error import PyverbsUserError
 SgList = tuple[tuple[int, int, int], ...]
 """Address, length and lkey of each element."""
 
+_SEND = int(e.IBV_WR_SEND)
+_SIGNALED = int(e.IBV_SEND_SIGNALED)
 _WITHOUT_SGE = (e.IBV_WR_LOCAL_INV, e.IBV_WR_BIND_MW, e.IBV_WR_SEND_WITH_INV)
 
+# msgspec structs, because a migration makes one of each for every chunk and they cost half of a class with slots.
 
-class SGE(PyverbsCM):
+
+class SGE(PyverbsCM, msgspec.Struct, gc=False, eq=False):
     """A stretch of local memory: address, length in bytes, and the key of the region it lies in."""
 
-    __slots__ = ("addr", "length", "lkey")
-
-    def __init__(self, addr: int, length: int, lkey: int) -> None:
-        self.addr = addr
-        self.length = length
-        self.lkey = lkey
+    addr: int
+    length: int
+    lkey: int
 
     def __str__(self) -> str:
         fields = (("Address", hex(self.addr)), ("Length", self.length), ("Key", hex(self.lkey)))
         return "".join(f"{name:22}: {value:<20}\n" for name, value in fields)
 
 
-def _copied(sg: Sequence[SGE] | None, num_sge: int) -> SgList:
-    if num_sge == 1 and sg is not None:
-        sge = sg[0]
-        return ((sge.addr, sge.length, sge.lkey),)
-    return tuple((sge.addr, sge.length, sge.lkey) for sge in (sg or ())[:num_sge])
+class RecvWR(PyverbsCM, msgspec.Struct, eq=False):
+    """A receive: the buffers that one incoming message goes to, `num_sge` elements of the sequence `sg`."""
 
+    wr_id: int = 0
+    num_sge: int = 0
+    sg: Any = None
+    next_wr: RecvWR | None = None
 
-class RecvWR(PyverbsCM):
-    """A receive: the buffers that one incoming message goes to."""
-
-    __slots__ = ("_sg", "next_wr", "num_sge", "wr_id")
-
-    def __init__(
-        self,
-        wr_id: int = 0,
-        num_sge: int = 0,
-        sg: Sequence[SGE] | None = None,
-        next_wr: RecvWR | None = None,
-    ) -> None:
-        self.wr_id = wr_id
-        self.num_sge = num_sge
-        self._sg = _copied(sg, num_sge)
-        self.next_wr = next_wr
+    def __post_init__(self) -> None:
+        self.sg = tuple((sge.addr, sge.length, sge.lkey) for sge in (self.sg or ())[: self.num_sge])
 
     def elements(self) -> SgList:
         """What the device reads of the scatter list at the post."""
-        return self._sg[: self.num_sge]
+        elements: SgList = self.sg
+        return elements[: self.num_sge]
 
     def become(self, other: RecvWR) -> None:
         """Take over another's content: how a failed post reports the bad one (R8)."""
-        self.wr_id = other.wr_id
-        self.num_sge = other.num_sge
-        self._sg = other._sg
-        self.next_wr = other.next_wr
+        for name in self.__struct_fields__:
+            setattr(self, name, getattr(other, name))
 
     def __str__(self) -> str:
         return f"{'WR ID':22}: {self.wr_id:<20}\n{'Num SGE':22}: {self.num_sge:<20}\n"
 
 
-class SendWR(PyverbsCM):
-    """A send, write or read. Note the default flags: signalled."""
+class SendWR(PyverbsCM, msgspec.Struct, eq=False):
+    """A send, write or read of `num_sge` elements of the sequence `sg`. Note the default flags: signalled."""
 
-    __slots__ = (
-        "_sg",
-        "_shared_sge",
-        "imm_data",
-        "next_wr",
-        "num_sge",
-        "opcode",
-        "remote_addr",
-        "rkey",
-        "send_flags",
-        "wr_id",
-    )
+    wr_id: int = 0
+    opcode: int = _SEND
+    num_sge: int = 0
+    imm_data: int = 0
+    sg: Any = None
+    send_flags: int = _SIGNALED
+    next_wr: SendWR | None = None
+    remote_addr: int = 0
+    rkey: int = 0
+    shared_sge: SGE | None = None
 
-    def __init__(
-        self,
-        wr_id: int = 0,
-        opcode: int = e.IBV_WR_SEND,
-        num_sge: int = 0,
-        imm_data: int = 0,
-        sg: Sequence[SGE] | None = None,
-        send_flags: int = e.IBV_SEND_SIGNALED,
-        next_wr: SendWR | None = None,
-    ) -> None:
-        if (num_sge < 1 or sg is None) and opcode not in _WITHOUT_SGE:
+    def __post_init__(self) -> None:
+        sg = self.sg
+        if self.num_sge == 1 and sg is not None:
+            sge = sg[0]
+            self.sg = ((sge.addr, sge.length, sge.lkey),)
+            return
+        if (self.num_sge < 1 or sg is None) and self.opcode not in _WITHOUT_SGE:
             raise PyverbsUserError("A WR needs at least one SGE")
-        self.wr_id = wr_id
-        self.opcode = opcode
-        self.num_sge = num_sge
-        self.imm_data = imm_data
-        self._sg = _copied(sg, num_sge)
-        self._shared_sge: SGE | None = None
-        self.send_flags = send_flags
-        self.next_wr = next_wr
-        self.remote_addr = 0
-        self.rkey = 0
+        self.sg = tuple((sge.addr, sge.length, sge.lkey) for sge in (sg or ())[: self.num_sge])
 
     def set_wr_rdma(self, rkey: int, addr: int) -> None:
         """Remote key and address of a write or read."""
@@ -129,21 +102,22 @@ class SendWR(PyverbsCM):
         """XRC is not modelled: raises PyverbsRDMAError (EOPNOTSUPP)."""
         not_modelled("XRC")
 
-    def _set_sg_list(self, val: SGE) -> None:
-        self._shared_sge = val
+    def _share_sge(self, sge: SGE) -> None:
+        self.shared_sge = sge
 
-    sg_list = property(None, _set_sg_list, doc="Write only: one element used in place, not copied.")
+    sg_list = property(None, _share_sge, doc="Write only: one element used in place, not copied.")
 
     def elements(self) -> SgList:
         """What the device reads of the gather list at the post."""
-        shared = self._shared_sge
+        shared = self.shared_sge
         if shared is not None:
             return ((shared.addr, shared.length, shared.lkey),)
-        return self._sg if self.num_sge == len(self._sg) else self._sg[: self.num_sge]
+        elements: SgList = self.sg
+        return elements if self.num_sge == len(elements) else elements[: self.num_sge]
 
     def become(self, other: SendWR) -> None:
         """Take over another's content: how a failed post reports the bad one (R8)."""
-        for name in self.__slots__:
+        for name in self.__struct_fields__:
             setattr(self, name, getattr(other, name))
 
     def __str__(self) -> str:

@@ -1,0 +1,40 @@
+"""How far the source may walk over the bitmap before it has to do something else."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from simmig.migration.config import CHUNK_PAGES
+from simmig.migration.convergence import Convergence
+from simmig.verbs.runtime import Runtime
+
+CHECK_PAGES = 64
+
+Pace = Callable[[int], int]
+"""From the pages saved so far in this stretch to how many may follow in one run; 0 ends the stretch."""
+
+
+class TimedSlice:
+    """QEMU's slice: it looks at the clock after its first page and then every 64 pages.
+
+    A look that cannot find the time over, going by what a page has taken so far, is left out.
+    """
+
+    def __init__(self, runtime: Runtime, convergence: Convergence, slice_ns: int) -> None:
+        self._runtime = runtime
+        self._convergence = convergence
+        self._began_ns = runtime.now_ns()
+        self._slice_ns = slice_ns
+
+    def __call__(self, saved_pages: int) -> int:
+        """How many pages may follow."""
+        if self._convergence.exhausted:
+            return 0
+        to_look = (1 - saved_pages) % CHECK_PAGES
+        if to_look:
+            return to_look
+        elapsed_ns = self._runtime.now_ns() - self._began_ns
+        if elapsed_ns > self._slice_ns:
+            return 0
+        chunk_ns = elapsed_ns * CHUNK_PAGES // saved_pages
+        return CHUNK_PAGES if elapsed_ns + chunk_ns <= self._slice_ns else CHECK_PAGES
