@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import os
+import signal
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,13 +14,12 @@ from numpy.typing import NDArray
 
 from simmig.guest.api import PAGE_BYTES, RamBlock
 from simmig.guest.machine import Machine, Progress
-from simmig.guest.vcpu import SharedMemory, Stopped, contents, main
+from simmig.guest.vcpu import SharedMemory, Stopped, contents, fork
 from simmig.trace.events import Emit, PagesDirtied, Side
 from simmig.verbs.runtime import Runtime
 
 _BLOCK_ALIGNMENT_BYTES = 256 << 10  # QEMU lays RAM blocks out at multiples of 64 pages
 _PIECE_PAGES = 4096
-_END_PATIENCE_S = 5
 
 
 class _Pipe:
@@ -80,16 +81,10 @@ class RealGuest:
                 self.memory.pages[first:last] = contents(np.arange(first + 1, last + 1, dtype=np.uint64))
 
     def _start(self) -> None:
-        # Forked from a server that has opened nothing: a processor must not hold the devices open.
-        context = multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload(["simmig.guest.vcpu"])
-        ours, theirs = context.Pipe()
-        arguments = (os.getpid(), self.descriptor, self._machine, theirs)
-        self._process = context.Process(target=main, args=arguments, name="simmig-guest", daemon=True)
-        self._process.start()
+        ours, theirs = multiprocessing.Pipe()
+        self._process = fork(self.memory, self._machine, theirs)
         theirs.close()
         self._pipe = _Pipe(ours)
-        self._pipe.connection.recv()  # it has mapped the memory
 
     @property
     def blocks(self) -> Sequence[RamBlock]:
@@ -175,11 +170,9 @@ class RealGuest:
         """End its process, running or not, and unmap the memory (no region may be registered on it any more)."""
         self._running = False
         self._pipe.connection.close()
-        self._process.join(_END_PATIENCE_S)
-        if self._process.is_alive():
-            self._process.kill()
-            self._process.join()
-        self._process.close()
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(self._process, signal.SIGKILL)
+        os.waitpid(self._process, 0)
         self.memory.close()
         os.close(self.descriptor)
 

@@ -8,10 +8,12 @@ the word unchanged and sends the page may send half a write, but will find the w
 
 from __future__ import annotations
 
+import gc
 import mmap
 import os
 import signal
 import time
+import warnings
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 
@@ -85,14 +87,36 @@ def contents(numbers: NDArray[np.uint64]) -> Words:
     return np.asarray(first[:, np.newaxis] ^ columns, dtype=np.uint64)
 
 
-def main(owner: int, descriptor: int, machine: Machine, pipe: Connection) -> None:
-    """The processor's life: run from where it is told to, stop when told to, end when its owner does."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal's Ctrl-C is the owner's to judge
-    file = os.open(f"/proc/{owner}/fd/{descriptor}", os.O_RDWR)
-    memory = SharedMemory(file, machine.pages)
-    os.close(file)
+def fork(memory: SharedMemory, machine: Machine, pipe: Connection) -> int:
+    """Start the processor; returns its process's number. It ends when the other end of `pipe` is closed.
+
+    A fork and no fresh interpreter: it is there at once, and who uses this needs no guarded main module.
+    The child leaves alone whatever it inherited: it destroys nothing, closes what it does not need, runs `_live`.
+    """
+    with warnings.catch_warnings():
+        # NumPy's idle threads are not in the child, which does no linear algebra.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        gc.freeze()  # no collection in the child may finalise what belongs to the parent
+        process = os.fork()
+    if process:
+        gc.unfreeze()
+        return process
     try:
-        pipe.send(None)  # ready
+        gc.disable()
+        signal.set_wakeup_fd(-1)
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal's Ctrl-C is the owner's to judge
+        own = pipe.fileno()
+        os.closerange(3, own)
+        os.closerange(own + 1, os.sysconf("SC_OPEN_MAX"))
+        _live(memory, machine, pipe)
+    finally:
+        os._exit(0)
+
+
+def _live(memory: SharedMemory, machine: Machine, pipe: Connection) -> None:
+    """Run from where it is told to, stop when told to, until its owner is gone."""
+    try:
         while True:
             pipe.send(_run(memory, machine, pipe, pipe.recv()))
     except (EOFError, OSError):

@@ -48,7 +48,7 @@ def ends(verbs: Binding) -> MakeEnds:
     @asynccontextmanager
     async def make() -> AsyncIterator[Ends]:
         runtime = RdmaRuntime()
-        ip = device.address(DESTINATION).ip
+        ip = device.address(verbs, DESTINATION).ip
         listener = RdmaListener(verbs, runtime, ip, PORT)
         dialer = RdmaDialer(verbs, runtime, ip, PORT, SOURCE)
         try:

@@ -200,7 +200,7 @@ from simmig.verbs.rdma.runtime import RdmaRuntime
 async def main():
     guest = RealGuest(RdmaRuntime(), Machine((("ram", 1 << 20),), 0.0, Uniform(1 << 20, 1 << 20, 1), 4096))
     await guest.resume()
-    print(guest._process.pid, flush=True)
+    print(guest._process, flush=True)
     time.sleep(600)
 asyncio.run(main())
 """

@@ -112,6 +112,7 @@ class RdmaConnection(Waiters):
         self._lane = lane
         self._cmid = cmid
         self._where = where
+        self.established = False
         self._up = False
         self._closed = False
         lane.on_event = self._event
@@ -136,7 +137,7 @@ class RdmaConnection(Waiters):
         self._modify(qp, "IBV_QPS_RTR")
         self._modify(qp, "IBV_QPS_RTS")
         self._call(what, self._cmid.establish)
-        self._up = True
+        self._up = self.established = True
         return self.private_data
 
     async def accept(self, qp: QP, private_data: bytes) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import resource
+import socket
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +13,8 @@ from simmig.verbs.rdma.errors import RdmaUnavailable
 
 _CLASS = Path("/sys/class/infiniband")
 _CAP_IPC_LOCK = 14
+_MAX_GIDS = 256
+_ROCE_V2 = 2  # enum ibv_gid_type
 PORT = 1
 
 
@@ -43,18 +46,18 @@ def check(binding: Binding, name: str) -> None:
         raise RdmaUnavailable(f"there is no RDMA device {name}{here}{hint}")
     state = _read(name, "state")
     if not state.startswith("4"):
-        interface = next((a.interface for a in addresses(name)), "its network interface")
+        interface = next((a.interface for a in addresses(binding, name)), "its network interface")
         raise RdmaUnavailable(
             f"port {PORT} of {name} is {state.partition(': ')[2] or 'down'}: ip link set {interface} up"
         )
 
 
-def address(name: str) -> Address:
+def address(binding: Binding, name: str) -> Address:
     """The device's own address: its first IPv4 one for RoCE v2, else the first IPv6 one that is routed.
 
     Raises RdmaUnavailable when its network interface has none.
     """
-    found = addresses(name)
+    found = addresses(binding, name)
     for wanted in (4, 6):
         for candidate in found:
             if ipaddress.ip_address(candidate.ip).version == wanted:
@@ -64,20 +67,19 @@ def address(name: str) -> Address:
     )
 
 
-def addresses(name: str) -> list[Address]:
+def addresses(binding: Binding, name: str) -> list[Address]:
     """Every address in the GID table of the device's port that a connection can be made from."""
-    port = _CLASS / name / "ports" / str(PORT)
     found = []
-    for path in sorted((port / "gids").glob("*"), key=lambda path: int(path.name)):
-        gid = path.read_text().strip()
-        if not gid.replace("0", "").replace(":", ""):
-            continue
-        kind = _attribute(port / "gid_attrs" / "types" / path.name)
+    with binding.Context(name=name) as context:
+        # The kernel names the entries in use; there may be a thousand others, and reading them takes seconds.
+        entries = context.query_gid_table(_MAX_GIDS)
+    for entry in entries:
+        gid = b"".join(half.to_bytes(8, "little") for half in (entry.gid_subnet_prefix, entry.gid_interface_id))
         ip = ipaddress.IPv6Address(gid)
-        if kind != "RoCE v2" or ip.is_link_local:
+        if entry.port_num != PORT or entry.gid_type != _ROCE_V2 or ip.is_link_local:
             continue
-        interface = _attribute(port / "gid_attrs" / "ndevs" / path.name)
-        found.append(Address(name, int(path.name), str(ip.ipv4_mapped or ip), interface))
+        interface = socket.if_indextoname(entry.ndev_ifindex)
+        found.append(Address(name, entry.gid_index, str(ip.ipv4_mapped or ip), interface))
     return found
 
 
@@ -93,9 +95,9 @@ def check_memlock(length_bytes: int) -> None:
     )
 
 
-def sent_bytes(name: str) -> int | None:
+def sent_bytes(binding: Binding, name: str) -> int | None:
     """What the device's network interface has sent so far, headers and all; None when nobody counts."""
-    for candidate in addresses(name):
+    for candidate in addresses(binding, name):
         path = Path("/sys/class/net") / candidate.interface / "statistics" / "tx_bytes"
         if path.exists():
             return int(path.read_text())

@@ -38,6 +38,11 @@ class _Contexts:
         self._connections.append(connection)
         return connection
 
+    @property
+    def connected(self) -> bool:
+        """Whether any of the connections was ever established."""
+        return any(connection.established for connection in self._connections)
+
     def close(self) -> None:
         """Give everything back; queue pairs and regions must be gone."""
         for connection in self._connections:
@@ -64,7 +69,7 @@ class RdmaDialer:
         self._source_ip: str | None = None
         if device is not None:
             devices.check(binding, device)
-            self._source_ip = devices.address(device).ip
+            self._source_ip = devices.address(binding, device).ip
         self._contexts = _Contexts(binding)
         self._sockets: list[RdmaSocket] = []
 
@@ -78,6 +83,11 @@ class RdmaDialer:
             lane.close()
             raise
         return self._contexts.add(RdmaConnection(lane, cmid, context, f"{self._ip}:{self._port}"))
+
+    @property
+    def connected(self) -> bool:
+        """Whether a connection was ever established."""
+        return bool(self._sockets) or self._contexts.connected
 
     async def dial_socket(self, timeout_ns: int) -> RdmaSocket:
         """Open a byte stream; raises TimeoutError or OSError."""

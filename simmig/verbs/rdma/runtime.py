@@ -113,6 +113,11 @@ class RdmaRuntime:
             raise ValueError(f"cannot sleep for {duration_ns} ns")
         await asyncio.sleep(duration_ns / _NS)
 
+    @property
+    def lags(self) -> bool:
+        """Always: what others did meanwhile is seen by letting them run."""
+        return True
+
     async def checkpoint(self) -> None:
         """Let the loop's other tasks run."""
         await asyncio.sleep(0)

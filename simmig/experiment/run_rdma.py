@@ -1,0 +1,179 @@
+"""One scenario, carried out: a real guest, two RDMA devices of this host, and the same migration as simulated.
+
+Both ends run in this process, as two tasks of one loop; the guest's processor is a process of its own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+from simmig.experiment.errors import InputError
+from simmig.experiment.machine import machine_of
+from simmig.experiment.policy_choice import make_policy, parameters_of
+from simmig.experiment.result import Result
+from simmig.experiment.schema import Scenario
+from simmig.guest.machine import Machine
+from simmig.guest.real import RealGuest, different_pages
+from simmig.migration import destination, source
+from simmig.migration.config import Outcome
+from simmig.trace.events import Emit, MemoryCompared, PortCounted
+from simmig.trace.metrics import Metrics
+from simmig.trace.readers import Reader
+from simmig.trace.recorder import Recorder, Sink
+from simmig.verbs.rdma import device
+from simmig.verbs.rdma.binding import Binding, load
+from simmig.verbs.rdma.endpoint import RdmaDialer, RdmaListener
+from simmig.verbs.rdma.runtime import RdmaRuntime, RdmaSignal
+from simmig.verify.invariants import Invariants
+
+PORT = 4444
+_CONTROL_BYTES = 16 << 20
+"""Message buffers and queues of both ends, rounded up."""
+
+
+@dataclass(frozen=True)
+class Devices:
+    """The devices, by name: where the guest is, and where it goes."""
+
+    source: str
+    destination: str
+
+
+class World:
+    """Two devices of this host, and a guest's memory on either side."""
+
+    def __init__(
+        self, binding: Binding, scenario: Scenario, machine: Machine, devices: Devices, emit: Emit
+    ) -> None:
+        self.binding = binding
+        self.config = scenario.migration.config()
+        self.policy = make_policy(scenario.policy.name, scenario.policy.parameters)
+        self.devices = devices
+        self.emit = emit
+        self.runtime = RdmaRuntime()
+        ip = device.address(binding, devices.destination).ip
+        with contextlib.ExitStack() as stack:  # of what was made, when something cannot be made
+            self.listener = RdmaListener(binding, self.runtime, ip, PORT)
+            stack.callback(self.listener.close)
+            self.dialer = RdmaDialer(binding, self.runtime, ip, PORT, devices.source)
+            self.source = RealGuest(self.runtime, machine, emit=emit)
+            stack.callback(self.source.close)
+            self.destination = RealGuest(self.runtime, machine, incoming=True, emit=emit)
+            stack.pop_all()
+        self.outcome = Outcome("failed", "not begun")
+
+    def close(self) -> None:
+        """Give everything back, guests included."""
+        self.dialer.close()
+        self.listener.close()
+        self.source.close()
+        self.destination.close()
+
+    async def migrate(self, cancel: RdmaSignal) -> None:
+        """The migration, both ends, until both have ended."""
+        before = [
+            device.sent_bytes(self.binding, name) for name in (self.devices.source, self.devices.destination)
+        ]
+        await self.source.resume()
+        receiving = self.runtime.start(
+            destination.receive(
+                self.config,
+                self.destination,
+                self.binding,
+                self.runtime,
+                self.listener,
+                cancel,
+                self.emit,
+                self._compare,
+            ),
+            "destination",
+        )
+        ended = await source.migrate(
+            self.config, self.source, self.binding, self.runtime, self.dialer, self.policy, cancel, self.emit
+        )
+        if not self.dialer.connected:
+            receiving.cancel()  # nobody will come
+            with contextlib.suppress(asyncio.CancelledError):
+                await receiving.join()
+            self.outcome = ended
+            return
+        received: Outcome = await receiving.join()
+        self.outcome = received if ended.status == "completed" else ended
+        self._count_port("source", self.devices.source, before[0])
+        self._count_port("destination", self.devices.destination, before[1])
+
+    def _compare(self) -> None:
+        different = different_pages(self.source.memory, self.destination.memory)
+        pages = sum(block.pages for block in self.source.blocks)
+        self.emit(MemoryCompared(self.runtime.now_ns(), "destination", pages, different))
+
+    def _count_port(self, side: str, name: str, before: int | None) -> None:
+        now = device.sent_bytes(self.binding, name)
+        if now is not None and before is not None:
+            self.emit(
+                PortCounted(self.runtime.now_ns(), "source" if side == "source" else "destination", now - before)
+            )
+
+
+def run_rdma(
+    scenario: Scenario, devices: Devices, readers: Sequence[Reader] = (), sink: Sink | None = None
+) -> Result:
+    """Migrate on real devices; Ctrl-C cancels, and the source's guest goes on running.
+
+    Raises InputError for a scenario that only a simulation can carry out, and RdmaUnavailable.
+    """
+    if scenario.guest.ballooned_pages:
+        raise InputError("guest.ballooned: a real guest has no balloon")
+    binding = load()
+    for name in (devices.source, devices.destination):
+        device.check(binding, name)
+    machine = machine_of(scenario)
+    device.check_memlock(2 * machine.pages * 4096 + _CONTROL_BYTES)
+    metrics, invariants = Metrics(), Invariants()
+    recorder = Recorder((metrics, invariants, *readers), sink)
+
+    async def body() -> tuple[Outcome, bool, bool]:
+        world = World(binding, scenario, machine, devices, recorder.emit)
+        try:
+            async with _interruptible(world.runtime) as cancel:
+                await world.migrate(cancel)
+            return world.outcome, world.source.running, world.destination.running
+        finally:
+            world.close()
+
+    outcome, source_running, destination_running = asyncio.run(body())
+    recorder.flush()
+    return Result(
+        status=outcome.status,
+        reason=outcome.reason,
+        backend="rdma",
+        policy=scenario.policy.name,
+        policy_parameters=parameters_of(make_policy(scenario.policy.name, scenario.policy.parameters)),
+        seed=scenario.seed,
+        invariants=invariants.results(),
+        source_running=source_running,
+        destination_running=destination_running,
+        trace_sha256=recorder.sha256(),
+        metrics=metrics,
+    )
+
+
+@asynccontextmanager
+async def _interruptible(runtime: RdmaRuntime) -> AsyncIterator[RdmaSignal]:
+    """A signal that Ctrl-C sets, as long as the block lasts."""
+    cancel = runtime.signal()
+    loop = asyncio.get_running_loop()
+    try:
+        loop.add_signal_handler(signal.SIGINT, cancel.set)
+    except (ValueError, RuntimeError):  # not the main thread: nobody's Ctrl-C comes here
+        yield cancel
+        return
+    try:
+        yield cancel
+    finally:
+        loop.remove_signal_handler(signal.SIGINT)
