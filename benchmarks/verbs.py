@@ -101,7 +101,7 @@ def run_writes(count: int) -> None:
     env = simpy.Environment()
     fabric = Fabric(env)
     devices = [fabric.add_device(f"rxe{index}", fabric.add_host(f"host{index}")) for index in range(2)]
-    fabric.connect(*devices, LinkSpec(40_000_000_000, latency_ns=2_000, mtu=4096, header_bytes=74))
+    fabric.connect(devices[0], devices[1], LinkSpec(40_000_000_000, latency_ns=2_000, mtu=4096, header_bytes=74))
     source, target = (End(device) for device in devices)
     source.connect(target)
     target.connect(source)
