@@ -175,7 +175,7 @@ class Direction:
 
     def was_cut(self) -> bool:
         """Whether the link was pulled while what arrives now was on the way."""
-        return self.link.cut_ns > self.env._now - self.latency_ns
+        return self.link.cut_ns >= self.env._now - self.latency_ns
 
     def settle(self) -> None:
         """Something is about to happen that a stream must not be ahead of."""

@@ -104,11 +104,15 @@ class QP(PyverbsCM):
         self._modify(qp_attr, int(comp_mask), "Failed to modify QP")
 
     def query(self, attr_mask: int) -> tuple[QPAttr, QPInitAttr]:
-        """All attributes, whatever the mask asks for."""
+        """All attributes, whatever the mask asks for; packet numbers are those of the next packets."""
         self._shown_state = self._state
         attr = self._attr.copy()
         attr.qp_state = attr.cur_qp_state = self._state
         attr.cap = self._cap
+        if self._state in (_RTS, _SQD):
+            attr.sq_psn = self.requester.next_psn
+        if self.responder.open:
+            attr.rq_psn = self.responder.expected_psn
         attr.sq_draining = int(self._state == _SQD and not self._drained)
         init_attr = QPInitAttr(self.qp_type, None, self.send_cq, self.recv_cq, None, self._cap, self._signal_all)
         return attr, init_attr
@@ -168,7 +172,7 @@ class QP(PyverbsCM):
 
     def _reset(self) -> None:
         self._state = _RESET
-        self._abandon()
+        self.abandon()
         if self.device.profile.reset_purges_completions:  # R21
             for cq in (self.send_cq, self.recv_cq):
                 cq.purge(self.qp_num)
@@ -182,10 +186,11 @@ class QP(PyverbsCM):
             self.responder.direction.settle()
             self.responder.direction.reverse.settle()
 
-    def _abandon(self) -> None:
+    def abandon(self) -> None:
+        """Send nothing, hear nothing any more."""
         self._settle()
         self.requester.stop()
-        self.responder.open = False
+        self.responder.stop()
 
     def enter_error(self) -> None:
         """Go to ERR: everything outstanding completes as flushed (R18)."""
@@ -394,7 +399,7 @@ class QP(PyverbsCM):
         if self._closed:
             return
         self._closed = True
-        self._abandon()
+        self.abandon()
         del self.device.qps[self.qp_num]
         for cq in (self.send_cq, self.recv_cq):
             cq.remove_ref(self)

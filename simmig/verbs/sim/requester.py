@@ -232,7 +232,9 @@ class Requester(RecoveringQueue):
         """Everything before that packet has been received."""
         gain = (psn - self.acked) & PSN_MASK
         old = gain >= PSN_HALF or gain > (self.next_psn - self.acked) & PSN_MASK  # or to packets never sent
-        if not old and (gain or positive):
+        if old:
+            self.set_timer()  # it has not answered what waits for an answer
+        elif gain or positive:
             self.acked = psn
             self.progress_ns = cast(int, self.env._now)
             self.forgive()

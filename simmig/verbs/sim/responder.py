@@ -104,12 +104,17 @@ class Responder:
 
     def flush(self) -> None:
         """ERR: posted receives complete as flushed, the one being filled first (R18)."""
-        self.open = False
+        self.stop()
         works = [*self.receives] if self._receive is None else [self._receive, *self.receives]
         self._receive = None
         self.receives.clear()
         for work in works:
             self.complete(work, e.IBV_WC_WR_FLUSH_ERR, e.IBV_WC_RECV, 0, None)
+
+    def stop(self) -> None:
+        """Take in nothing more, send nothing more."""
+        self.open = False
+        self.responses.clear()
 
     # --- requests ---------------------------------------------------------------------------------------------
 
@@ -197,7 +202,9 @@ class Responder:
         """Sort out packets that are not the expected ones: gap, duplicate, or new from some packet on."""
         behind = (self.expected_psn - burst.psn) & PSN_MASK
         if behind >= PSN_HALF:  # packets before it are missing
-            if not self._nak_sent:
+            if self._nak_sent:
+                burst.flow.lost(burst)
+            else:
                 self._answer(burst, NAK_SEQUENCE)
             return False
         if burst.work.opcode == _RDMA_READ:
@@ -224,7 +231,18 @@ class Responder:
         self._answer(burst, syndrome, psn)
         access = syndrome == NAK_REMOTE_ACCESS
         self.qp.raise_event(e.IBV_EVENT_QP_ACCESS_ERR if access else e.IBV_EVENT_QP_REQ_ERR)
-        self.qp.enter_error()
+        self._give_up()
+
+    def _give_up(self) -> None:
+        """Take in nothing more, and enter ERR when what is to be said before has been said."""
+        self.open = False
+        if not self.responses.reads:
+            self.qp.enter_error()
+
+    def all_said(self) -> None:
+        """The last response has left."""
+        if not self.open:
+            self.qp.enter_error()
 
     # --- receives ---------------------------------------------------------------------------------------------
 
@@ -248,7 +266,7 @@ class Responder:
         self._receive = None
         self._answer(burst, syndrome)
         self.complete(receive, status, e.IBV_WC_RECV, 0, None)
-        self.qp.enter_error()
+        self._give_up()
 
     def complete(
         self,

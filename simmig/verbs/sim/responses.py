@@ -81,6 +81,11 @@ class Responses:
         elif not self._direction().answer(request, request.flow.answering):
             request.flow.lost(request)
 
+    def clear(self) -> None:
+        """Send nothing of it any more."""
+        self._responses.clear()
+        self.reads = 0
+
     def may_read(self, work: SendWork) -> bool:
         """Whether what the read asks for may be read (R31, R32)."""
         responder = self._responder
@@ -97,15 +102,14 @@ class Responses:
     def next_burst(self, whole: bool) -> ResponseBurst | None:
         """All that is left of the oldest read's data, or a packet of it."""
         responses = self._responses
-        if not responses or not self._responder.open:
+        if not responses:
             return None
         response = responses[0]
         request = response.request
         work = request.work
         first = response.next
         if work.length and not self.may_read(work):
-            responses.clear()
-            self.reads = 0
+            self.clear()
             self._responder.region_gone(request, (work.psn + first) & PSN_MASK)
             return None
         count = work.packets - first if whole else 1
@@ -129,6 +133,8 @@ class Responses:
             self.reads -= 1
             while responses and responses[0].next < 0:
                 burst.answers.append(responses.popleft().request)
+            if not responses:
+                self._responder.all_said()
 
     def arrived(self, burst: ResponseBurst) -> None:
         """The data is there, then what was to be said after it."""
