@@ -77,8 +77,8 @@ def _tell_next(out: Path, scenario: Path) -> None:
         click.echo(f"  {out / name}: {what}")
     program = "simmig" if shutil.which("simmig") else _from_here(Path(sys.argv[0]))
     click.echo("\nNext, ask a question of your own, of a scenario that you may copy and edit:")
-    mine = out.parent / "mine"
-    click.echo(f"  {program} run {_from_here(scenario)} --policy pending-limit,limit='16 MiB' --out {mine}")
+    arguments = f"{_from_here(scenario)} --policy pending-limit,limit='16 MiB' --out {out / 'mine'}"
+    click.echo(f"  {program} run {arguments}")
 
 
 def _from_here(path: Path) -> Path:
