@@ -5,7 +5,8 @@ OUT ?= out
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: demo test bench lint
+# pictures: makes those of README.md anew.
+.PHONY: demo test bench lint pictures
 
 demo: $(VENV)/.installed
 	@$(BIN)/simmig demo --out $(OUT)
@@ -21,6 +22,11 @@ lint: $(VENV)/.developing
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+pictures: $(VENV)/.installed
+	rm -rf build/pictures
+	$(BIN)/simmig demo --out build/pictures
+	cp build/pictures/*.png docs/images/
 
 $(VENV)/.made:
 	@$(PYTHON) -c 'import sys; v = sys.version_info; \

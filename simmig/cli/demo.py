@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -74,7 +75,13 @@ def _tell_next(out: Path, scenario: Path) -> None:
         ("timeline.png", "one of the migrations over time"),
     ):
         click.echo(f"  {out / name}: {what}")
-    here = Path.cwd()
-    short = scenario.relative_to(here) if scenario.is_relative_to(here) else scenario
+    program = "simmig" if shutil.which("simmig") else _from_here(Path(sys.argv[0]))
     click.echo("\nNext, ask a question of your own, of a scenario that you may copy and edit:")
-    click.echo(f"  simmig run {short} --policy pending-limit,limit='16 MiB' --out {out.parent / 'mine'}")
+    arguments = f"{_from_here(scenario)} --policy pending-limit,limit='16 MiB' --out {out / 'mine'}"
+    click.echo(f"  {program} run {arguments}")
+
+
+def _from_here(path: Path) -> Path:
+    """The path as somebody in this directory would type it."""
+    here = Path.cwd()
+    return path.absolute().relative_to(here) if path.absolute().is_relative_to(here) else path

@@ -65,7 +65,7 @@ def test_the_demo_leaves_table_and_pictures_and_tells_what_next(
     ]
     assert (out / "comparison.txt").read_text() in printed.out
     assert len((out / "comparison.csv").read_text().splitlines()) == 1 + 16
-    for words in (str(out / "tradeoff.png"), "per-iteration", "QEMU's wire", "simmig run "):
+    for words in (str(out / "tradeoff.png"), "per-iteration", "QEMU's wire", " run ", "--out"):
         assert words in printed.out
     assert main(["demo", "--out", str(out)]) == 2
     assert "never overwritten" in capsys.readouterr().err

@@ -16,10 +16,12 @@ from dataclasses import dataclass
 from heapq import heappush
 from math import gcd, log, log1p
 from random import Random
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from simpy.events import NORMAL
 
+from simmig.verbs.sim.burst import Burst, Flow
+from simmig.verbs.sim.messages import Message, MessageFlow
 from simmig.verbs.sim.waiting import LightEvent
 
 if TYPE_CHECKING:
@@ -57,57 +59,6 @@ class LinkSpec:
             raise ValueError(f"the MTU must be one of {', '.join(map(str, PATH_MTUS))}, not {self.mtu}")
         if not 0 <= self.loss < 1:
             raise ValueError(f"the loss probability must be in [0, 1), not {self.loss}")
-
-
-class Burst:
-    """Packets of one message, back to back on the wire; on the way it is an event of the environment itself.
-
-    The first `count - 1` packets take `packet_bytes` each, the last one `last_bytes`.
-    """
-
-    __slots__ = ("callbacks", "count", "doomed", "flow", "last_bytes", "packet_bytes")
-
-    _ok = True
-
-    def __init__(self, flow: Flow, count: int, packet_bytes: int, last_bytes: int) -> None:
-        self.callbacks: tuple[Callable[[Any], None], ...] | None = None
-        self.flow = flow
-        self.count = count
-        self.packet_bytes = packet_bytes
-        self.last_bytes = last_bytes
-        self.doomed = False  # to be lost on the way
-
-    @property
-    def wire_bytes(self) -> int:
-        """Its size on the wire."""
-        return (self.count - 1) * self.packet_bytes + self.last_bytes
-
-    def cut(self, count: int) -> None:
-        """Keep the first packets only, fewer than there are."""
-        self.count = count
-        self.last_bytes = self.packet_bytes
-
-
-class Flow(Protocol):
-    """Something that sends over a direction, one burst at a time."""
-
-    queued: bool
-    """Whether it is in a direction's round; the direction's own mark."""
-
-    def next_burst(self, whole: bool) -> Any:
-        """What to send now: up to a whole message, or one packet if not `whole`; None when there is nothing.
-
-        After None the flow calls `Direction.activate` when it has something again.
-        """
-
-    def departed(self, burst: Any) -> None:
-        """The burst, as long as it is now, has left."""
-
-    def arrived(self, burst: Any) -> None:
-        """It has reached the other end."""
-
-    def lost(self, burst: Any) -> None:
-        """It never will."""
 
 
 class Direction:
@@ -224,7 +175,7 @@ class Direction:
 
     def was_cut(self) -> bool:
         """Whether the link was pulled while what arrives now was on the way."""
-        return self.link.cut_ns > self.env._now - self.latency_ns
+        return self.link.cut_ns >= self.env._now - self.latency_ns
 
     def settle(self) -> None:
         """Something is about to happen that a stream must not be ahead of."""
@@ -352,91 +303,6 @@ class Direction:
     def _draw_loss(self) -> int:
         """How many packets get through before one is lost: geometric, so that one draw serves them all."""
         return int(log(1.0 - self._random.random()) / log1p(-self.spec.loss))
-
-
-class Message:
-    """A message of other traffic than verbs."""
-
-    __slots__ = ("args", "damaged", "left_bytes", "on_arrival", "on_loss")
-
-    def __init__(
-        self,
-        wire_bytes: int,
-        on_arrival: Callable[..., None],
-        args: tuple[Any, ...],
-        on_loss: Callable[..., None] | None,
-    ) -> None:
-        if wire_bytes <= 0:
-            raise ValueError(f"a message needs bytes on the wire, not {wire_bytes}")
-        self.left_bytes = wire_bytes
-        self.on_arrival = on_arrival
-        self.args = args
-        self.on_loss = on_loss
-        self.damaged = False
-
-
-class MessageBurst(Burst):
-    """Packets of such a message."""
-
-    __slots__ = ("final", "message")
-
-    def __init__(self, flow: Flow, count: int, packet_bytes: int, last_bytes: int, message: Message) -> None:
-        super().__init__(flow, count, packet_bytes, last_bytes)
-        self.message = message
-        self.final = False
-
-
-class MessageFlow:
-    """The messages of `Direction.transmit`, in order."""
-
-    __slots__ = ("_direction", "_messages", "_packet_bytes", "queued")
-
-    def __init__(self, direction: Direction) -> None:
-        self._direction = direction
-        self._packet_bytes = direction.spec.mtu + direction.spec.header_bytes
-        self._messages: deque[Message] = deque()
-        self.queued = False
-
-    def send(self, message: Message) -> None:
-        """Queue a message."""
-        self._messages.append(message)
-        self._direction.activate(self)
-
-    def next_burst(self, whole: bool) -> MessageBurst | None:
-        """All that is left of the oldest message, or a packet of it."""
-        if not self._messages:
-            return None
-        message = self._messages[0]
-        size = self._packet_bytes
-        count = -(-message.left_bytes // size)
-        burst = MessageBurst(self, count, size, message.left_bytes - (count - 1) * size, message)
-        if count > 1 and not whole:
-            burst.cut(1)
-        return burst
-
-    def departed(self, burst: MessageBurst) -> None:
-        """Go on behind it."""
-        message = burst.message
-        message.left_bytes -= burst.wire_bytes
-        if message.left_bytes == 0:
-            burst.final = True
-            self._messages.popleft()
-
-    def arrived(self, burst: MessageBurst) -> None:
-        """Hand the message over with its last packet."""
-        message = burst.message
-        if burst.final:
-            if not message.damaged:
-                message.on_arrival(*message.args)
-            elif message.on_loss is not None:
-                message.on_loss(*message.args)
-
-    def lost(self, burst: MessageBurst) -> None:
-        """Remember it until the last packet; if that is the lost one, say so now."""
-        message = burst.message
-        message.damaged = True
-        if burst.final and message.on_loss is not None:
-            message.on_loss(*message.args)
 
 
 class Link:

@@ -57,6 +57,7 @@ class SimDevice:
         self.qps: dict[int, QP] = {}
         self.listeners: dict[str, SimListener] = {}
         self._next_key = _KEY_STEP
+        host.watchers.append(self._die)
         self._next_qp_num = _FIRST_QP_NUM
 
     @property
@@ -90,6 +91,10 @@ class SimDevice:
         number = self._next_qp_num
         self._next_qp_num += 1
         return number
+
+    def _die(self) -> None:
+        for qp in self.qps.values():
+            qp.abandon()
 
     def let_time_pass(self) -> bool:
         """Blocking code has nothing to do: pay the host's debt, else go on to the next event; False at the end."""

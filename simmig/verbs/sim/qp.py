@@ -10,7 +10,14 @@ from simmig.verbs.sim.memory import payload_bytes
 from simmig.verbs.sim.pd import PD
 from simmig.verbs.sim.pyverbs_error import PyverbsRDMAError
 from simmig.verbs.sim.qp_attr import QPAttr, QPCap, QPInitAttr, QPInitAttrEx
-from simmig.verbs.sim.qp_modify import INIT_ATTRIBUTES, RTR_ATTRIBUTES, RTS_ATTRIBUTES, check_modify
+from simmig.verbs.sim.qp_rules import (
+    ATTRIBUTES,
+    INIT_ATTRIBUTES,
+    RTR_ATTRIBUTES,
+    RTS_ATTRIBUTES,
+    check_modify,
+    granted,
+)
 from simmig.verbs.sim.requester import Requester
 from simmig.verbs.sim.responder import Responder
 from simmig.verbs.sim.work import PSN_MASK, ReceiveWork, SendWork
@@ -38,7 +45,7 @@ class QP(PyverbsCM):
             not_modelled("queue pairs other than reliable-connected ones of a PD")
         send_cq, recv_cq = init_attr.send_cq, init_attr.recv_cq
         self.device = creator.device
-        cap = _granted(creator, init_attr.cap)
+        cap = granted(self.device.profile, init_attr.cap)
         if cap is None or send_cq is None or recv_cq is None:
             raise PyverbsRDMAError("Failed to create QP", errno.EINVAL)
         self.pd = creator
@@ -97,11 +104,15 @@ class QP(PyverbsCM):
         self._modify(qp_attr, int(comp_mask), "Failed to modify QP")
 
     def query(self, attr_mask: int) -> tuple[QPAttr, QPInitAttr]:
-        """All attributes, whatever the mask asks for."""
+        """All attributes, whatever the mask asks for; packet numbers are those of the next packets."""
         self._shown_state = self._state
         attr = self._attr.copy()
         attr.qp_state = attr.cur_qp_state = self._state
         attr.cap = self._cap
+        if self._state in (_RTS, _SQD):
+            attr.sq_psn = self.requester.next_psn
+        if self.responder.open:
+            attr.rq_psn = self.responder.expected_psn
         attr.sq_draining = int(self._state == _SQD and not self._drained)
         init_attr = QPInitAttr(self.qp_type, None, self.send_cq, self.recv_cq, None, self._cap, self._signal_all)
         return attr, init_attr
@@ -114,7 +125,7 @@ class QP(PyverbsCM):
         error = errno.EINVAL if self._closed else check_modify(self.device, self._state, attr, mask)
         if error:
             raise PyverbsRDMAError(message, error)
-        for bit, name in _ATTRIBUTES:
+        for bit, name in ATTRIBUTES:
             if mask & bit:
                 setattr(self._attr, name, getattr(attr, name))
         self._settle()
@@ -161,7 +172,7 @@ class QP(PyverbsCM):
 
     def _reset(self) -> None:
         self._state = _RESET
-        self._abandon()
+        self.abandon()
         if self.device.profile.reset_purges_completions:  # R21
             for cq in (self.send_cq, self.recv_cq):
                 cq.purge(self.qp_num)
@@ -175,10 +186,11 @@ class QP(PyverbsCM):
             self.responder.direction.settle()
             self.responder.direction.reverse.settle()
 
-    def _abandon(self) -> None:
+    def abandon(self) -> None:
+        """Send nothing, hear nothing any more."""
         self._settle()
         self.requester.stop()
-        self.responder.open = False
+        self.responder.stop()
 
     def enter_error(self) -> None:
         """Go to ERR: everything outstanding completes as flushed (R18)."""
@@ -232,9 +244,10 @@ class QP(PyverbsCM):
         length = sg[0][1]
         host = self._host
         if self._post_charged:
-            host._debt_ns += self._post_ns + length * self._post_byte_ns
-        debt_ns = host._debt_ns
-        visible_ns: int = host.env._now + int(debt_ns) if debt_ns else host.env._now  # type: ignore[assignment]
+            visible_ns = self._charge_post(length)
+        else:
+            debt_ns = host._debt_ns
+            visible_ns = host.env._now + int(debt_ns) if debt_ns else host.env._now  # type: ignore[assignment]
         packets = -(-length // requester.mtu) or 1
         psn = requester.next_psn
         end_psn = (psn + packets) & PSN_MASK
@@ -260,6 +273,18 @@ class QP(PyverbsCM):
         if not requester.queued:
             requester.direction.activate(requester)
 
+    def _charge_post(self, length: int) -> int:
+        """Charge the host for posting that many bytes; returns when the device sees them.
+
+        That is before the host has carried them: a soft device sends while the caller is still in the post.
+        """
+        host, requester = self._host, self.requester
+        host.charge(self._post_ns)
+        visible_ns = host.now_ns()
+        if self._post_byte_ns and not requester.pending and not requester.unacked:
+            host.charge(length * self._post_byte_ns)
+        return visible_ns
+
     def _post_sends(self, wr: SendWR, bad_wr: SendWR | None) -> None:
         next_wr: SendWR | None = wr
         while next_wr is not None:
@@ -282,8 +307,7 @@ class QP(PyverbsCM):
         flags = wr.send_flags
         inline = self._inline(sg) if flags & _INLINE else None
         is_read = opcode == _RDMA_READ
-        if self._post_charged:
-            self._host.charge(self._post_ns + (0 if is_read else length * self._post_byte_ns))
+        visible_ns = self._charge_post(0 if is_read else length)
         requester.posted += 1
         packets = -(-length // requester.mtu) or 1  # R43
         psn = requester.next_psn
@@ -299,7 +323,7 @@ class QP(PyverbsCM):
             and not flags & _NOT_PLAIN
             and len(sg) == 1
             and length >= requester.stream_min_bytes,
-            self._host.now_ns(),
+            visible_ns,
             requester.posted,
             packets,
             psn,
@@ -375,52 +399,11 @@ class QP(PyverbsCM):
         if self._closed:
             return
         self._closed = True
-        self._abandon()
+        self.abandon()
         del self.device.qps[self.qp_num]
         for cq in (self.send_cq, self.recv_cq):
             cq.remove_ref(self)
         self.pd.remove_ref(self)
-
-
-_ATTRIBUTES: tuple[tuple[int, str], ...] = (
-    (e.IBV_QP_ACCESS_FLAGS, "qp_access_flags"),
-    (e.IBV_QP_PKEY_INDEX, "pkey_index"),
-    (e.IBV_QP_PORT, "port_num"),
-    (e.IBV_QP_AV, "ah_attr"),
-    (e.IBV_QP_PATH_MTU, "path_mtu"),
-    (e.IBV_QP_TIMEOUT, "timeout"),
-    (e.IBV_QP_RETRY_CNT, "retry_cnt"),
-    (e.IBV_QP_RNR_RETRY, "rnr_retry"),
-    (e.IBV_QP_RQ_PSN, "rq_psn"),
-    (e.IBV_QP_MAX_QP_RD_ATOMIC, "max_rd_atomic"),
-    (e.IBV_QP_MIN_RNR_TIMER, "min_rnr_timer"),
-    (e.IBV_QP_SQ_PSN, "sq_psn"),
-    (e.IBV_QP_MAX_DEST_RD_ATOMIC, "max_dest_rd_atomic"),
-    (e.IBV_QP_DEST_QPN, "dest_qp_num"),
-    (e.IBV_QP_EN_SQD_ASYNC_NOTIFY, "en_sqd_async_notify"),
-)
-"""What modify takes over by each bit of its mask."""
-
-
-def _granted(pd: PD, asked: QPCap) -> QPCap | None:
-    """The capacities a device gives when these are asked for (R9); None when it cannot."""
-    profile = pd.device.profile
-    good = (
-        0 <= asked.max_send_wr <= profile.max_work_requests
-        and 0 <= asked.max_recv_wr <= profile.max_work_requests
-        and 0 <= asked.max_send_sge <= profile.max_sges
-        and 0 <= asked.max_recv_sge <= profile.max_sges
-        and 0 <= asked.max_inline_data <= profile.max_inline_bytes
-    )
-    if not good:
-        return None
-    return QPCap(
-        profile.queue_slots(asked.max_send_wr),
-        profile.queue_slots(asked.max_recv_wr),
-        max(asked.max_send_sge, 1),
-        max(asked.max_recv_sge, 1),
-        asked.max_inline_data,
-    )
 
 
 class QPEx(NotModelled):

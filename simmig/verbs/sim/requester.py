@@ -28,7 +28,7 @@ from simmig.verbs.sim.work import (
 if TYPE_CHECKING:
     from simmig.verbs.sim.link import Direction
     from simmig.verbs.sim.qp import QP
-    from simmig.verbs.sim.responder import ResponseBurst
+    from simmig.verbs.sim.responses import ResponseBurst
 
 _NO_WINDOW = PSN_HALF
 _NEVER_BYTES = 1 << 62
@@ -65,7 +65,7 @@ class Requester(RecoveringQueue):
         self.max_reads = 0
         self.stream_min_bytes = _NEVER_BYTES
         self._doorbell_ns = -1
-        self.answering = (self._answered,)
+        self.answering = (self.answered,)
 
     def route(self, direction: Direction, mtu: int) -> None:
         """Entering RTR: where packets go and how large they are."""
@@ -124,7 +124,6 @@ class Requester(RecoveringQueue):
             return
         work.next = work.packets if work.is_read else burst.first + burst.count
         work.sent_ns = cast(int, self.env._now)
-        work.started = True
         if work.next == work.packets:
             pending.popleft()
             self.unacked.append(work)
@@ -163,6 +162,7 @@ class Requester(RecoveringQueue):
             last_bytes = self.mtu
         else:
             last_bytes = length - (count - 1) * self.mtu
+        work.started = True
         return RequestBurst(self, work, first, count, self.packet_bytes, last_bytes + self.header_bytes, payload)
 
     def _payload(self, work: SendWork, start: int, length: int) -> Payload | None:
@@ -210,7 +210,8 @@ class Requester(RecoveringQueue):
 
     # --- answers ----------------------------------------------------------------------------------------------
 
-    def _answered(self, burst: RequestBurst) -> None:
+    def answered(self, burst: RequestBurst) -> None:
+        """An answer has come, or was lost at the last moment."""
         if not self.sending or not self.device.host.alive:
             return
         if self.direction.reverse.was_cut():
@@ -231,7 +232,9 @@ class Requester(RecoveringQueue):
         """Everything before that packet has been received."""
         gain = (psn - self.acked) & PSN_MASK
         old = gain >= PSN_HALF or gain > (self.next_psn - self.acked) & PSN_MASK  # or to packets never sent
-        if not old and (gain or positive):
+        if old:
+            self.set_timer()  # it has not answered what waits for an answer
+        elif gain or positive:
             self.acked = psn
             self.progress_ns = cast(int, self.env._now)
             self.forgive()
@@ -244,7 +247,7 @@ class Requester(RecoveringQueue):
 
     def read_response(self, burst: ResponseBurst) -> None:
         """Response packets of a read have come: put them into its buffers."""
-        work = burst.work
+        work = burst.request.work
         if not self.sending or work.received >= work.packets or work not in self.unacked:
             return
         if burst.first != work.received:
@@ -280,5 +283,6 @@ class Requester(RecoveringQueue):
 
     def whole_burst(self, work: SendWork, payload: Payload) -> RequestBurst:
         """A streamable write as a burst."""
+        work.started = True
         last_bytes = work.length - (work.packets - 1) * self.mtu + self.header_bytes
         return RequestBurst(self, work, 0, work.packets, self.packet_bytes, last_bytes, payload)

@@ -1,4 +1,4 @@
-"""The receiving half of a queue pair: packets in order, receive queue, answers, data of reads."""
+"""The receiving half of a queue pair: packets in order, receive queue, answers."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 from simmig.verbs.sim import enums as e
 from simmig.verbs.sim.buffers import scatter
 from simmig.verbs.sim.cq import WC
-from simmig.verbs.sim.link import Burst
-from simmig.verbs.sim.memory import Payload, payload_length, payload_part
+from simmig.verbs.sim.memory import payload_length
+from simmig.verbs.sim.responses import Responses
 from simmig.verbs.sim.work import (
     ACK,
     NAK_INVALID_REQUEST,
@@ -47,54 +47,24 @@ _RNR_TIMER = (
 _RNR_UNIT_NS = 10_000
 
 
-class ResponseBurst(Burst):
-    """Packets of the data that a read asked for."""
-
-    __slots__ = ("first", "payload", "requester", "work")
-
-    payload: Payload
-    first: int
-    work: SendWork
-    requester: Requester
-
-    def cut(self, count: int) -> None:
-        """Keep the first packets only."""
-        super().cut(count)
-        self.payload = payload_part(self.payload, 0, count * self.flow.mtu)  # type: ignore[attr-defined]
-
-
-class _Response:
-    """A read being answered, or an answer that must not overtake one."""
-
-    __slots__ = ("answer", "next", "requester", "work")
-
-    def __init__(self, requester: Requester, work: SendWork, first: int, answer: RequestBurst | None) -> None:
-        self.requester = requester
-        self.work = work
-        self.next = first
-        self.answer = answer
-
-
 class Responder:
-    """A queue pair's receive queue and what it answers on the wire: a flow of its direction, for read data."""
+    """Takes request packets in, puts their data where it belongs, and answers."""
 
     __slots__ = (
         "_message_length",
         "_nak_sent",
         "_receive",
-        "_responses",
         "device",
         "direction",
         "established",
         "expected_psn",
-        "header_bytes",
         "max_reads",
         "mtu",
         "open",
         "posted",
         "qp",
-        "queued",
         "receives",
+        "responses",
         "retired",
         "rnr_ns",
         "slots_free_at_ack",
@@ -106,7 +76,6 @@ class Responder:
         self.slots_free_at_ack = qp.device.profile.slots_free_at_ack
         self.direction: Direction | None = None
         self.mtu = 0
-        self.header_bytes = 0
         self.expected_psn = 0
         self.rnr_ns = 0
         self.max_reads = 0
@@ -115,17 +84,15 @@ class Responder:
         self.posted = 0
         self.retired = 0
         self.receives: deque[ReceiveWork] = deque()
-        self.queued = False
         self._receive: ReceiveWork | None = None  # the one the message under way goes to
         self._message_length = 0
         self._nak_sent = False
-        self._responses: deque[_Response] = deque()
+        self.responses = Responses(self)
 
     def start(self, direction: Direction, mtu: int, first_psn: int, min_rnr_timer: int, max_reads: int) -> None:
         """Entering RTR."""
         self.direction = direction
         self.mtu = mtu
-        self.header_bytes = direction.spec.header_bytes
         self.expected_psn = first_psn & PSN_MASK
         self.retime(min_rnr_timer)
         self.max_reads = max_reads
@@ -137,13 +104,17 @@ class Responder:
 
     def flush(self) -> None:
         """ERR: posted receives complete as flushed, the one being filled first (R18)."""
-        self.open = False
-        self._responses.clear()
+        self.stop()
         works = [*self.receives] if self._receive is None else [self._receive, *self.receives]
         self._receive = None
         self.receives.clear()
         for work in works:
             self.complete(work, e.IBV_WC_WR_FLUSH_ERR, e.IBV_WC_RECV, 0, None)
+
+    def stop(self) -> None:
+        """Take in nothing more, send nothing more."""
+        self.open = False
+        self.responses.clear()
 
     # --- requests ---------------------------------------------------------------------------------------------
 
@@ -189,7 +160,7 @@ class Responder:
             self.open
             and self.established
             and not self._nak_sent
-            and not self._responses
+            and not self.responses.reads
             and self.qp.access_flags & _REMOTE_WRITE != 0
             and self.qp.dest_qp_num == requester.qp_num
             and self.direction is requester.direction.reverse
@@ -231,11 +202,13 @@ class Responder:
         """Sort out packets that are not the expected ones: gap, duplicate, or new from some packet on."""
         behind = (self.expected_psn - burst.psn) & PSN_MASK
         if behind >= PSN_HALF:  # packets before it are missing
-            if not self._nak_sent:
+            if self._nak_sent:
+                burst.flow.lost(burst)
+            else:
                 self._answer(burst, NAK_SEQUENCE)
             return False
         if burst.work.opcode == _RDMA_READ:
-            self._respond(burst)
+            self.responses.add_read(burst)
             return False
         if behind >= burst.count:
             self._answer(burst, ACK)  # R41
@@ -243,29 +216,33 @@ class Responder:
         burst.skip(behind)
         return True
 
-    def _answer(self, burst: RequestBurst, syndrome: int) -> None:
+    def _answer(self, burst: RequestBurst, syndrome: int, psn: int | None = None) -> None:
+        """Say that all before that packet (the expected one, if none is given) is here, and what is wrong."""
         burst.syndrome = syndrome
-        burst.answer_psn = self.expected_psn
+        burst.answer_psn = self.expected_psn if psn is None else psn
         if syndrome == NAK_RNR:
             burst.rnr_ns = self.rnr_ns
         if syndrome in (NAK_RNR, NAK_SEQUENCE):
             self._nak_sent = True
-        if self._responses:  # not before the data of earlier reads
-            self._responses.append(_Response(burst.flow, burst.work, 0, burst))
-        else:
-            self._send_answer(burst)
+        self.responses.add_answer(burst)
 
-    def _send_answer(self, burst: RequestBurst) -> None:
-        assert self.direction is not None
-        if not self.direction.answer(burst, burst.flow.answering):
-            burst.flow.lost(burst)
-
-    def _refuse(self, burst: RequestBurst, syndrome: int) -> None:
+    def _refuse(self, burst: RequestBurst, syndrome: int, psn: int | None = None) -> None:
         """Answer with an error; this queue pair is in error as well, and its owner is told."""
-        self._answer(burst, syndrome)
+        self._answer(burst, syndrome, psn)
         access = syndrome == NAK_REMOTE_ACCESS
         self.qp.raise_event(e.IBV_EVENT_QP_ACCESS_ERR if access else e.IBV_EVENT_QP_REQ_ERR)
-        self.qp.enter_error()
+        self._give_up()
+
+    def _give_up(self) -> None:
+        """Take in nothing more, and enter ERR when what is to be said before has been said."""
+        self.open = False
+        if not self.responses.reads:
+            self.qp.enter_error()
+
+    def all_said(self) -> None:
+        """The last response has left."""
+        if not self.open:
+            self.qp.enter_error()
 
     # --- receives ---------------------------------------------------------------------------------------------
 
@@ -289,7 +266,7 @@ class Responder:
         self._receive = None
         self._answer(burst, syndrome)
         self.complete(receive, status, e.IBV_WC_RECV, 0, None)
-        self.qp.enter_error()
+        self._give_up()
 
     def complete(
         self,
@@ -320,75 +297,19 @@ class Responder:
         if refusal:
             self._refuse(burst, refusal)
             return
-        self.expected_psn = (work.psn + work.packets) & PSN_MASK
+        self.expected_psn = work.end_psn
         self._nak_sent = False
-        self._respond(burst)
+        self.responses.add_read(burst)
 
     def _refuses_read(self, work: SendWork) -> int:
-        reads = sum(1 for response in self._responses if response.answer is None)
-        if reads >= self.max_reads:  # R44
+        if self.responses.reads >= self.max_reads:  # R44
             return NAK_INVALID_REQUEST
-        if not work.length:
+        if not work.length:  # R34
             return 0
         if not self.qp.access_flags & _REMOTE_READ:
             return NAK_INVALID_REQUEST
-        return 0 if self._readable(work) else NAK_REMOTE_ACCESS
+        return 0 if self.responses.may_read(work) else NAK_REMOTE_ACCESS
 
-    def _readable(self, work: SendWork) -> bool:
-        mr = self.device.mrs.get(work.rkey)
-        if mr is None or mr.pd is not self.qp.pd or not mr.access & _REMOTE_READ:
-            return False
-        return mr.buf <= work.remote_addr and work.remote_addr + work.length <= mr.end
-
-    def _respond(self, burst: RequestBurst) -> None:
-        assert self.direction is not None
-        self.direction.reverse.settle()
-        self._responses.append(_Response(burst.flow, burst.work, burst.first, None))
-        self.direction.activate(self)
-
-    def next_burst(self, whole: bool) -> ResponseBurst | None:
-        """Read data: all that is left of the oldest response, or a packet of it."""
-        if not self._responses:
-            return None
-        response = self._responses[0]
-        work = response.work
-        first = response.next
-        if work.length and not self._readable(work):
-            self._responses.clear()  # the region has gone since
-            response.requester.set_timer()
-            return None
-        count = work.packets - first if whole else 1
-        start = first * self.mtu
-        length = min(count * self.mtu, work.length - start)
-        full = self.mtu + self.header_bytes
-        last_bytes = length - (count - 1) * self.mtu + self.header_bytes
-        burst = ResponseBurst(self, count, full, last_bytes)
-        burst.work = work
-        burst.first = first
-        mr = self.device.mrs.get(work.rkey)
-        burst.payload = (
-            mr.segment.dma_read(work.remote_addr + start - mr.segment_address, length)
-            if mr is not None and length
-            else b""
-        )
-        burst.requester = response.requester
-        return burst
-
-    def departed(self, burst: ResponseBurst) -> None:
-        """Go on behind it; answers that had to wait for the read follow at once."""
-        responses = self._responses
-        if not responses or responses[0].work is not burst.work:
-            return
-        responses[0].next = burst.first + burst.count
-        if responses[0].next == burst.work.packets:
-            responses.popleft()
-            while responses and responses[0].answer is not None:
-                self._send_answer(responses.popleft().answer)  # type: ignore[arg-type]
-
-    def arrived(self, burst: ResponseBurst) -> None:
-        """The data is there."""
-        burst.requester.read_response(burst)
-
-    def lost(self, burst: ResponseBurst) -> None:
-        """The requester's timer will tell."""
-        burst.requester.set_timer()
+    def region_gone(self, burst: RequestBurst, psn: int) -> None:
+        """The region a read is being answered from has been deregistered."""
+        self._refuse(burst, NAK_REMOTE_ACCESS, psn)

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any, cast
 import simpy
 from simpy.events import NORMAL
 
-from simmig.verbs.sim.link import Direction, LinkSpec, Message, MessageBurst, MessageFlow
+from simmig.verbs.sim.link import Direction, LinkSpec
 from simmig.verbs.sim.memory import Payload, payload_length, payload_part
+from simmig.verbs.sim.messages import Message, MessageBurst, MessageFlow
 from simmig.verbs.sim.waiting import LightEvent, Waitable
 
 if TYPE_CHECKING:

@@ -55,7 +55,7 @@ class SendWork(msgspec.Struct, eq=False):
     next: int = 0
     """Its first packet not sent yet, or to be sent again."""
     started: bool = False
-    """Whether any of it has ever left."""
+    """Whether any of it has ever been on the wire."""
     sent_ns: int = 0
     """When its latest packet left."""
     received: int = 0

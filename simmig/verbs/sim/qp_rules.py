@@ -1,4 +1,4 @@
-"""Which state a queue pair may go to, and what it must and may be told on the way (R1 to R4).
+"""What a queue pair may ask for: capacities (R9), states, and what it must and may be told on the way (R1 to R4).
 
 Source: man ibv_modify_qp(3) for what is required, IBA volume 1, section 11.2.5.2 for what is optional.
 """
@@ -9,9 +9,11 @@ import errno
 from typing import TYPE_CHECKING
 
 from simmig.verbs.sim import enums as e
+from simmig.verbs.sim.qp_attr import QPCap
 
 if TYPE_CHECKING:
     from simmig.verbs.sim.nic import SimDevice
+    from simmig.verbs.sim.profiles import Profile
     from simmig.verbs.sim.qp_attr import QPAttr
 
 _RESET = int(e.IBV_QPS_RESET)
@@ -86,4 +88,44 @@ def _values(device: SimDevice, attr: QPAttr) -> tuple[tuple[int, bool], ...]:
         (e.IBV_QP_RNR_RETRY, 0 <= attr.rnr_retry < 8),
         (e.IBV_QP_SQ_PSN, 0 <= attr.sq_psn <= 0xFFFFFF),
         (e.IBV_QP_RQ_PSN, 0 <= attr.rq_psn <= 0xFFFFFF),
+    )
+
+
+ATTRIBUTES: tuple[tuple[int, str], ...] = (
+    (e.IBV_QP_ACCESS_FLAGS, "qp_access_flags"),
+    (e.IBV_QP_PKEY_INDEX, "pkey_index"),
+    (e.IBV_QP_PORT, "port_num"),
+    (e.IBV_QP_AV, "ah_attr"),
+    (e.IBV_QP_PATH_MTU, "path_mtu"),
+    (e.IBV_QP_TIMEOUT, "timeout"),
+    (e.IBV_QP_RETRY_CNT, "retry_cnt"),
+    (e.IBV_QP_RNR_RETRY, "rnr_retry"),
+    (e.IBV_QP_RQ_PSN, "rq_psn"),
+    (e.IBV_QP_MAX_QP_RD_ATOMIC, "max_rd_atomic"),
+    (e.IBV_QP_MIN_RNR_TIMER, "min_rnr_timer"),
+    (e.IBV_QP_SQ_PSN, "sq_psn"),
+    (e.IBV_QP_MAX_DEST_RD_ATOMIC, "max_dest_rd_atomic"),
+    (e.IBV_QP_DEST_QPN, "dest_qp_num"),
+    (e.IBV_QP_EN_SQD_ASYNC_NOTIFY, "en_sqd_async_notify"),
+)
+"""What modify takes over by each bit of its mask."""
+
+
+def granted(profile: Profile, asked: QPCap) -> QPCap | None:
+    """The capacities a device gives when these are asked for (R9); None when it cannot."""
+    good = (
+        0 <= asked.max_send_wr <= profile.max_work_requests
+        and 0 <= asked.max_recv_wr <= profile.max_work_requests
+        and 0 <= asked.max_send_sge <= profile.max_sges
+        and 0 <= asked.max_recv_sge <= profile.max_sges
+        and 0 <= asked.max_inline_data <= profile.max_inline_bytes
+    )
+    if not good:
+        return None
+    return QPCap(
+        profile.queue_slots(asked.max_send_wr),
+        profile.queue_slots(asked.max_recv_wr),
+        max(asked.max_send_sge, 1),
+        max(asked.max_recv_sge, 1),
+        asked.max_inline_data,
     )

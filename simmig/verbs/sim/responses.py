@@ -1,0 +1,148 @@
+"""What a responder sends: the data of reads, as a flow of its direction, and answers, none before earlier data."""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING, cast
+
+from simmig.verbs.sim import enums as e
+from simmig.verbs.sim.burst import Burst
+from simmig.verbs.sim.memory import Payload, payload_part
+from simmig.verbs.sim.work import PSN_MASK, RequestBurst, SendWork
+
+if TYPE_CHECKING:
+    from simmig.verbs.sim.link import Direction
+    from simmig.verbs.sim.responder import Responder
+
+_REMOTE_READ = int(e.IBV_ACCESS_REMOTE_READ)
+
+
+class ResponseBurst(Burst):
+    """Packets of the data that a read asked for, and the answers that come right behind them."""
+
+    __slots__ = ("answers", "first", "mtu", "payload", "request")
+
+    def __init__(
+        self, flow: Responses, request: RequestBurst, first: int, count: int, payload: Payload, header_bytes: int
+    ) -> None:
+        self.mtu = flow.mtu
+        start = first * self.mtu
+        length = min(count * self.mtu, request.work.length - start)
+        super().__init__(flow, count, self.mtu + header_bytes, length - (count - 1) * self.mtu + header_bytes)
+        self.request = request
+        self.first = first
+        self.payload = payload
+        self.answers: list[RequestBurst] = []
+
+    def cut(self, count: int) -> None:
+        """Keep the first packets only."""
+        super().cut(count)
+        self.payload = payload_part(self.payload, 0, count * self.mtu)
+
+
+class _Response:
+    """A read whose data is being sent from packet `next` on, or (`next` -1) an answer waiting behind one."""
+
+    __slots__ = ("next", "request")
+
+    def __init__(self, request: RequestBurst, first: int) -> None:
+        self.request = request
+        self.next = first
+
+
+class Responses:
+    """The queue of what a responder has to send."""
+
+    __slots__ = ("_responder", "_responses", "queued", "reads")
+
+    def __init__(self, responder: Responder) -> None:
+        self._responder = responder
+        self._responses: deque[_Response] = deque()
+        self.reads = 0
+        self.queued = False
+
+    @property
+    def mtu(self) -> int:
+        """Payload bytes of a packet."""
+        return self._responder.mtu
+
+    def add_read(self, request: RequestBurst) -> None:
+        """Send the data of that read, from the request's first packet on."""
+        direction = self._direction()
+        direction.reverse.settle()  # its acknowledgements will have to wait
+        self.reads += 1
+        self._responses.append(_Response(request, request.first))
+        direction.activate(self)
+
+    def add_answer(self, request: RequestBurst) -> None:
+        """Send that answer, behind the data of the reads before it."""
+        if self.reads:
+            self._responses.append(_Response(request, -1))
+        elif not self._direction().answer(request, request.flow.answering):
+            request.flow.lost(request)
+
+    def clear(self) -> None:
+        """Send nothing of it any more."""
+        self._responses.clear()
+        self.reads = 0
+
+    def may_read(self, work: SendWork) -> bool:
+        """Whether what the read asks for may be read (R31, R32)."""
+        responder = self._responder
+        mr = responder.device.mrs.get(work.rkey)
+        if mr is None or mr.pd is not responder.qp.pd or not mr.access & _REMOTE_READ:
+            return False
+        return mr.buf <= work.remote_addr and work.remote_addr + work.length <= mr.end
+
+    def _direction(self) -> Direction:
+        return cast("Direction", self._responder.direction)
+
+    # --- the flow ---------------------------------------------------------------------------------------------
+
+    def next_burst(self, whole: bool) -> ResponseBurst | None:
+        """All that is left of the oldest read's data, or a packet of it."""
+        responses = self._responses
+        if not responses:
+            return None
+        response = responses[0]
+        request = response.request
+        work = request.work
+        first = response.next
+        if work.length and not self.may_read(work):
+            self.clear()
+            self._responder.region_gone(request, (work.psn + first) & PSN_MASK)
+            return None
+        count = work.packets - first if whole else 1
+        payload: Payload = b""
+        if work.length:
+            mr = self._responder.device.mrs[work.rkey]
+            start = first * self.mtu
+            length = min(count * self.mtu, work.length - start)
+            payload = mr.segment.dma_read(work.remote_addr + start - mr.segment_address, length)
+        return ResponseBurst(self, request, first, count, payload, self._direction().spec.header_bytes)
+
+    def departed(self, burst: ResponseBurst) -> None:
+        """Go on behind it; answers that had to wait for the read travel with its last packet."""
+        responses = self._responses
+        if not responses or responses[0].request is not burst.request:
+            return
+        response = responses[0]
+        response.next = burst.first + burst.count
+        if response.next == burst.request.work.packets:
+            responses.popleft()
+            self.reads -= 1
+            while responses and responses[0].next < 0:
+                burst.answers.append(responses.popleft().request)
+            if not responses:
+                self._responder.all_said()
+
+    def arrived(self, burst: ResponseBurst) -> None:
+        """The data is there, then what was to be said after it."""
+        burst.request.flow.read_response(burst)
+        for answer in burst.answers:
+            answer.flow.answered(answer)
+
+    def lost(self, burst: ResponseBurst) -> None:
+        """The requester's timer will tell."""
+        for request in (burst.request, *burst.answers):
+            request.flow.set_timer()
