@@ -10,13 +10,16 @@ from typing import TYPE_CHECKING
 
 import click
 
+from simmig.experiment.errors import InputError
+
 if TYPE_CHECKING:
+    from simmig.experiment.machine import Devices
     from simmig.experiment.result import Result
     from simmig.experiment.schema import Scenario
     from simmig.trace.readers import Reader
 
 
-@click.command(short_help="Simulate one migration.")
+@click.command(short_help="Simulate one migration, or carry it out on RDMA devices.")
 @click.argument("scenario", type=click.Path(path_type=Path))
 @click.option("--policy", metavar="NAME[,KEY=VALUE]...", help="Drain policy; replaces the scenario's.")
 @click.option(
@@ -28,7 +31,14 @@ if TYPE_CHECKING:
 )
 @click.option("--seed", type=int, help="Replace the scenario's seed.")
 @click.option(
-    "--backend", type=click.Choice(["sim"]), default="sim", show_default=True, help="What carries it out."
+    "--backend", type=click.Choice(["sim", "rdma"]), default="sim", show_default=True, help="What carries it out."
+)
+@click.option(
+    "--device",
+    "names",
+    metavar="NAME",
+    multiple=True,
+    help="With --backend rdma: the source's RDMA device, and again: the destination's. Default: this host's two.",
 )
 @click.option(
     "--out",
@@ -43,10 +53,11 @@ def run(
     settings: tuple[str, ...],
     seed: int | None,
     backend: str,
+    names: tuple[str, ...],
     out: Path | None,
     as_json: bool,
 ) -> int:
-    """Simulate the migration that SCENARIO, a TOML file, describes.
+    """Simulate the migration that SCENARIO, a TOML file, describes, or carry it out on two RDMA devices.
 
     \b
     Built-in policies: final-only, at-switch, per-round, downtime-budget,
@@ -57,11 +68,12 @@ def run(
     simmig run scenarios/quickstart.toml
     simmig run scenarios/quickstart.toml --policy pending-limit,limit='16 MiB' --out out/my-run
     simmig run scenarios/quickstart.toml --set migration.slice=unlimited --json
+    simmig run scenarios/quickstart.toml --backend rdma --device rxe0 --device rxe1
     """
     from simmig.experiment.load import Overrides, load_scenario
 
     loaded = load_scenario(scenario, Overrides(settings, policy, seed))
-    result = _run(loaded, out)
+    result = _run(loaded, out, _devices(backend, names))
     if as_json:
         from simmig.experiment.report import json_document
 
@@ -71,12 +83,38 @@ def run(
     return 0 if result.good else 1
 
 
-def _run(scenario: Scenario, out: Path | None) -> Result:
+def _devices(backend: str, names: tuple[str, ...]) -> Devices | None:
+    """The devices to run on; None for a simulation."""
+    from simmig.experiment.machine import Devices
+
+    if backend == "sim":
+        if names:
+            raise click.UsageError("--device goes with --backend rdma: a simulation makes its own.")
+        return None
+    if len(names) not in (0, 2):
+        raise click.UsageError("--device is given twice, for the source and for the destination, or not at all.")
+    from simmig.verbs.rdma import binding, device
+    from simmig.verbs.rdma.errors import RdmaUnavailable
+
+    try:
+        return Devices(*(names or device.pair(binding.load())))
+    except RdmaUnavailable as error:
+        raise InputError(f"--backend rdma: {error}") from None
+
+
+def _run(scenario: Scenario, out: Path | None, devices: Devices | None) -> Result:
     from simmig.experiment.output import OutputDir
     from simmig.experiment.report import run_into
 
     with OutputDir(out) if out is not None else nullcontext() as directory, _progress(scenario) as readers:
-        return run_into(directory, scenario, readers)
+        if devices is None:
+            return run_into(directory, scenario, readers)
+        from simmig.verbs.rdma.errors import RdmaUnavailable
+
+        try:
+            return run_into(directory, scenario, readers, devices=devices)
+        except RdmaUnavailable as error:
+            raise InputError(f"--backend rdma: {error}") from None
 
 
 def _print_summary(result: Result, scenario: Scenario, out: Path | None) -> None:

@@ -24,6 +24,14 @@ class Subject:
     zero_runs: Sequence[tuple[int, int]] = ()
 
 
+@dataclass(frozen=True)
+class Devices:
+    """Real devices, by name: where the guest is, and where it goes."""
+
+    source: str
+    destination: str
+
+
 RECORDING_COLUMNS = ["time_ns", "first_page", "pages"]
 
 

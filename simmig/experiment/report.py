@@ -8,7 +8,7 @@ from pathlib import Path
 
 import msgspec
 
-from simmig.experiment.machine import Subject
+from simmig.experiment.machine import Devices, Subject
 from simmig.experiment.output import OutputDir
 from simmig.experiment.result import Result
 from simmig.experiment.run import run
@@ -16,7 +16,7 @@ from simmig.experiment.schema import Scenario
 from simmig.experiment.summary import as_text, headline, summary
 from simmig.trace.perfetto import Timeline
 from simmig.trace.readers import Reader
-from simmig.trace.recorder import TraceFile
+from simmig.trace.recorder import Sink, TraceFile
 
 
 def run_into(
@@ -24,17 +24,18 @@ def run_into(
     scenario: Scenario,
     readers: Sequence[Reader] = (),
     subject: Subject | None = None,
+    devices: Devices | None = None,
 ) -> Result:
-    """Run a scenario and, given a directory, leave everything there is to know of it in it.
+    """Run a scenario, simulated or, given `devices`, on them; given a directory, leave in it all there is to know.
 
     summary.txt is for reading, result.json has the figures and the tables of rounds and slices, trace.jsonl.gz
     every event, timeline.json opens in Perfetto, timeline.png is the same as a picture.
     """
     if directory is None:
-        return run(scenario, readers, subject=subject)
+        return _carry_out(scenario, readers, None, subject, devices)
     timeline = Timeline()
     with TraceFile(directory.work / "trace.jsonl.gz") as file:
-        result = run(scenario, (timeline, *readers), file.sink, subject)
+        result = _carry_out(scenario, (timeline, *readers), file.sink, subject, devices)
     metrics = result.metrics
     (directory.work / "summary.txt").write_text(as_text(summary(result, scenario)), encoding="utf-8")
     (directory.work / "result.json").write_bytes(json_document(result.figures() | result.tables()))
@@ -43,6 +44,20 @@ def run_into(
         _plot(result, scenario, directory.work / "timeline.png")
     directory.keep()
     return result
+
+
+def _carry_out(
+    scenario: Scenario,
+    readers: Sequence[Reader],
+    sink: Sink | None,
+    subject: Subject | None,
+    devices: Devices | None,
+) -> Result:
+    if devices is None:
+        return run(scenario, readers, sink, subject)
+    from simmig.experiment.run_rdma import run_rdma  # noqa: PLC0415  # a simulation needs none of it
+
+    return run_rdma(scenario, devices, readers, sink)
 
 
 def can_plot() -> bool:

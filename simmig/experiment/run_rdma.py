@@ -10,10 +10,9 @@ import contextlib
 import signal
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 
 from simmig.experiment.errors import InputError
-from simmig.experiment.machine import machine_of
+from simmig.experiment.machine import Devices, machine_of
 from simmig.experiment.policy_choice import make_policy, parameters_of
 from simmig.experiment.result import Result
 from simmig.experiment.schema import Scenario
@@ -21,7 +20,7 @@ from simmig.guest.machine import Machine
 from simmig.guest.real import RealGuest, different_pages
 from simmig.migration import destination, source
 from simmig.migration.config import Outcome
-from simmig.trace.events import Emit, MemoryCompared, PortCounted
+from simmig.trace.events import Emit, MemoryCompared, PortCounted, Side
 from simmig.trace.metrics import Metrics
 from simmig.trace.readers import Reader
 from simmig.trace.recorder import Recorder, Sink
@@ -34,14 +33,6 @@ from simmig.verify.invariants import Invariants
 PORT = 4444
 _CONTROL_BYTES = 16 << 20
 """Message buffers and queues of both ends, rounded up."""
-
-
-@dataclass(frozen=True)
-class Devices:
-    """The devices, by name: where the guest is, and where it goes."""
-
-    source: str
-    destination: str
 
 
 class World:
@@ -108,16 +99,15 @@ class World:
         self._count_port("destination", self.devices.destination, before[1])
 
     def _compare(self) -> None:
-        different = different_pages(self.source.memory, self.destination.memory)
+        with self.runtime.halted():  # the guest stands still meanwhile, but not for the migration's sake
+            different = different_pages(self.source.memory, self.destination.memory)
         pages = sum(block.pages for block in self.source.blocks)
         self.emit(MemoryCompared(self.runtime.now_ns(), "destination", pages, different))
 
-    def _count_port(self, side: str, name: str, before: int | None) -> None:
+    def _count_port(self, side: Side, name: str, before: int | None) -> None:
         now = device.sent_bytes(self.binding, name)
         if now is not None and before is not None:
-            self.emit(
-                PortCounted(self.runtime.now_ns(), "source" if side == "source" else "destination", now - before)
-            )
+            self.emit(PortCounted(self.runtime.now_ns(), side, now - before))
 
 
 def run_rdma(

@@ -13,6 +13,9 @@ from simmig.verbs.rdma.errors import RdmaUnavailable
 
 _CLASS = Path("/sys/class/infiniband")
 _CAP_IPC_LOCK = 14
+_NO_DEVICE = (
+    "this host has none (`simmig lab -- COMMAND` has two, or: rdma link add NAME type rxe netdev INTERFACE)"
+)
 _MAX_GIDS = 256
 _ROCE_V2 = 2  # enum ibv_gid_type
 PORT = 1
@@ -30,20 +33,27 @@ class Address:
 
 def devices(binding: Binding) -> list[str]:
     """Names of this host's RDMA devices."""
-    return sorted(device.name.decode() for device in binding.get_device_list())
+    try:
+        return sorted(device.name.decode() for device in binding.get_device_list())
+    except binding.PyverbsError:  # what it says when the kernel has no RDMA at all
+        return []
+
+
+def pair(binding: Binding) -> tuple[str, str]:
+    """This host's two devices. Raises RdmaUnavailable unless there are exactly two, so that none need be named."""
+    found = devices(binding)
+    if len(found) == 2:
+        return found[0], found[1]
+    here = f"this host has {', '.join(found)}: name two" if found else _NO_DEVICE
+    raise RdmaUnavailable(f"a migration on one host takes two RDMA devices; {here}")
 
 
 def check(binding: Binding, name: str) -> None:
     """Raise RdmaUnavailable, with what helps, unless that device is there and its port is up."""
     found = devices(binding)
     if name not in found:
-        here = f"; this host has {', '.join(found)}" if found else ""
-        hint = (
-            ""
-            if found
-            else " (simmig lab makes two: simmig lab -- COMMAND; or: rdma link add NAME type rxe netdev IF)"
-        )
-        raise RdmaUnavailable(f"there is no RDMA device {name}{here}{hint}")
+        here = f"this host has {', '.join(found)}" if found else _NO_DEVICE
+        raise RdmaUnavailable(f"there is no RDMA device {name}; {here}")
     state = _read(name, "state")
     if not state.startswith("4"):
         interface = next((a.interface for a in addresses(binding, name)), "its network interface")

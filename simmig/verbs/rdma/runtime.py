@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import select
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import contextmanager
 from typing import Any, Protocol, cast
 
 from simmig.verbs.runtime import Source, Work
@@ -106,6 +107,15 @@ class RdmaRuntime:
     def now_ns(self) -> int:
         """Time since the origin."""
         return time.monotonic_ns() - self.origin_ns
+
+    @contextmanager
+    def halted(self) -> Iterator[None]:
+        """Let the clock stand still, for work that a measurement is to leave out."""
+        began_ns = time.monotonic_ns()
+        try:
+            yield
+        finally:
+            self.origin_ns += time.monotonic_ns() - began_ns
 
     async def sleep(self, duration_ns: int) -> None:
         """Wait for that long."""

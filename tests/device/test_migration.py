@@ -1,0 +1,104 @@
+"""The migration, on real devices: every policy, every transport, real memory, the invariants of the simulation."""
+
+import os
+import signal
+import threading
+from pathlib import Path
+
+import pytest
+
+from simmig.experiment.load import Overrides, load_scenario
+from simmig.experiment.machine import Devices
+from simmig.experiment.result import Result
+from simmig.experiment.run_rdma import run_rdma
+from simmig.verbs.rdma.binding import Binding
+from tests.device.conftest import DESTINATION, SOURCE
+
+SCENARIO = """# A guest small enough to be migrated under emulation.
+seed = 1
+[guest]
+memory = "6 MiB"
+device_state = "64 KiB"
+zero_fraction = 0.2
+workload = { kind = "sweep", working_set = "1 MiB", rate = "512 KiB/s" }
+[link]
+bandwidth = "100 Mbit/s"
+latency = "10 us"
+[migration]
+pin_all = true
+downtime_limit = "1 s"
+max_rounds = 20
+[policy]
+name = "per-iteration"
+"""
+POLICIES = [
+    "final-only",
+    "per-iteration",
+    "per-round",
+    "per-chunk",
+    "pending-limit,limit=1 MiB",
+    "every-bytes,interval=2 MiB",
+    "at-switch",
+    "downtime-budget",
+]
+WAYS = {
+    "dynamic": ["migration.pin_all=false"],
+    "batch": ["migration.pin_all=false", "migration.registration_batch=8"],
+    "own": ["migration.control_qp=own"],
+    "deferred": ["migration.control_wait=deferred", "migration.slice=unlimited"],
+    "tcp": ["migration.transport=tcp"],
+    "uniform": ["guest.workload.kind=uniform", "guest.workload.rate=64 KiB/s"],
+}
+
+pytestmark = pytest.mark.usefixtures("verbs")
+
+
+def _migrate(path: Path, settings: list[str] | None = None, policy: str | None = None) -> Result:
+    file = path / "scenario.toml"
+    file.write_text(SCENARIO)
+    scenario = load_scenario(file, Overrides(tuple(settings or ()), policy, None))
+    return run_rdma(scenario, Devices(SOURCE, DESTINATION))
+
+
+def _check(result: Result) -> None:
+    figures = result.figures()
+    assert result.status == "completed", result.reason
+    assert figures["memory_identical"]
+    assert [name for name, held in result.invariants.items() if not held] == []
+    assert (result.source_running, result.destination_running) == (False, True)
+    assert 0 < figures["downtime_ns"] < figures["total_time_ns"]
+    assert figures["bytes_on_wire"] > figures["bytes_posted"]
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+def test_policy(tmp_path: Path, policy: str) -> None:
+    _check(_migrate(tmp_path, policy=policy))
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_way(tmp_path: Path, way: str) -> None:
+    _check(_migrate(tmp_path, WAYS[way], "final-only"))
+
+
+@pytest.mark.parametrize("transport", ["rdma", "tcp"])
+def test_an_interrupt_cancels_and_the_source_goes_on(tmp_path: Path, transport: str) -> None:
+    endless = ["guest.workload.rate=4 MiB/s", "migration.downtime_limit=1 us", "migration.max_rounds=1000000"]
+    timer = threading.Timer(2.0, os.kill, (os.getpid(), signal.SIGINT))
+    timer.start()
+    try:
+        result = _migrate(tmp_path, [*endless, f"migration.transport={transport}"])
+    finally:
+        timer.cancel()
+        timer.join()
+    assert result.status == "cancelled"
+    assert (result.source_running, result.destination_running) == (True, False)
+
+
+def test_nothing_leaks(tmp_path: Path, verbs: Binding) -> None:
+    _migrate(tmp_path)
+    before = sorted(os.listdir("/proc/self/fd"))
+    for _ in range(3):
+        _check(_migrate(tmp_path))
+    assert sorted(os.listdir("/proc/self/fd")) == before
+    with pytest.raises(ChildProcessError):
+        os.waitpid(-1, os.WNOHANG)
