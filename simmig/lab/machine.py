@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shlex
+import signal
 import subprocess
 import sys
 import tempfile
@@ -15,6 +16,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
+from types import FrameType
 from typing import IO, Any
 
 from simmig.lab.accelerator import kvm_works
@@ -68,6 +70,9 @@ def run(
     """
     require_all()
     booted = kernel(tell)
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is signal.SIG_DFL:
+            signal.signal(number, _end)  # tidy up on the way out
     with tempfile.TemporaryDirectory(prefix="simmig-lab-") as directory:
         job = Path(directory).resolve()
         shared = _write_job(job, command, link)
@@ -79,6 +84,10 @@ def run(
         with _guarded(arguments, job, interactive=not command) as process:
             _watch(process, job, timeout_s)
         return _status(job, process.returncode)
+
+
+def _end(number: int, frame: FrameType | None) -> None:
+    sys.exit(128 + number)
 
 
 def _write_job(job: Path, command: Sequence[str], link: Link) -> bool:

@@ -65,7 +65,7 @@ def test_a_command_that_takes_too_long_is_killed(here: Path) -> None:
     assert "still running after 1 s" in done.stderr
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_nothing_outlives_the_lab(here: Path, number: signal.Signals) -> None:
     process = subprocess.Popen([*LAB, "sleep", "600"], stderr=subprocess.DEVNULL)
     for _ in range(1200):
@@ -74,7 +74,7 @@ def test_nothing_outlives_the_lab(here: Path, number: signal.Signals) -> None:
         time.sleep(0.05)
     assert _machines_of(here), "the machine never started"
     process.send_signal(number)
-    assert process.wait(20) == (130 if number is signal.SIGINT else -signal.SIGKILL)
+    assert process.wait(20) == (-signal.SIGKILL if number is signal.SIGKILL else 128 + number)
     for _ in range(200):
         if not _machines_of(here):
             break
