@@ -275,7 +275,9 @@ class _Source:
                 pages.poll()
             if left_chunk:
                 self.chunks += 1
-                await self._ask(Point.CHUNK_FULL)
+                target = self._decide(Point.CHUNK_FULL)
+                if target is not None:
+                    await self._drain(target, "policy", Point.CHUNK_FULL)
         return True
 
     async def _flush_chunk(self) -> None:
@@ -355,15 +357,18 @@ class _Source:
     # Small things.
 
     async def _ask(self, point: Point) -> None:
+        target = self._decide(point)
+        if target is not None:
+            await self._drain(target, "policy", point)
+
+    def _decide(self, point: Point) -> int | None:
         try:
             target = self._policy.drain(point, self)
         except Exception as error:
             raise MigrationError(f"the policy raised {type(error).__name__} at {point.value}: {error}") from error
-        if target is None:
-            return
-        if not isinstance(target, int) or target < 0:
+        if target is not None and (not isinstance(target, int) or target < 0):
             raise MigrationError(f"the policy answered {target!r} at {point.value}: no number of bytes")
-        await self._drain(target, "policy", point)
+        return target
 
     async def _drain(self, target: int, asked_by: AskedBy, point: Point) -> None:
         stream = self._open_stream
