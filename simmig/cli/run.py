@@ -57,6 +57,7 @@ def run(
     simmig run scenarios/quickstart.toml
     simmig run scenarios/quickstart.toml --policy pending-limit,limit='16 MiB' --out out/my-run
     simmig run scenarios/quickstart.toml --set migration.slice=unlimited --json
+    simmig run scenarios/quickstart.toml --set guest.workload="{ kind = 'idle' }"
     """
     from simmig.experiment.load import Overrides, load_scenario
 

@@ -183,6 +183,11 @@ WRONG = [
         "workload = { kind = 'unifrm' }\n[link]",
         "guest.workload.kind: unknown kind 'unifrm'; did you mean 'uniform'?",
     ),
+    (
+        "[link]",
+        "workload = { kind = 'idle', rate = '1 B/s' }\n[link]",
+        "guest.workload.rate: unknown key for kind 'idle'; one of model, kind",
+    ),
     ("[link]", "workload = {}\n[link]", "guest.workload.kind: missing; one of idle, uniform"),
     ("[link]", "workload = { kind = 'sweep', rate = '1 B/s' }\n[link]", "guest.workload.working_set: missing"),
     (
