@@ -174,7 +174,10 @@ class _Study:
 
     def _scenario(self, calibration: Calibration, overrides: Overrides) -> Scenario:
         tables = scenario_tables(self._path, self._recording, calibration, self._subject)
-        return build_scenario(tables, self._path, overrides)
+        scenario = build_scenario(tables, self._path, overrides)
+        if scenario.migration.transport != "rdma":
+            raise InputError(f"{self._path}: a log of an RDMA migration does not tell what a socket costs")
+        return scenario
 
 
 def scenario_tables(

@@ -21,7 +21,7 @@ QUICK = "net60-dirty6-96-pinall"
 
 DOWNTIME_MISSES = {
     "net60-dirty6-96-pinall": "one post behind some small ones took 21 ms there, so that the last live slice "
-    "ended early and left 2.6 of the 3.5 MiB that the threshold allowed; most simulated slices go on and leave 1 MiB",
+    "ended early and left 2.6 of the 3.5 MiB that the threshold allowed; most simulated slices go on and leave 1",
     "net200-idle-256-pinall": "all of the 5.46 MiB that the threshold allowed were left at the stop, where a "
     "slice may leave anything from 1 MiB up and the middle of the simulated ones leave 3.4 MiB",
 }
@@ -142,6 +142,7 @@ def test_a_directory_gets_the_prediction_and_the_run(tmp_path: Path) -> None:
         (Overrides(["guest.memory=8 GiB"]), "--set guest.memory=8 GiB: the guest is the recording's"),
         (Overrides(["migration.slise=1 s"]), "did you mean 'slice'?"),
         (Overrides(policy="pre-iteration"), "did you mean 'per-iteration'?"),
+        (Overrides(["migration.transport=tcp"]), "what a socket costs"),
     ],
 )
 def test_bad_overrides_are_told(overrides: Overrides, told: str) -> None:
