@@ -2,9 +2,9 @@
 
     python benchmarks/migration.py [MEMORY_GIB]
 
-Each line says what a simulated migration costs in raw timeouts (a process that yields ``timeout(1)`` for ever), the
-best of a few tries taken in turns, in processor time. Targets: a chunk write at most 10, a 1 TiB idle pin-all guest at
-most 15 million and 2 GiB of memory, an 8 GiB guest with 10 rounds at most 1.5 million.
+Each line says what a simulated migration costs in raw timeouts (a process that yields ``timeout(1)`` for ever):
+the best of a few tries taken in turns, in processor time. Targets: a chunk write at most 10, a 1 TiB idle pin-all
+guest at most 15 million and 2 GiB of memory, an 8 GiB guest with 10 rounds at most 1.5 million.
 """
 
 from __future__ import annotations

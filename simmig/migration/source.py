@@ -255,29 +255,32 @@ class _Source:
             self._bitmap.take,
         )
         merge, try_flush = pages.merge, pages.try_flush
+        timed = isinstance(pace, TimedSlice)
         saved = 0
         while limit := pace(saved):
             run = take(limit)
             if run is None:
                 return False
             first_page, count = run
+            if not merge(first_page, count):
+                left_chunk = pages.left_by(first_page)
+                if not try_flush():
+                    await pages.flush()
+                    if timed and count > 1:
+                        self._bitmap.put_back(first_page + 1, count - 1)
+                        count = 1
+                merge(first_page, count)
+                if runtime.lags:
+                    await runtime.checkpoint()
+                    pages.poll()
+                if left_chunk:
+                    self.chunks += 1
+                    target = self._decide(Point.CHUNK_FULL)
+                    if target is not None:
+                        await self._drain(target, "policy", Point.CHUNK_FULL)
             runtime.work(Work.SCAN_PAGE, count)
             convergence.window_bytes += count * PAGE_BYTES
             saved += count
-            if merge(first_page, count):
-                continue
-            left_chunk = pages.left_by(first_page)
-            if not try_flush():
-                await pages.flush()
-            merge(first_page, count)
-            if runtime.lags:
-                await runtime.checkpoint()
-                pages.poll()
-            if left_chunk:
-                self.chunks += 1
-                target = self._decide(Point.CHUNK_FULL)
-                if target is not None:
-                    await self._drain(target, "policy", Point.CHUNK_FULL)
         return True
 
     async def _flush_chunk(self) -> None:
