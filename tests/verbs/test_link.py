@@ -42,7 +42,7 @@ def wire_ns(spec: LinkSpec, size: int) -> Fraction:
 
 @contextmanager
 def no_streams() -> Iterator[None]:
-    with mock.patch.object(Requester, "_begin_stream", lambda self, work: False):
+    with mock.patch.object(Requester, "_begin_stream", return_value=False):
         yield
 
 

@@ -17,7 +17,7 @@ from simmig.verbs.sim.profiles import PROFILES
 from simmig.verbs.sim.pyverbs_error import PyverbsRDMAError
 from simmig.verbs.sim.qp import QPAttr, QPCap
 from simmig.verbs.sim.runtime import SimRuntime
-from simmig.verbs.sim.wr import SGE, SendWR
+from simmig.verbs.sim.wr import SGE, RecvWR, SendWR
 from tests.verbs.rig import ALL_ACCESS, Rig
 
 MTU = 256
@@ -44,6 +44,7 @@ works = st.lists(
     max_size=25,
 )
 profiles = st.sampled_from(list(PROFILES))
+FAULTS = ("err", "cut", "kill", "peer closes", "peer deregisters")
 
 
 class Placements(ByteSegment):
@@ -63,7 +64,7 @@ class Play:
     """Posts work requests one after another from a simulated task and collects every completion."""
 
     def __init__(self, profile: str, spec: LinkSpec, seed: int, infinite: bool) -> None:
-        retries = {"retry_cnt": 7, "timeout": 1} if infinite else {"retry_cnt": 1, "timeout": 1, "rnr_retry": 0}
+        retry_cnt, rnr_retry = (7, 7) if infinite else (1, 0)
         self.rig = Rig(
             PROFILES[profile],
             spec=spec,
@@ -72,7 +73,9 @@ class Play:
             path_mtu=e.IBV_MTU_256,
             max_rd_atomic=3,
             min_rnr_timer=1,
-            **({"rnr_retry": 7} | retries),
+            timeout=1,
+            retry_cnt=retry_cnt,
+            rnr_retry=rnr_retry,
         )
         left, right = self.rig.left, self.rig.right
         memory = self.rig.devices[1].host.memory
@@ -111,18 +114,12 @@ class Play:
         for index in range(receives):
             offset = index * SLOT
             element = SGE(self.inbox_mr.buf + offset, SLOT, self.inbox_mr.lkey)
-            rig.right.qp.post_recv(_receive(index, element))
+            rig.right.qp.post_recv(RecvWR(index, 1, [element]))
         env.process(poster())
         while env.peek() < float("inf"):
             env.step()
             self.sends += rig.left.poll_all()
             self.receives += rig.right.poll_all()
-
-
-def _receive(wr_id: int, element: SGE) -> Any:
-    from simmig.verbs.sim.wr import RecvWR  # noqa: PLC0415
-
-    return RecvWR(wr_id, 1, [element])
 
 
 @given(profile=profiles, spec=specs, seed=st.integers(0, 1000), sequence=works)
@@ -193,7 +190,7 @@ def test_every_work_request_completes_once_whatever_happens(
         actions = {
             "err": lambda: rig.left.qp.modify(QPAttr(qp_state=e.IBV_QPS_ERR), e.IBV_QP_STATE),
             "cut": lambda: link.set_up(False),
-            "kill": lambda: rig.sim.fabric.hosts["right"].kill(),
+            "kill": rig.sim.fabric.hosts["right"].kill,
             "peer closes": peer.qp.close,
             "peer deregisters": play.target.close,
         }
@@ -206,9 +203,7 @@ def test_every_work_request_completes_once_whatever_happens(
         assert index in statuses or not work[2]
     failed = [wr_id for wr_id, status in statuses.items() if status]
     if failed:
-        assert failed == list(
-            range(failed[0], len(sequence))
-        )  # from the first error on everything, signalled or not
+        assert failed == list(range(failed[0], len(sequence)))  # from the first on, signalled or not
         first, *rest = (statuses[wr_id] for wr_id in failed)
         assert set(rest) <= {e.IBV_WC_WR_FLUSH_ERR}
         assert (first == e.IBV_WC_WR_FLUSH_ERR) <= (fault is not None and fault[0] == "err")
