@@ -11,6 +11,7 @@ import click
 import simmig
 from simmig.cli.demo import demo
 from simmig.cli.lab import lab
+from simmig.cli.predict import predict
 from simmig.cli.run import run
 from simmig.experiment.errors import InputError
 
@@ -29,6 +30,7 @@ def cli() -> None:
 
 cli.add_command(run)
 cli.add_command(lab)
+cli.add_command(predict)
 cli.add_command(demo)
 
 

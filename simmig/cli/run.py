@@ -69,6 +69,7 @@ def run(
     simmig run scenarios/quickstart.toml --policy pending-limit,limit='16 MiB' --out out/my-run
     simmig run scenarios/quickstart.toml --set migration.slice=unlimited --json
     simmig run scenarios/quickstart.toml --backend rdma --device rxe0 --device rxe1
+    simmig run scenarios/quickstart.toml --set guest.workload="{ kind = 'idle' }"
     """
     from simmig.experiment.load import Overrides, load_scenario
 

@@ -63,7 +63,8 @@ def _text(loc: Key, problem: ErrorDetails) -> str:
     context, value = problem.get("ctx", {}), problem["input"]
     match problem["type"]:
         case "extra_forbidden":
-            text = f"unknown key; {nearest(loc[-1], _known(loc[:-1]))}"
+            kind = f" for kind {loc[2]!r}" if loc[:2] == ("guest", "workload") else ""
+            text = f"unknown key{kind}; {nearest(loc[-1], _known(loc[:-1]))}"
         case "missing":
             text = "missing"
         case "literal_error":

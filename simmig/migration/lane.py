@@ -137,6 +137,13 @@ class Lane:
         """Whether the send queue has no room left."""
         return self._outstanding >= SEND_QUEUE_DEPTH
 
+    async def wait_for_room(self) -> None:
+        """Wait until the send queue has room."""
+        await self.wait(self.sends, self._has_room, "completion")
+
+    def _has_room(self) -> bool:
+        return self._outstanding < SEND_QUEUE_DEPTH
+
     def posted(self) -> None:
         """A send work request was posted on `qp` directly."""
         self._outstanding += 1
@@ -147,8 +154,8 @@ class Lane:
         A device that grants less than it said (ENOMEM, R10) is no error either. Raises MigrationError when the
         post is refused for any other reason.
         """
-        while self.full:
-            await self._wait_for_slot()
+        if self.full:
+            await self.wait_for_room()
         while True:
             try:
                 self.qp.post_send(wr)
@@ -179,6 +186,9 @@ class Lane:
             for completion in completions:
                 if completion.status:
                     self._failed(completion.wr_id, completion.status)
+                elif completion.wr_id & KIND_MASK == KIND_WRITE:
+                    self._outstanding -= 1
+                    self.on_write(completion.wr_id)
                 else:
                     self._completed(completion)
 
@@ -200,9 +210,9 @@ class Lane:
         Raises MigrationError when the connection is lost, a completion fails or patience (in ns) runs out, and
         Cancelled. Notification is armed before the last poll, so no completion can slip by unnoticed (R26, R27).
         """
-        runtime = self.runtime
+        runtime, connection, cancel = self.runtime, self.connection, self.cancel
         deadline_ns = None if patience_ns is None else runtime.now_ns() + patience_ns
-        sources = (queue.channel, self.connection, *(() if self.cancel is None else (self.cancel,)))
+        sources = (queue.channel, connection) if cancel is None else (queue.channel, connection, cancel)
         # Completions of sends are wanted while waiting for a message, too: they tell what is pending.
         others = self.sends if queue is self.receives else None
         while True:
@@ -211,12 +221,13 @@ class Lane:
             self._poll(queue.cq)
             if done():
                 return
-            self.check()
+            if self.error or connection.lost or (cancel is not None and cancel.is_set):
+                self.check()
             if not queue.armed:
                 queue.arm()
             elif not await runtime.wait(*sources, deadline_ns=deadline_ns):
                 raise PatienceError(f"the peer sent no {what} within {(patience_ns or 0) / 1e9:g} s")
-            elif not self.connection.lost and (self.cancel is None or not self.cancel.is_set):
+            elif not connection.lost and (cancel is None or not cancel.is_set):
                 queue.take_event()
 
     def break_down(self, reason: str) -> None:
@@ -234,12 +245,10 @@ class Lane:
         self.receives.close()
 
     def _completed(self, completion: Any) -> None:
+        """Something else than a write has completed."""
         wr_id = completion.wr_id
         kind = wr_id & KIND_MASK
-        if kind == KIND_WRITE:
-            self._outstanding -= 1
-            self.on_write(wr_id)
-        elif kind >= KIND_RECV:
+        if kind >= KIND_RECV:
             self.on_receive(wr_id, completion.byte_len)
         else:
             self._outstanding -= 1

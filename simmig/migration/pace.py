@@ -17,7 +17,8 @@ Pace = Callable[[int], int]
 class TimedSlice:
     """QEMU's slice: it looks at the clock after its first page and then every 64 pages.
 
-    A look that cannot find the time over, going by what a page has taken so far, is left out.
+    As long as a whole chunk cannot use the slice up, going by what a page has taken so far, the looks on the way
+    are left out. Whoever had to wait meanwhile must ask again after the next page.
     """
 
     def __init__(self, runtime: Runtime, convergence: Convergence, slice_ns: int) -> None:
@@ -30,11 +31,12 @@ class TimedSlice:
         """How many pages may follow."""
         if self._convergence.exhausted:
             return 0
+        if not saved_pages:
+            return 1
+        elapsed_ns = self._runtime.now_ns() - self._began_ns
+        if elapsed_ns + elapsed_ns * CHUNK_PAGES // saved_pages <= self._slice_ns:
+            return CHUNK_PAGES
         to_look = (1 - saved_pages) % CHECK_PAGES
         if to_look:
             return to_look
-        elapsed_ns = self._runtime.now_ns() - self._began_ns
-        if elapsed_ns > self._slice_ns:
-            return 0
-        chunk_ns = elapsed_ns * CHUNK_PAGES // saved_pages
-        return CHUNK_PAGES if elapsed_ns + chunk_ns <= self._slice_ns else CHECK_PAGES
+        return 0 if elapsed_ns > self._slice_ns else CHECK_PAGES

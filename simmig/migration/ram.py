@@ -65,6 +65,13 @@ class DirtyBitmap:
         self.dirty_pages -= count
         return first, count
 
+    def put_back(self, first_page: int, count: int) -> None:
+        """The end of the run taken last is to be taken again."""
+        self._runs.append((first_page, count))
+        self._position = first_page
+        self.bits[first_page : first_page + count] = True
+        self.dirty_pages += count
+
     def upcoming_chunks(self, page: int, limit: int) -> list[tuple[int, int]]:
         """Chunks with dirty pages behind `page`'s chunk, in walking order up to the end of RAM: (block, chunk)."""
         found: list[tuple[int, int]] = []

@@ -102,10 +102,9 @@ class RamWriter:
 
     def try_flush(self) -> bool:
         """Write the run held back if that takes no waiting; False when `flush` has to."""
-        wr_id = self._wr_id
-        if wr_id in self._in_flight or self._lane.full:
+        if self._wr_id in self._in_flight or self._lane.full:
             return False
-        keys = self._block_keys or self._keys.get(wr_id)
+        keys = self._block_keys or self._keys.get(self._wr_id)
         if keys is None:
             return False
         try:

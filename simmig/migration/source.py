@@ -255,27 +255,32 @@ class _Source:
             self._bitmap.take,
         )
         merge, try_flush = pages.merge, pages.try_flush
+        timed = isinstance(pace, TimedSlice)
         saved = 0
         while limit := pace(saved):
             run = take(limit)
             if run is None:
                 return False
             first_page, count = run
+            if not merge(first_page, count):
+                left_chunk = pages.left_by(first_page)
+                if not try_flush():
+                    await pages.flush()
+                    if timed and count > 1:
+                        self._bitmap.put_back(first_page + 1, count - 1)
+                        count = 1
+                merge(first_page, count)
+                if runtime.lags:
+                    await runtime.checkpoint()
+                    pages.poll()
+                if left_chunk:
+                    self.chunks += 1
+                    target = self._decide(Point.CHUNK_FULL)
+                    if target is not None:
+                        await self._drain(target, "policy", Point.CHUNK_FULL)
             runtime.work(Work.SCAN_PAGE, count)
             convergence.window_bytes += count * PAGE_BYTES
             saved += count
-            if merge(first_page, count):
-                continue
-            left_chunk = pages.left_by(first_page)
-            if not try_flush():
-                await pages.flush()
-            merge(first_page, count)
-            if runtime.lags:
-                await runtime.checkpoint()
-                pages.poll()
-            if left_chunk:
-                self.chunks += 1
-                await self._ask(Point.CHUNK_FULL)
         return True
 
     async def _flush_chunk(self) -> None:
@@ -355,15 +360,18 @@ class _Source:
     # Small things.
 
     async def _ask(self, point: Point) -> None:
+        target = self._decide(point)
+        if target is not None:
+            await self._drain(target, "policy", point)
+
+    def _decide(self, point: Point) -> int | None:
         try:
             target = self._policy.drain(point, self)
         except Exception as error:
             raise MigrationError(f"the policy raised {type(error).__name__} at {point.value}: {error}") from error
-        if target is None:
-            return
-        if not isinstance(target, int) or target < 0:
+        if target is not None and (not isinstance(target, int) or target < 0):
             raise MigrationError(f"the policy answered {target!r} at {point.value}: no number of bytes")
-        await self._drain(target, "policy", point)
+        return target
 
     async def _drain(self, target: int, asked_by: AskedBy, point: Point) -> None:
         stream = self._open_stream

@@ -14,17 +14,17 @@ from typing import Any, Protocol
 from simmig.verbs.api import QP, CompChannel, Context
 
 
-class Work(enum.Enum):
+class Work(enum.IntEnum):
     """Host work that the migration does itself, outside any verbs call.
 
     On a real host it takes the time it takes; a simulated host charges its model's cost per unit.
     """
 
-    SCAN_PAGE = "scan_page"  # look at one page's dirty bit and put the page into a run
-    SYNC_PAGE = "sync_page"  # merge one page's bit of the dirty log into the bitmap
-    ZERO_TEST_PAGE = "zero_test_page"  # read one page to see whether it is all zero
-    MESSAGE = "message"  # build or take apart one control message
-    WRITE = "write"  # get one RAM write ready and see to its completion
+    SCAN_PAGE = 0  # look at one page's dirty bit and put the page into a run
+    SYNC_PAGE = 1  # merge one page's bit of the dirty log into the bitmap
+    ZERO_TEST_PAGE = 2  # read one page to see whether it is all zero
+    MESSAGE = 3  # build or take apart one control message
+    WRITE = 4  # get one RAM write ready and see to its completion
 
 
 class Signal(Protocol):

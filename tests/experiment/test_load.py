@@ -1,5 +1,6 @@
 """Scenarios: what they come to, and how each mistake in one is told."""
 
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -42,7 +43,7 @@ def test_defaults_are_qemu_s(tmp_path: Path) -> None:
 
 
 def test_every_scenario_that_ships_loads_and_says_what_it_shows() -> None:
-    paths = sorted(data_dir("scenarios").glob("*.toml"))
+    paths = sorted(data_dir("scenarios").rglob("*.toml"))
     assert paths
     for path in paths:
         load_scenario(path)
@@ -50,14 +51,17 @@ def test_every_scenario_that_ships_loads_and_says_what_it_shows() -> None:
 
 
 @pytest.mark.parametrize("kind", ["links", "hosts", "workloads"])
-def test_every_model_that_ships_names_its_source_and_loads(tmp_path: Path, kind: str) -> None:
+def test_every_model_that_ships_names_the_source_of_each_figure_and_loads(tmp_path: Path, kind: str) -> None:
     tables = {"links": "[link]", "hosts": "[host]", "workloads": "[guest.workload]"}
     for name, path in models(kind).items():
         text = MINIMAL.replace("8 MiB", "64 GiB")
         if kind == "links":
             text = text[: text.index("[link]")]
         scenario(tmp_path, f'{text}\n{tables[kind]}\nmodel = "{name}"\n')
-        assert 'source = "' in path.read_text(), name
+        figures = tomllib.loads(path.read_text())
+        sources = figures.pop("source")
+        assert set(sources) == set(figures), name
+        assert all(isinstance(text, str) and text.strip() for text in sources.values()), name
 
 
 def test_host_costs_are_those_of_the_simulated_host() -> None:
@@ -182,6 +186,11 @@ WRONG = [
         "[link]",
         "workload = { kind = 'unifrm' }\n[link]",
         "guest.workload.kind: unknown kind 'unifrm'; did you mean 'uniform'?",
+    ),
+    (
+        "[link]",
+        "workload = { kind = 'idle', rate = '1 B/s' }\n[link]",
+        "guest.workload.rate: unknown key for kind 'idle'; one of model, kind",
     ),
     ("[link]", "workload = {}\n[link]", "guest.workload.kind: missing; one of idle, uniform"),
     ("[link]", "workload = { kind = 'sweep', rate = '1 B/s' }\n[link]", "guest.workload.working_set: missing"),

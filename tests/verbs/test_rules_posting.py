@@ -216,7 +216,7 @@ def test_r14_polling_a_completion_retires_the_unsignalled_before_it(rig: Rig) ->
 
 
 def test_r14_without_any_signal_slots_come_free_only_on_rxe(rig: Rig) -> None:
-    """The documented deviation: rxe frees a slot at the acknowledgement, others when a later completion is polled."""
+    """The documented deviation: rxe frees a slot at the acknowledgement, others when a completion is polled."""
     left = rig.left
     mr, target = left.buffer(64), rig.right.buffer(64)
     depth = left.init_attr.cap.max_send_wr

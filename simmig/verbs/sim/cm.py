@@ -105,6 +105,7 @@ class SimConnection(Waitable):
         "context",
         "lost",
         "private_data",
+        "ready",
     )
 
     def __init__(
@@ -114,6 +115,7 @@ class SimConnection(Waitable):
         self.context = Context(device=device)
         self.private_data = private_data
         self.lost = ""
+        self.ready = False  # turns true with `lost`
         self._device = device
         self._direction = direction
         self._find = find
@@ -123,11 +125,6 @@ class SimConnection(Waitable):
         self._refused = False
         self._peer: SimConnection | None = None
         self._qp: QP | None = None
-
-    @property
-    def ready(self) -> bool:
-        """Whether the connection is lost."""
-        return bool(self.lost)
 
     def prepare(self, qp: api.QP) -> None:
         """Bring the queue pair to INIT, open to remote reads and writes as rdma_cm leaves it."""
@@ -236,6 +233,7 @@ class SimConnection(Waitable):
         if self.lost:
             return
         self.lost = reason
+        self.ready = True
         if self._qp is not None:
             self._qp.enter_error()
         self.wake_waiters()

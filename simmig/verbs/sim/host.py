@@ -86,13 +86,14 @@ class Host:
         self.watchers: list[Callable[[], None]] = []
         """Called when it has died (by those who would find out in time)."""
         self.wake_ns = round(costs.wake_ns)
-        self.work_ns = {
+        by_kind = {
             Work.SCAN_PAGE: costs.scan_page_ns,
             Work.SYNC_PAGE: costs.sync_page_ns,
             Work.ZERO_TEST_PAGE: costs.zero_test_page_ns,
             Work.MESSAGE: costs.message_ns,
             Work.WRITE: costs.write_ns,
         }
+        self.work_ns = tuple(by_kind[kind] for kind in Work)
         self._debt_ns = 0.0
 
     @property

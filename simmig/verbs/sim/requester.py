@@ -108,7 +108,7 @@ class Requester(RecoveringQueue):
                 return None
         count = work.packets - first
         if self.window != _NO_WINDOW:
-            if (work.psn + first - self.acked) & PSN_MASK >= self.window:
+            if self.window <= (work.psn + first - self.acked) & PSN_MASK < PSN_HALF:
                 self._blocked = True
                 return None
             count = 1

@@ -97,7 +97,7 @@ class SimRuntime:
 
     def now_ns(self) -> int:
         """This host's time."""
-        return self.host.now_ns()
+        return int(self._env._now + self.host._debt_ns)
 
     async def sleep(self, duration_ns: int) -> None:
         """Wait for that long, after the work done since the last wait."""
@@ -153,7 +153,8 @@ class SimRuntime:
 
     def work(self, kind: Work, count: int) -> None:
         """Charge the host for `count` units of the migration's own work."""
-        self.host.charge(self.host.work_ns[kind] * count)
+        host = self.host
+        host._debt_ns += host.work_ns[kind] * count
 
     def waiter(self) -> Waiter:
         """The waiter of the task that is running; raises RuntimeError outside any."""

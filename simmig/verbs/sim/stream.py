@@ -229,12 +229,16 @@ class Stream:
         direction.take_back(requester, requester.burst(following, 0, following.packets))
 
     def _give_up(self, work: SendWork) -> None:
-        """There is something about this write that the peer has to look into."""
-        burst = self._requester.whole_burst(work, self._payload)
+        """There is something about this write that the peer has to look into; the next one is on the wire."""
+        requester = self._requester
+        burst = requester.whole_burst(work, self._payload)
         self._detach()
         work.sent_ns = self._end_ns
-        self._requester.arrived(burst)
-        self._direction.take_back(self._requester, None)
+        requester.arrived(burst)
+        following = None
+        if requester.sending and self._pending:
+            following = requester.burst(self._pending[0], 0, self._pending[0].packets)
+        self._direction.take_back(requester, following)
 
     def _end(self, burst: RequestBurst | None) -> None:
         """Run dry: behind what has arrived there is only this burst, or something else."""

@@ -1,0 +1,97 @@
+"""``simmig predict``: a recorded QEMU migration beside its simulation, as it was and as it might have been."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from simmig.experiment.load import Overrides
+    from simmig.experiment.predict import Prediction, Tell
+
+
+@click.command()
+@click.argument("trace", type=click.Path(path_type=Path))
+@click.option("--policy", metavar="NAME[,KEY=VALUE]...", help="Drain policy to try in place of QEMU's.")
+@click.option(
+    "--set",
+    "settings",
+    metavar="TABLE.KEY=VALUE",
+    multiple=True,
+    help="Try another value, e.g. migration.slice='200 ms' or migration.registration_batch=64; may be repeated.",
+)
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="Write report and figures there, and the simulated run's trace, Perfetto timeline and plot.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print the figures as one JSON object instead of a report.")
+def predict(trace: Path, policy: str | None, settings: tuple[str, ...], out: Path | None, as_json: bool) -> int:
+    """Predict the migration that TRACE, a stock QEMU's trace log, has recorded.
+
+    TRACE is what the source printed (plain or gzip) with -msg timestamp=on and the events
+    qemu_rdma_*, rdma_*, migration_*, migrate_*, savevm_state* and ram_* traced.
+
+    Costs are calibrated from its setup and first round alone, the guest's dirtying is taken from its bitmap syncs,
+    and the rest is simulated and printed beside what was recorded. With --policy or --set it also tells what those
+    would have done to the same migration.
+
+    \b
+    simmig predict src.trace.gz
+    simmig predict src.trace.gz --set migration.slice=round --policy pending-limit,limit='16 MiB'
+    """
+    from simmig.experiment.load import Overrides
+
+    prediction = _predict(trace, Overrides(settings, policy), out)
+    if as_json:
+        from simmig.experiment.predict_report import figures
+        from simmig.experiment.report import json_document
+
+        click.echo(json_document(figures(prediction)), nl=False)
+    else:
+        _print_report(prediction, out)
+    return 0 if prediction.answer.result.good else 1
+
+
+def _predict(trace: Path, overrides: Overrides, out: Path | None) -> Prediction:
+    from simmig.experiment.output import OutputDir
+    from simmig.experiment.predict import predict as simulate
+    from simmig.experiment.predict_report import write_into
+
+    with OutputDir(out) if out is not None else nullcontext() as directory, _progress() as tell:
+        prediction = simulate(trace, overrides, tell)
+        if directory is not None:
+            write_into(directory, prediction)
+    return prediction
+
+
+def _print_report(prediction: Prediction, out: Path | None) -> None:
+    from rich.console import Console
+
+    from simmig.experiment.predict_report import report
+    from simmig.experiment.summary import as_text
+
+    if sys.stdout.isatty():
+        Console(highlight=False).print(report(prediction))
+    else:
+        click.echo(as_text(report(prediction)), nl=False)
+    if out is not None:
+        click.echo(f"\n  Results are in {out}: prediction.txt and .json, and the simulated run's files.")
+
+
+@contextmanager
+def _progress() -> Iterator[Tell | None]:
+    """On a terminal, a line that tells how far it is; elsewhere nothing."""
+    if not sys.stderr.isatty():
+        yield None
+        return
+    from rich.console import Console
+
+    with Console(stderr=True).status("reading") as status:
+        yield status.update

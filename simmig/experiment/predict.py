@@ -1,0 +1,221 @@
+"""Predict a recorded QEMU migration from its setup, its first round and its guest's dirtying, and vary it.
+
+The costs come from setup and first round (`simmig.experiment.calibrate_log`), the guest from all of the log
+(`simmig.experiment.predict_guest`); everything else is simulated, with QEMU's policy and defaults or what the user
+puts in their place. The moment of the stop falls on a slice's end, and where slices end is a matter of chance. So
+the migration is simulated with the costs of several bootstrap resamples of the calibrating events: the run nearest
+to the middle, in total time and in downtime, is the prediction, and how far the others lie apart tells how much
+there is to it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from random import Random
+from typing import Any
+
+from simmig.experiment.calibrate_log import Calibration, CalibrationError, calibrate
+from simmig.experiment.errors import InputError
+from simmig.experiment.load import Overrides, build_scenario
+from simmig.experiment.machine import Subject
+from simmig.experiment.predict_guest import guest_of
+from simmig.experiment.result import Result
+from simmig.experiment.run import World, run
+from simmig.experiment.schema import Scenario
+from simmig.trace.metrics import Metrics
+from simmig.trace.qemu_events import POLICY, events_of
+from simmig.trace.qemu_log import LogError
+from simmig.trace.qemu_reader import read_recording
+from simmig.trace.qemu_recording import Recording
+from simmig.trace.recorder import Recorder
+
+RESAMPLES = 9
+_MAX_BANDWIDTH = "128 MiB/s"
+"""QEMU's default (protocol.md, section 2); the log does not tell what was set."""
+_DEFAULT_LIMIT_NS = 300_000_000
+_PATIENCE = 10
+"""Rounds, in multiples of those recorded, after which a simulated migration counts as not converging."""
+_MIN_ROUNDS = 100
+_FIXED = "guest"
+
+NOTHING_ELSE = Overrides()
+"""The migration as it was recorded."""
+
+Tell = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Spread:
+    """What the resampled runs came to: lowest and highest."""
+
+    total_time_ns: tuple[int, int]
+    downtime_ns: tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """A simulated migration: what was simulated, what came out, and how far resampling moves that."""
+
+    scenario: Scenario
+    result: Result
+    spread: Spread
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """A recorded migration beside its simulation.
+
+    Attributes:
+        recording: what the log tells.
+        calibration: the costs taken from its setup and first round.
+        subject: its guest.
+        asked: what the user wants to be different.
+        recorded: the log's own figures.
+        predicted: the same migration, simulated.
+        varied: what the user's policy and settings make of it, if there are any.
+    """
+
+    recording: Recording
+    calibration: Calibration
+    subject: Subject
+    asked: Overrides
+    recorded: Result
+    predicted: Forecast
+    varied: Forecast | None
+
+    @property
+    def answer(self) -> Forecast:
+        """What was asked for: the varied migration if there is one."""
+        return self.varied or self.predicted
+
+
+def predict(path: Path, overrides: Overrides = NOTHING_ELSE, tell: Tell | None = None) -> Prediction:
+    """Read the log at `path`, calibrate, simulate.
+
+    Args:
+        path: QEMU's trace log of the source, plain or gzip.
+        overrides: policy and settings that make a different migration of it; the guest stays as recorded.
+        tell: called with what is being done.
+
+    Raises InputError for a log that cannot be used and for bad overrides.
+    """
+    for setting in overrides.settings:
+        table = setting.partition("=")[0].partition(".")[0].strip()
+        if table == _FIXED:
+            text = "the guest is the recording's; set migration, link, host, destination_host or device"
+            raise InputError(f"--set {setting}: {text}")
+    try:
+        recording = read_recording(path)
+        calibration = calibrate(recording)
+        subject = guest_of(recording)
+    except LogError as error:
+        raise InputError(str(error)) from None
+    except (CalibrationError, ValueError) as error:
+        raise InputError(f"{path}: {error}") from None
+    study = _Study(path, recording, subject, tell or _quiet)
+    changed = bool(overrides.settings or overrides.policy)
+    predicted = study.forecast(calibration, NOTHING_ELSE)
+    varied = study.forecast(calibration, overrides) if changed else None
+    return Prediction(recording, calibration, subject, overrides, recorded_result(recording), predicted, varied)
+
+
+def recorded_result(recording: Recording) -> Result:
+    """The recording's own figures, by the same code that computes those of a simulation."""
+    metrics = Metrics()
+    recorder = Recorder((metrics,))
+    for event in events_of(recording):
+        recorder.emit(event)
+    recorder.flush()
+    return Result(
+        status="completed",
+        reason="",
+        backend="qemu",
+        policy=POLICY,
+        policy_parameters={},
+        seed=0,
+        invariants={},
+        source_running=False,
+        destination_running=True,
+        trace_sha256=recorder.sha256(),
+        metrics=metrics,
+    )
+
+
+class _Study:
+    """One recording, simulated as often as it takes."""
+
+    def __init__(self, path: Path, recording: Recording, subject: Subject, tell: Tell) -> None:
+        self._path = path
+        self._recording = recording
+        self._subject = subject
+        self._tell = tell
+
+    def forecast(self, calibration: Calibration, overrides: Overrides) -> Forecast:
+        """Simulate with resampled costs, and once more and recorded the run in the middle."""
+        self._scenario(calibration, overrides)  # bad input is told before anything takes time
+        scenarios = []
+        figures = []
+        for number in range(1, RESAMPLES + 1):
+            self._tell(f"simulating, {number} of {RESAMPLES}")
+            scenario = self._scenario(calibrate(self._recording, Random(number)), overrides)
+            metrics = Metrics()
+            World(scenario, metrics, self._subject).run()
+            scenarios.append(scenario)
+            figures.append((metrics.total_time_ns, metrics.downtime_ns))
+        scenario = scenarios[middle(figures)]
+        totals, downtimes = zip(*figures, strict=True)
+        return Forecast(
+            scenario,
+            run(scenario, subject=self._subject),
+            Spread((min(totals), max(totals)), (min(downtimes), max(downtimes))),
+        )
+
+    def _scenario(self, calibration: Calibration, overrides: Overrides) -> Scenario:
+        tables = scenario_tables(self._path, self._recording, calibration, self._subject)
+        scenario = build_scenario(tables, self._path, overrides)
+        if scenario.migration.transport != "rdma":
+            raise InputError(f"{self._path}: a log of an RDMA migration does not tell what a socket costs")
+        return scenario
+
+
+def scenario_tables(
+    path: Path, recording: Recording, calibration: Calibration, subject: Subject
+) -> dict[str, Any]:
+    """The recorded migration as a scenario file would put it; `subject` is its guest."""
+    limit_ns = recording.downtime_limit_ns or _DEFAULT_LIMIT_NS
+    return {
+        "guest": {
+            "block": [{"name": block.name, "size": f"{block.length_bytes} B"} for block in recording.blocks],
+            "device_state": f"{subject.machine.device_state_bytes} B",
+            "workload": {"kind": "recorded", "file": path.name},
+        },
+        "link": {"bandwidth": f"{calibration.bandwidth_bit_s} bit/s", "latency": f"{calibration.latency_ns} ns"},
+        "host": _costs(calibration.source),
+        "destination_host": _costs(calibration.destination),
+        "migration": {
+            "pin_all": recording.pin_all,
+            "max_bandwidth": _MAX_BANDWIDTH,
+            "downtime_limit": f"{limit_ns} ns",
+            "max_rounds": max(_MIN_ROUNDS, _PATIENCE * len(recording.syncs)),
+        },
+        "policy": {"name": POLICY},
+    }
+
+
+def middle(figures: list[tuple[int, int]]) -> int:
+    """Which of these is nearest to the middle in both figures; the first of several."""
+    ranks = [0] * len(figures)
+    for column in (0, 1):
+        for rank, (_, index) in enumerate(sorted((pair[column], index) for index, pair in enumerate(figures))):
+            ranks[index] += abs(rank - len(figures) // 2)
+    return ranks.index(min(ranks))
+
+
+def _costs(costs: dict[str, float]) -> dict[str, str]:
+    return {name.removesuffix("_ns"): f"{cost_ns:.6f} ns" for name, cost_ns in costs.items()}
+
+
+def _quiet(_: str) -> None:
+    return None

@@ -1,0 +1,243 @@
+"""A prediction for reading and as JSON: what was calibrated, what is predicted, what was recorded."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import zip_longest
+from typing import Any
+
+from rich.console import Group, RenderableType
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+from simmig.experiment.amounts import format_bytes, format_rate, format_time
+from simmig.experiment.calibrate_log import Figure
+from simmig.experiment.output import OutputDir
+from simmig.experiment.predict import RESAMPLES, Forecast, Prediction
+from simmig.experiment.report import json_document, run_into
+from simmig.experiment.result import Result
+from simmig.experiment.summary import as_text
+from simmig.guest.api import PAGE_BYTES
+from simmig.trace.metrics import Stretch
+
+TOTAL_TIME_AIM, DOWNTIME_AIM = 0.10, 0.25
+"""How near a prediction should come to the recording."""
+_UNKNOWN = ("memory_identical", "destination_running", "bytes_on_wire", "trace_sha256", "seed", "invariants")
+"""What a source's log cannot tell of the run contract's figures."""
+_ROUNDS_SHOWN = 12
+
+_SOURCES = (
+    "Calibrated: every cost in the table above, from the setup and the first round alone.\n"
+    "Taken from the whole log: the guest, that is its memory, which pages it dirtied when (later bitmap syncs and "
+    "writes) and how many messages its device state fills.\n"
+    "Predicted: everything in the comparison, by simulating QEMU's protocol, slices, estimate and drain policy."
+)
+_NOTES = (
+    "Downtime is the source's own, as QEMU counts it. The log's first round does not show what it takes to stop "
+    "the guest and to gather its device state: the prediction has nothing for them.",
+    "The guest is stopped at the end of a slice, with anything from nothing to the threshold left to send: the "
+    f"range is what {RESAMPLES} resamples of the calibrating events give.",
+    "Setup counts from the request; QEMU's own setup-time begins later, when it has connected.",
+)
+
+
+def figures(prediction: Prediction) -> dict[str, Any]:
+    """The object that ``--json`` prints; `calibrated` in the units its figures name."""
+    recorded = prediction.recorded.figures()
+    recorded.update(dict.fromkeys(_UNKNOWN))
+    document: dict[str, Any] = {
+        "calibrated": {
+            each.name.replace(" ", "_"): {
+                "value": each.value,
+                "unit": each.unit,
+                "events": each.events,
+                "source": each.source,
+            }
+            for each in prediction.calibration.figures
+        },
+        "predicted": _forecast(prediction.answer),
+        "recorded": recorded | {"round_table": prediction.recorded.tables()["round_table"]},
+    }
+    if prediction.varied is not None:
+        document["predicted_as_recorded"] = _forecast(prediction.predicted)
+    return document
+
+
+def _forecast(forecast: Forecast) -> dict[str, Any]:
+    result, spread = forecast.result, forecast.spread
+    return result.figures() | {
+        "round_table": result.tables()["round_table"],
+        "resamples": RESAMPLES,
+        "total_time_range_ns": list(spread.total_time_ns),
+        "downtime_range_ns": list(spread.downtime_ns),
+    }
+
+
+def write_into(directory: OutputDir, prediction: Prediction) -> None:
+    """Leave the prediction and the files of the simulated run (see `run_into`) in a directory of results."""
+    (directory.work / "prediction.txt").write_text(as_text(report(prediction)), encoding="utf-8")
+    (directory.work / "prediction.json").write_bytes(json_document(figures(prediction)))
+    run_into(directory, prediction.answer.scenario, subject=prediction.subject)
+
+
+def report(prediction: Prediction) -> RenderableType:
+    """The same for a person."""
+    parts: list[RenderableType] = [
+        _headline(prediction),
+        "",
+        Padding(_calibrated(prediction.calibration.figures), (0, 2)),
+        "",
+        Padding(_SOURCES, (0, 2)),
+        "",
+        Padding(_comparison(prediction), (0, 2)),
+        "",
+        Padding(_rounds(prediction), (0, 2)),
+        "",
+    ]
+    parts += [Padding(f"- {note}", (0, 2)) for note in (*_NOTES, *_misses(prediction))]
+    return Group(*parts)
+
+
+def _headline(prediction: Prediction) -> Text:
+    recording = prediction.recording
+    memory = format_bytes(recording.pages * PAGE_BYTES)
+    how = "pin-all" if recording.pin_all else "dynamic registration"
+    text = Text("Recorded", style="bold")
+    text.append(f": {memory} guest over RDMA, {how}, {len(recording.syncs)} bitmap syncs", style="default")
+    if prediction.varied is not None:
+        text.append("\nVaried", style="bold")
+        policy = [f"policy {prediction.asked.policy}"] if prediction.asked.policy else []
+        text.append(f": {', '.join([*policy, *prediction.asked.settings])}", style="default")
+    return text
+
+
+def _calibrated(found: list[Figure]) -> Table:
+    table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
+    table.add_column("calibrated")
+    table.add_column("value", justify="right")
+    table.add_column("events", justify="right")
+    table.add_column("from")
+    for each in found:
+        if each.events:
+            table.add_row(each.name, _amount(each), str(each.events), each.source)
+    return table
+
+
+def _amount(figure: Figure) -> str:
+    if figure.unit == "bit/s":
+        return format_rate(figure.value)
+    return format_time(round(figure.value)) if figure.value >= 1000 else f"{figure.value:.3g} ns"
+
+
+def _comparison(prediction: Prediction) -> Table:
+    table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
+    table.add_column("")
+    for heading in ("recorded", "predicted", "error", "range"):
+        table.add_column(heading, justify="right")
+    if prediction.varied is not None:
+        table.add_column("varied", justify="right")
+        table.add_column("range", justify="right")
+    for row in _rows(prediction):
+        table.add_row(*row)
+    return table
+
+
+def _rows(prediction: Prediction) -> Iterator[list[str]]:
+    columns = [prediction.recorded, prediction.predicted.result]
+    forecasts = [prediction.predicted]
+    if prediction.varied is not None:
+        columns.append(prediction.varied.result)
+        forecasts.append(prediction.varied)
+
+    def row(name: str, values: list[int], tell: Any, ranges: list[tuple[int, int]] | None = None) -> list[str]:
+        cells = [name, tell(values[0])]
+        for place, value in enumerate(values[1:]):
+            cells.append(tell(value))
+            if place == 0:
+                cells.append(f"{100 * (value / values[0] - 1):+.1f} %" if values[0] else "")
+            cells.append(" to ".join(tell(bound) for bound in ranges[place]) if ranges else "")
+        return cells
+
+    metrics = [result.metrics for result in columns]
+    total_ns, downtime_ns = [m.total_time_ns for m in metrics], [m.downtime_ns for m in metrics]
+    yield row("total time", total_ns, format_time, [each.spread.total_time_ns for each in forecasts])
+    yield row("downtime", downtime_ns, format_time, [each.spread.downtime_ns for each in forecasts])
+    yield row("  RAM left at the stop", [_left_bytes(result) for result in columns], format_bytes)
+    yield row("  after the last page", [_behind_ns(result) for result in columns], format_time)
+    yield row("setup", [m.setup_time_ns for m in metrics], format_time)
+    yield row("RAM sent", [m.counts.posted_bytes for m in metrics], format_bytes)
+    yield row("zero pages", [m.counts.zero_pages for m in metrics], str)
+    yield row("rounds", [len(m.rounds) for m in metrics], str)
+    yield row("slices", [len(m.slices) for m in metrics], str)
+    yield row("waited for the policy", [m.counts.drain_ns for m in metrics], format_time)
+    yield row("  for the control channel", [m.counts.forced_drain_ns for m in metrics], format_time)
+
+
+def _left_bytes(result: Result) -> int:
+    """Dirty when the last round, that of the stopped guest, began."""
+    rounds = result.metrics.rounds
+    return rounds[-1].dirty_pages * PAGE_BYTES if rounds and result.metrics.stopped_ns is not None else 0
+
+
+def _behind_ns(result: Result) -> int:
+    """From the end of the last round until the migration was over."""
+    metrics = result.metrics
+    if not metrics.rounds or metrics.stopped_ns is None:
+        return 0
+    return max(0, metrics.stopped_ns + metrics.downtime_ns - metrics.rounds[-1].ended_ns)
+
+
+def _rounds(prediction: Prediction) -> Table:
+    table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
+    columns = {"recorded": prediction.recorded, "predicted": prediction.predicted.result}
+    if prediction.varied is not None:
+        columns["varied"] = prediction.varied.result
+    table.add_column("round", justify="right")
+    for name in columns:
+        for what in ("took", "dirty", "sent"):
+            table.add_column(f"{name} {what}" if what == "took" else what, justify="right")
+    rows = list(zip_longest(*(result.metrics.rounds for result in columns.values())))
+    half = _ROUNDS_SHOWN // 2
+    for index, stretches in enumerate(rows):
+        if half <= index < len(rows) - half:
+            if index == half:
+                table.add_row("...")
+            continue
+        table.add_row(str(index + 1), *(cell for stretch in stretches for cell in _round(stretch)))
+    return table
+
+
+def _round(stretch: Stretch | None) -> tuple[str, str, str]:
+    if stretch is None:
+        return "", "", ""
+    sent = format_bytes(stretch.counts.posted_bytes)
+    return format_time(stretch.duration_ns), format_bytes(stretch.dirty_pages * PAGE_BYTES), sent
+
+
+def _misses(prediction: Prediction) -> Iterator[str]:
+    """Where the prediction is further off than it should be, and why."""
+    recorded, forecast = prediction.recorded.metrics, prediction.predicted
+    total = forecast.result.metrics.total_time_ns / recorded.total_time_ns - 1
+    if abs(total) > TOTAL_TIME_AIM:
+        first = recorded.rounds[0].duration_ns - forecast.result.metrics.rounds[0].duration_ns
+        rest = recorded.total_time_ns - forecast.result.metrics.total_time_ns - first
+        yield (
+            f"MISSED: total time is off by {100 * total:+.0f} % (aim {100 * TOTAL_TIME_AIM:.0f} %), of which "
+            f"{_signed(-first)} in the first round and {_signed(-rest)} in all else."
+        )
+    downtime = forecast.result.metrics.downtime_ns / recorded.downtime_ns - 1 if recorded.downtime_ns else 0.0
+    if abs(downtime) > DOWNTIME_AIM:
+        low, high = forecast.spread.downtime_ns
+        inside = "within" if low <= recorded.downtime_ns <= high else "outside"
+        left = _left_bytes(forecast.result) - _left_bytes(prediction.recorded)
+        behind = _behind_ns(forecast.result) - _behind_ns(prediction.recorded)
+        yield (
+            f"MISSED: downtime is off by {100 * downtime:+.0f} % (aim {100 * DOWNTIME_AIM:.0f} %), the recorded "
+            f"one is {inside} the range: {format_bytes(abs(left))} {'more' if left > 0 else 'less'} than recorded "
+            f"was left at the stop, and what followed the last page took {_signed(behind)}."
+        )
+
+
+def _signed(duration_ns: int) -> str:
+    return f"{format_time(abs(duration_ns))} {'more' if duration_ns > 0 else 'less'}"
