@@ -81,7 +81,7 @@ def test_a_file_in_the_place_of_a_directory(capsys: pytest.CaptureFixture[str], 
         (["run"], "Missing argument 'SCENARIO'"),
         (["rnu"], "No such command 'rnu'"),
         (["run", "x.toml", "--polcy", "per-chunk"], "No such option"),
-        (["run", "x.toml", "--backend", "rdma"], "'rdma' is not"),
+        (["run", "x.toml", "--backend", "qemu"], "'qemu' is not"),
         (["run", "x.toml", "--seed", "one"], "'one' is not a valid integer"),
     ],
 )
