@@ -255,7 +255,8 @@ class _Source:
             self._bitmap.take,
         )
         merge, try_flush = pages.merge, pages.try_flush
-        timed = isinstance(pace, TimedSlice)
+        # A socket waits for every run: put back, each would go page by page.
+        timed = isinstance(pace, TimedSlice) and isinstance(self._stream, RdmaSource)
         saved = 0
         while limit := pace(saved):
             run = take(limit)
