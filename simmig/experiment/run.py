@@ -71,23 +71,28 @@ def run(
 
 
 class World:
-    """Two hosts, a device each, a link between them, and the guest that moves; without `emit` nobody records."""
+    """Two hosts, a device each, a link between them, and the guest that moves; without `emit` nobody records.
+
+    What may go wrong is brought about from outside, by events in `env`: on the `hosts`, on the `link`, by the
+    `cancel` signals (the source's first, as everywhere).
+    """
 
     def __init__(self, scenario: Scenario, emit: Emit | None, subject: Subject | None = None) -> None:
         self._emit = emit
         self._config = scenario.migration.config()
         self._policy = _Told(scenario.policy.name, make_policy(scenario.policy.name, scenario.policy.parameters))
-        self._env = simpy.Environment()
-        fabric = Fabric(self._env, scenario.seed)
+        self.env = simpy.Environment()
+        fabric = Fabric(self.env, scenario.seed)
         tables = (scenario.host, scenario.destination_host or scenario.host)
         costs = [HostCosts(**table.model_dump(exclude={"model"})) for table in tables]
-        hosts = [fabric.add_host(side, cost) for side, cost in zip(SIDES, costs, strict=True)]
+        self.hosts = hosts = [fabric.add_host(side, cost) for side, cost in zip(SIDES, costs, strict=True)]
         profile = PROFILES[scenario.device.profile]
         self._devices = [fabric.add_device(f"rdma{i}", host, profile) for i, host in enumerate(hosts)]
         table = scenario.link
         spec = LinkSpec(table.bandwidth_bit_s, table.latency_ns, table.mtu_bytes, table.header_bytes, table.loss)
-        self._link = fabric.connect(self._devices[0], self._devices[1], spec)
+        self.link = fabric.connect(self._devices[0], self._devices[1], spec)
         self._runtimes = [SimRuntime(host) for host in hosts]
+        self.cancel = [runtime.signal() for runtime in self._runtimes]
         machine = machine_of(scenario) if subject is None else subject.machine
         self._source = SimGuest(hosts[0], self._runtimes[0], machine, emit=emit)
         self._destination = SimGuest(hosts[1], self._runtimes[1], machine, incoming=True, emit=emit)
@@ -112,7 +117,6 @@ class World:
 
     def run(self) -> None:
         """Migrate, and let everything come to rest. Raises InputError when the user's policy raises."""
-        cancel = [runtime.signal() for runtime in self._runtimes]
         migrate = source.migrate(
             self._config,
             self._source,
@@ -120,7 +124,7 @@ class World:
             self._runtimes[0],
             SimDialer(self._devices[0], ADDRESS),
             self._policy,
-            cancel[0],
+            self.cancel[0],
             self._emit,
         )
         receive = destination.receive(
@@ -129,7 +133,7 @@ class World:
             VERBS,
             self._runtimes[1],
             SimListener(self._devices[1], ADDRESS),
-            cancel[1],
+            self.cancel[1],
             self._emit,
             self._compare,
         )
@@ -138,26 +142,28 @@ class World:
             for runtime, side, coroutine in zip(self._runtimes, SIDES, (migrate, receive), strict=True)
         ]
         try:
-            with interrupt_between_events(self._env):
-                self._env.run()
+            with interrupt_between_events(self.env):
+                self.env.run()
         finally:  # who is not done waits for what never comes, or was interrupted
-            for task, signal in zip(tasks, cancel, strict=True):
+            for task, signal in zip(tasks, self.cancel, strict=True):
                 if not task.done:
                     signal.set()
-                    self._env.run()
+                    self.env.run()
         if self._policy.error is not None:
             raise self._policy.error
         if self._errors:
             raise self._errors[0]
-        for side, task in zip(SIDES, tasks, strict=True):
-            if not task.done:
-                self._end_stuck(side)
-        for side, direction in zip(SIDES, self._link.directions, strict=True):
+        for side, host in zip(SIDES, self.hosts, strict=True):
+            if side not in self._outcomes:
+                self._end_for(
+                    side, f"the {side} waits for what never comes" if host.alive else f"the {side}'s host died"
+                )
+        for side, direction in zip(SIDES, self.link.directions, strict=True):
             self._record(PortCounted(self._now_ns, side, direction.bytes_sent))
 
     @property
     def _now_ns(self) -> int:
-        return int(self._env.now)
+        return int(self.env.now)
 
     async def _side(self, side: Side, coroutine: Coroutine[Any, Any, Outcome]) -> None:
         try:
@@ -165,9 +171,9 @@ class World:
         except Exception as error:
             self._errors.append(error)
 
-    def _end_stuck(self, side: Side) -> None:
-        """Waiting for ever for what will never come is a failure, too."""
-        self._outcomes[side] = Outcome("failed", f"the {side} waits for something that never happens")
+    def _end_for(self, side: Side, reason: str) -> None:
+        """A side that did not end by itself has failed."""
+        self._outcomes[side] = Outcome("failed", reason)
         self._record(MigrationEnded(self._now_ns, side, "failed", self._outcomes[side].reason))
 
     def _compare(self) -> None:

@@ -18,7 +18,7 @@ class TimedSlice:
     """QEMU's slice: it looks at the clock after its first page and then every 64 pages.
 
     As long as a whole chunk cannot use the slice up, going by what a page has taken so far, the looks on the way
-    are left out. Whoever had to wait meanwhile must ask again after the next page.
+    are left out. Whoever sends something between pages asks again whether it is still `early`.
     """
 
     def __init__(self, runtime: Runtime, convergence: Convergence, slice_ns: int) -> None:
@@ -33,10 +33,14 @@ class TimedSlice:
             return 0
         if not saved_pages:
             return 1
-        elapsed_ns = self._runtime.now_ns() - self._began_ns
-        if elapsed_ns + elapsed_ns * CHUNK_PAGES // saved_pages <= self._slice_ns:
+        if self.early(saved_pages):
             return CHUNK_PAGES
         to_look = (1 - saved_pages) % CHECK_PAGES
         if to_look:
             return to_look
-        return 0 if elapsed_ns > self._slice_ns else CHECK_PAGES
+        return 0 if self._runtime.now_ns() - self._began_ns > self._slice_ns else CHECK_PAGES
+
+    def early(self, saved_pages: int) -> bool:
+        """Whether the slice has room for a whole chunk."""
+        elapsed_ns = self._runtime.now_ns() - self._began_ns
+        return elapsed_ns + elapsed_ns * CHUNK_PAGES // saved_pages <= self._slice_ns

@@ -20,6 +20,7 @@ from simmig.verbs.runtime import Work
 _PIN_BYTES_S = 32 << 20
 """A destination that pins slower than this counts as hung. The slowest device measured pins 70 MiB/s."""
 LINGER_NS = 10_000_000_000
+_ABORT_PATIENCE_NS = 1_000_000_000
 
 
 class RdmaStream(Stream):
@@ -44,6 +45,9 @@ class RdmaStream(Stream):
         if not lane.broken and not lane.connection.lost:
             lane.cancel = None
             lane.error = ""
+            if self.mode == "wb":  # without a RECV posted at the peer the message would be lost, and the connection
+                with contextlib.suppress(MigrationError):
+                    await self._control.granted("ERROR", _ABORT_PATIENCE_NS)
             with contextlib.suppress(MigrationError):  # it was the last thing to try
                 await self._control.post(Message(Type.ERROR))
                 await self._control.settle()

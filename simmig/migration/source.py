@@ -255,7 +255,7 @@ class _Source:
             self._bitmap.take,
         )
         merge, try_flush = pages.merge, pages.try_flush
-        timed = isinstance(pace, TimedSlice)
+        early = pace.early if isinstance(pace, TimedSlice) else None
         saved = 0
         while limit := pace(saved):
             run = take(limit)
@@ -266,9 +266,9 @@ class _Source:
                 left_chunk = pages.left_by(first_page)
                 if not try_flush():
                     await pages.flush()
-                    if timed and count > 1:
-                        self._bitmap.put_back(first_page + 1, count - 1)
-                        count = 1
+                if early is not None and count > 1 and not early(saved):
+                    self._bitmap.put_back(first_page + 1, count - 1)
+                    count = 1
                 merge(first_page, count)
                 if runtime.lags:
                     await runtime.checkpoint()

@@ -7,7 +7,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from simmig.migration import policies
-from simmig.trace.events import AnyEvent, ControlSent, DrainBegan, VmStopped, WorkCompleted, WorkPosted
+from simmig.trace.events import (
+    AnyEvent,
+    ControlSent,
+    DrainBegan,
+    PagesSaved,
+    VmStopped,
+    WorkCompleted,
+    WorkPosted,
+)
 from tests.endtoend.worlds import simulate
 
 MIB = 1 << 20
@@ -151,3 +159,18 @@ def test_zero_pages_cost_no_wire_bytes_until_their_chunk_is_registered() -> None
     result, _ = simulate(guest={"memory": "16 MiB", "zero_fraction": 0.5})
     assert result.metrics.counts.zero_pages == 2048
     assert result.metrics.counts.posted_bytes == 8 * MIB
+
+
+@pytest.mark.parametrize("transport", ["rdma", "tcp"])
+@pytest.mark.parametrize("pin_all", [False, True])
+def test_an_idle_guest_travels_in_whole_chunks(transport: str, pin_all: bool) -> None:
+    """But where a slice ends within one: a timed slice looks at the clock one page into the next chunk."""
+    result, events = simulate(
+        guest={"memory": "64 MiB"},
+        migration={"transport": transport, "pin_all": pin_all},
+        host={"scan_page": "50 ns", "post": "300 ns", "wake": "3 us"},
+    )
+    assert result.status == "completed"
+    runs = [event.count for event in events if isinstance(event, PagesSaved)]
+    assert sum(runs) == 64 * 256
+    assert len(runs) <= 64 + 2 * len(result.metrics.slices)
