@@ -45,7 +45,7 @@ class RdmaStream(Stream):
         if not lane.broken and not lane.connection.lost:
             lane.cancel = None
             lane.error = ""
-            if self.mode == "wb":  # without a RECV posted at the peer the message would be lost, and the connection
+            if self.mode == "wb":  # without a RECV posted at the peer, message and connection would be lost
                 with contextlib.suppress(MigrationError):
                     await self._control.granted("ERROR", _ABORT_PATIENCE_NS)
             with contextlib.suppress(MigrationError):  # it was the last thing to try
