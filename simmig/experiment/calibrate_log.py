@@ -136,20 +136,24 @@ class _Calibrator:
         source = self._result.source
         idle = [runs[0] for runs in self._busy]
         posts = [(float(run.length_bytes), float(run.returned_ns - run.posted_ns)) for run in idle]
+        queued = [run.returned_ns - run.posted_ns for runs in self._busy for run in runs[1:]]
         slope, fixed_ns = self._fit("post", posts)
-        idle_ns, busy_ns = self._aftermath(idle)
-        after_ns = self._average(busy_ns) if busy_ns else float(self._line_ns)
+        idle_ns, after_ns = self._aftermath(idle)
         size = sum(length for _, length in idle_ns)
         extra = sum(spent_ns - after_ns for spent_ns, _ in idle_ns) / size if size else 0.0
-        source["post_byte_ns"] = slope + max(0.0, extra)
+        if queued:  # posts that leave their bytes to others tell best what a post takes beside them
+            fixed_ns = self._average(queued)
+            drawn = self._draw(posts)
+            slope = sum(spent_ns - fixed_ns for _, spent_ns in drawn) / sum(length for length, _ in drawn)
+        source["post_byte_ns"] = max(0.0, slope) + max(0.0, extra)
         how = "posts with nothing in flight, by bytes, and by how much longer than others they slow what follows"
         self._note("post_byte_ns", source["post_byte_ns"], "ns", len(idle), how)
         prepared = [run.prepare_ns for run in self._writes if run.prepare_ns >= 0]
-        source["write_ns"] = self._average(prepared) + fixed_ns + max(0.0, after_ns)
+        source["write_ns"] = self._average(prepared) + fixed_ns + after_ns
         how = "a run's preparation, what its post takes beside its bytes, and what follows but for the next scan"
         self._note("write_ns", source["write_ns"], "ns", len(prepared), how)
 
-    def _aftermath(self, idle: Sequence[LoggedRun]) -> tuple[Sequence[tuple[float, int]], Sequence[float]]:
+    def _aftermath(self, idle: Sequence[LoggedRun]) -> tuple[Sequence[tuple[float, int]], float]:
         """From a post's return to the next run, less its scan: after idle posts (bytes too), and after others."""
         was_idle = {id(run) for run in idle}
         after_idle: list[tuple[float, int]] = []
@@ -162,7 +166,7 @@ class _Calibrator:
                 after_idle.append((spent_ns, before.length_bytes))
             else:
                 after_busy.append(spent_ns)
-        return self._draw(after_idle), after_busy
+        return self._draw(after_idle), max(0.0, self._average(after_busy or [float(self._line_ns)]))
 
     def _pages(self) -> None:
         source, destination, messages = self._result.source, self._result.destination, self._recording.messages

@@ -4,7 +4,7 @@ The costs come from setup and first round (`simmig.experiment.calibrate_log`), t
 (`simmig.experiment.predict_guest`); everything else is simulated, with QEMU's policy and defaults or what the user
 puts in their place. The moment of the stop falls on a slice's end, and where slices end is a matter of chance. So
 the migration is simulated with the costs of several bootstrap resamples of the calibrating events: the run nearest
-to the middle, in total time and in downtime, is the prediction, and how far the others lie apart tells how much
+to their mean, in total time and in downtime, is the prediction, and how far the others lie apart tells how much
 there is to it.
 """
 
@@ -31,7 +31,7 @@ from simmig.trace.qemu_reader import read_recording
 from simmig.trace.qemu_recording import Recording
 from simmig.trace.recorder import Recorder
 
-RESAMPLES = 9
+RESAMPLES = 15
 _MAX_BANDWIDTH = "128 MiB/s"
 """QEMU's default (protocol.md, section 2); the log does not tell what was set."""
 _DEFAULT_LIMIT_NS = 300_000_000
@@ -153,7 +153,7 @@ class _Study:
         self._tell = tell
 
     def forecast(self, calibration: Calibration, overrides: Overrides) -> Forecast:
-        """Simulate with resampled costs, and once more and recorded the run in the middle."""
+        """Simulate with resampled costs, and once more, recorded, the run nearest to the mean."""
         self._scenario(calibration, overrides)  # bad input is told before anything takes time
         scenarios = []
         figures = []
@@ -164,7 +164,7 @@ class _Study:
             World(scenario, metrics, self._subject).run()
             scenarios.append(scenario)
             figures.append((metrics.total_time_ns, metrics.downtime_ns))
-        scenario = scenarios[middle(figures)]
+        scenario = scenarios[typical(figures)]
         totals, downtimes = zip(*figures, strict=True)
         return Forecast(
             scenario,
@@ -204,13 +204,13 @@ def scenario_tables(
     }
 
 
-def middle(figures: list[tuple[int, int]]) -> int:
-    """Which of these is nearest to the middle in both figures; the first of several."""
-    ranks = [0] * len(figures)
-    for column in (0, 1):
-        for rank, (_, index) in enumerate(sorted((pair[column], index) for index, pair in enumerate(figures))):
-            ranks[index] += abs(rank - len(figures) // 2)
-    return ranks.index(min(ranks))
+def typical(figures: list[tuple[int, int]]) -> int:
+    """Which of these pairs is nearest to the mean of all, both figures relative to theirs."""
+    means = [sum(column) / len(figures) or 1.0 for column in zip(*figures, strict=True)]
+    return min(
+        range(len(figures)),
+        key=lambda index: sum(abs(value / mean - 1) for value, mean in zip(figures[index], means, strict=True)),
+    )
 
 
 def _costs(costs: dict[str, float]) -> dict[str, str]:
