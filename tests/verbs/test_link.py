@@ -14,12 +14,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from simmig.verbs.sim import enums as e
+from simmig.verbs.sim.host import HostCosts
 from simmig.verbs.sim.link import LinkSpec
 from simmig.verbs.sim.memory import ByteSegment
 from simmig.verbs.sim.mr import MR
 from simmig.verbs.sim.profiles import IDEAL, PROFILES, RXE
 from simmig.verbs.sim.qp import QPCap
 from simmig.verbs.sim.requester import Requester
+from simmig.verbs.sim.runtime import SimRuntime
 from tests.verbs.rig import SPEC, End, Rig, write_pattern
 
 ANY_SPEC = st.builds(
@@ -222,7 +224,7 @@ def test_port_events_and_state() -> None:
 def test_loss_has_the_rate_it_says(loss: float) -> None:
     rig = Rig(spec=LinkSpec(8_000_000_000, 0, 1024, 0, loss))
     there = rig.sim.there
-    packets = 200_000
+    packets = 30_000
     lost = [0]
     for _ in range(packets):
         there.transmit(1024, lambda: None, on_loss=lambda: lost.__setitem__(0, lost[0] + 1))
@@ -382,3 +384,64 @@ def test_a_deep_queue_of_long_writes_does_stream() -> None:
     assert seen
     assert rig.sim.there.stream is None
     assert len(rig.left.poll_all()) == 5
+
+
+@given(
+    length=st.sampled_from([2_000, 20_000]),
+    depth=st.integers(1, 12),
+    count=st.integers(1, 40),
+    wake_ns=st.sampled_from([0, 700, 5_000, 30_000]),
+    post_ns=st.sampled_from([0, 900, 21_000]),
+    disturbances=st.lists(st.integers(0, 400_000), max_size=6),
+    signalled=st.integers(1, 3),
+    profile=st.sampled_from(list(PROFILES)),
+)
+def test_a_task_that_sleeps_cannot_tell_either(
+    length: int,
+    depth: int,
+    count: int,
+    wake_ns: int,
+    post_ns: int,
+    disturbances: list[int],
+    signalled: int,
+    profile: str,
+) -> None:
+    """Its wake-up may be part of the acknowledgement's event; when it wakes and what it finds must be the same."""
+
+    def wakes() -> list[tuple[int, int]]:
+        rig = Rig(PROFILES[profile], costs=HostCosts(wake_ns=wake_ns, post_ns=post_ns, poll_ns=50))
+        left = rig.left
+        runtime = SimRuntime(rig.devices[0].host)
+        mr, target = left.buffer(length), rig.right.buffer(length)
+        seen: list[tuple[int, int]] = []
+        other = runtime.signal()
+
+        async def writer() -> None:
+            posted = done = 0
+            left.cq.req_notify()
+            while done < count:
+                while posted < min(done + depth, count):
+                    for index in range(signalled):  # the last of a few is
+                        flags = e.IBV_SEND_SIGNALED if index == signalled - 1 else 0
+                        left.write(mr, target, wr_id=posted, flags=flags)
+                    posted += 1
+                await runtime.wait(left.channel, other)
+                if left.channel.ready:
+                    left.channel.get_cq_event(left.cq)
+                    left.cq.ack_events(1)
+                    left.cq.req_notify()
+                got = len(left.cq.poll(16)[1])
+                done += got
+                seen.append((rig.sim.now, got))
+
+        for at_ns in disturbances:
+            rig.sim.at(at_ns, other.wake_waiters)  # an empty wake-up
+        task = runtime.start(writer(), "writer")
+        rig.sim.run()
+        assert task.done
+        assert task._error is None
+        return seen
+
+    streamed = wakes()
+    with no_streams():
+        assert wakes() == streamed

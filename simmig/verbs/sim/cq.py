@@ -108,7 +108,7 @@ class CompChannel(PyverbsCM, Waitable):
         self.events.append(cq)
         self.ready = True
         for waiter in self.waiters:
-            if waiter.waiting:
+            if waiter.waiting and self in waiter.sources:
                 waiter.wake(True)
 
     def close(self) -> None:
@@ -138,6 +138,7 @@ class CQ(PyverbsCM):
         self._context = context
         self._device = context.device
         self._host = context.device.host
+        self._env = self._host.env
         self._poll_ns = self._host.costs.poll_ns
         self._poll_cqe_ns = self._host.costs.poll_cqe_ns
         self._charged = bool(self._poll_ns or self._poll_cqe_ns)
@@ -165,24 +166,25 @@ class CQ(PyverbsCM):
         Outside any simulated task an empty queue lets virtual time go on to the next event, then looks again.
         """
         entries = self.entries
-        count = len(entries)
-        if not count and self._host.env._active_proc is None:
+        if not entries and self._env._active_proc is None:
             self._device.let_time_pass()
-            count = len(entries)
-        count = min(count, num_entries)
-        if self._charged:
-            self._host._debt_ns += self._poll_ns + count * self._poll_cqe_ns
-        if not count:
+        if not entries:
+            if self._charged:
+                self._host._debt_ns += self._poll_ns
             return 0, []
         completion = entries.popleft()
-        completions = [completion]
         if completion.queue is not None:  # R14
             completion.queue.retired = completion.retires
-        while len(completions) < count:
+        completions = [completion]
+        count = 1
+        while entries and count < num_entries:
             completion = entries.popleft()
-            completions.append(completion)
             if completion.queue is not None:
                 completion.queue.retired = completion.retires
+            completions.append(completion)
+            count += 1
+        if self._charged:
+            self._host._debt_ns += self._poll_ns + count * self._poll_cqe_ns
         return count, completions
 
     def req_notify(self, solicited_only: bool = False) -> None:

@@ -62,7 +62,6 @@ class QP(PyverbsCM):
         self._host = self.device.host
         costs = self._host.costs
         self._post_ns, self._post_byte_ns = costs.post_ns, costs.post_byte_ns
-        self._post_charged = bool(self._post_ns or self._post_byte_ns)
         self._state = self._shown_state = _RESET
         self._drained = False
         self._closed = False
@@ -243,11 +242,11 @@ class QP(PyverbsCM):
         sg = wr.sg
         length = sg[0][1]
         host = self._host
-        if self._post_charged:
+        if self._post_byte_ns:
             visible_ns = self._charge_post(length)
         else:
-            debt_ns = host._debt_ns
-            visible_ns = host.env._now + int(debt_ns) if debt_ns else host.env._now  # type: ignore[assignment]
+            debt_ns = host._debt_ns = host._debt_ns + self._post_ns
+            visible_ns = host.env._now + int(debt_ns)  # type: ignore[assignment]
         packets = -(-length // requester.mtu) or 1
         psn = requester.next_psn
         end_psn = (psn + packets) & PSN_MASK
@@ -384,8 +383,7 @@ class QP(PyverbsCM):
         sg = wr.elements()
         if len(sg) > self._cap.max_recv_sge:
             return errno.EINVAL
-        if self._post_charged:
-            self._host.charge(self._post_ns)
+        self._host.charge(self._post_ns)
         responder.posted += 1
         work = ReceiveWork(wr.wr_id, sg, sum(element[1] for element in sg), self._host.now_ns(), responder.posted)
         if self._state == _ERR:

@@ -208,7 +208,7 @@ class Responder:
                 self._answer(burst, NAK_SEQUENCE)
             return False
         if burst.work.opcode == _RDMA_READ:
-            self.responses.add_read(burst)
+            self.responses.add_read(burst, fresh=False)
             return False
         if behind >= burst.count:
             self._answer(burst, ACK)  # R41
@@ -299,10 +299,10 @@ class Responder:
             return
         self.expected_psn = work.end_psn
         self._nak_sent = False
-        self.responses.add_read(burst)
+        self.responses.add_read(burst, fresh=True)
 
     def _refuses_read(self, work: SendWork) -> int:
-        if self.responses.reads >= self.max_reads:  # R44
+        if self.responses.fresh_reads >= self.max_reads:  # R44
             return NAK_INVALID_REQUEST
         if not work.length:  # R34
             return 0

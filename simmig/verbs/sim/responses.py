@@ -43,11 +43,12 @@ class ResponseBurst(Burst):
 class _Response:
     """A read whose data is being sent from packet `next` on, or (`next` -1) an answer waiting behind one."""
 
-    __slots__ = ("next", "request")
+    __slots__ = ("fresh", "next", "request")
 
-    def __init__(self, request: RequestBurst, first: int) -> None:
+    def __init__(self, request: RequestBurst, first: int, fresh: bool) -> None:
         self.request = request
         self.next = first
+        self.fresh = fresh  # a read asked for for the first time
 
 
 class Responses:
@@ -66,18 +67,28 @@ class Responses:
         """Payload bytes of a packet."""
         return self._responder.mtu
 
-    def add_read(self, request: RequestBurst) -> None:
-        """Send the data of that read, from the request's first packet on."""
+    @property
+    def fresh_reads(self) -> int:
+        """Reads being answered for the first time: those that count against the limit (R44)."""
+        return sum(1 for response in self._responses if response.fresh)
+
+    def add_read(self, request: RequestBurst, fresh: bool) -> None:
+        """Send the data of that read, from the request's first packet on; a repeated request starts it anew."""
         direction = self._direction()
         direction.reverse.settle()  # its acknowledgements will have to wait
+        for response in self._responses:
+            if response.next >= 0 and response.request.work is request.work:
+                response.request = request
+                response.next = request.first
+                return
         self.reads += 1
-        self._responses.append(_Response(request, request.first))
+        self._responses.append(_Response(request, request.first, fresh))
         direction.activate(self)
 
     def add_answer(self, request: RequestBurst) -> None:
         """Send that answer, behind the data of the reads before it."""
         if self.reads:
-            self._responses.append(_Response(request, -1))
+            self._responses.append(_Response(request, -1, False))
         elif not self._direction().answer(request, request.flow.answering):
             request.flow.lost(request)
 

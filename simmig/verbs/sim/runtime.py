@@ -122,7 +122,8 @@ class SimRuntime:
     def wait(self, *sources: Any, deadline_ns: int | None = None) -> Generator[Any, Any, bool]:
         """Wait until one of the sources is ready: True; or until the deadline has passed: False."""
         host = self.host
-        debt_ns = host.take_debt() if host._debt_ns else 0
+        debt_ns = int(host._debt_ns)
+        host._debt_ns -= debt_ns
         for source in sources:
             if source.ready:
                 if debt_ns:

@@ -51,6 +51,7 @@ class Stream:
         "_event",
         "_header_bytes",
         "_latency_ns",
+        "_length",
         "_mrs",
         "_num",
         "_payload",
@@ -63,15 +64,19 @@ class Stream:
         "_queue",
         "_requester",
         "_rest",
+        "_slots",
         "_unacked",
         "_wire_bytes",
         "_wire_ns",
         "_wire_rest",
     )
 
+    _wire_bytes: int
+
     def __init__(self, requester: Requester, peer: QP, payload: Payload) -> None:
         direction = requester.direction
         self._requester = requester
+        self._slots = None if requester.slots_free_at_ack else requester  # to which a polled completion gives back
         self._cq = requester.qp.send_cq
         self._pd = requester.qp.pd
         self._mrs = requester.device.mrs
@@ -99,11 +104,17 @@ class Stream:
         self._answered_psn = -1
         work = self._pending[0]
         self._arrival_ns = 0  # of the latest write that has arrived
-        self._wire_bytes = work.length + work.packets * self._header_bytes  # of the one on the wire
-        self._wire_ns, self._wire_rest = divmod(self._wire_bytes * self._num, self._den)  # what it takes, in full
+        self._take_length(work)
         direction.occupy(self._wire_bytes, env._now)
         self._base_ns, self._rest, self._end_ns = direction.base_ns, direction.rest, direction.end_ns
         heappush(self._queue, (self._end_ns + self._latency_ns, NORMAL, next(self._eid), self._event))
+
+    def _take_length(self, work: SendWork) -> None:
+        """Reckon with writes like this one: what it takes is `_wire_ns` plus `_wire_rest` / den."""
+        wire_bytes: int = work.length + work.packets * self._header_bytes
+        self._length = work.length
+        self._wire_bytes = wire_bytes
+        self._wire_ns, self._wire_rest = divmod(wire_bytes * self._num, self._den)
 
     def _arrived(self, event: LightEvent) -> None:
         """The last byte of a write has arrived; the next one has been on the wire for the latency."""
@@ -138,22 +149,21 @@ class Stream:
             self._end(None)
             return
         payload = mr.segment.dma_read(address - mr.segment_address, length)
-        if len(pending) == 1 or not pending[1].streamable or pending[1].visible_ns > now:
+        if len(pending) == 1 or not (following := pending[1]).streamable or following.visible_ns > now:
             self._end(self._requester.whole_burst(work, payload))
             return
         self._payload = payload
-        wire_bytes = length + work.packets * self._header_bytes
-        if wire_bytes != self._wire_bytes:
-            self._wire_bytes = wire_bytes
-            self._wire_ns, self._wire_rest = divmod(wire_bytes * self._num, self._den)
-        base_ns = self._base_ns + self._wire_ns
-        rest = self._rest + self._wire_rest
-        if rest >= self._den:
-            rest -= self._den
-            base_ns += 1
-        self._base_ns = base_ns
-        self._rest = rest
-        self._end_ns = end_ns = base_ns + 1 if rest else base_ns
+        if length != self._length:
+            self._take_length(work)
+        if self._wire_rest:
+            self._rest += self._wire_rest
+            self._base_ns += self._wire_ns + self._rest // self._den
+            self._rest %= self._den
+            end_ns = self._base_ns + (self._rest > 0)
+        else:
+            self._base_ns += self._wire_ns
+            end_ns = self._end_ns + self._wire_ns
+        self._end_ns = end_ns
         event.callbacks = self._arriving
         heappush(queue, (end_ns + self._latency_ns, NORMAL, next(self._eid), event))
 
@@ -167,7 +177,7 @@ class Stream:
         self._unacked.popleft()
         requester.acked = work.end_psn
         requester.progress_ns = self._env._now
-        if requester.slots_free_at_ack:
+        if self._slots is None:
             requester.retired = work.ordinal
         if not work.signaled:  # R13
             return
@@ -185,7 +195,7 @@ class Stream:
             0,
             0,
             0,
-            requester,
+            self._slots,
             work.ordinal,
         )
         cq = self._cq
@@ -196,7 +206,7 @@ class Stream:
             channel.events.append(cq)
             channel.ready = True
             waiter = channel.waiters[0]
-            if waiter.waiting:
+            if waiter.waiting and channel in waiter.sources:
                 waiter.wake_now()  # nothing comes behind it here that would have to come before
         else:
             cq.push(completion, False)
@@ -250,7 +260,8 @@ class Stream:
         self._direction.stream = None
         self._direction.free(self._base_ns, self._rest)
         self._event.callbacks = ()
-        self._answer.callbacks = (self._late_answered,)
         self._requester.forgive()
         if self._unacked and not self._unacked[-1].sent_ns:
             self._unacked[-1].sent_ns = self._arrival_ns - self._latency_ns
+        if self._answer.callbacks:
+            self._answer.callbacks = (self._late_answered,)

@@ -12,6 +12,9 @@ if TYPE_CHECKING:
     import simpy
 
 
+_MANY = 8  # sources a task waits for time and again
+
+
 class TaskCancelled(BaseException):
     """Thrown into a cancelled task at its wait. No Exception, so that no handler takes it for an error."""
 
@@ -30,7 +33,7 @@ class Waitable:
     def wake_waiters(self) -> None:
         """To be called when it has become ready."""
         for waiter in self.waiters:
-            if waiter.waiting:
+            if waiter.waiting and self in waiter.sources:
                 waiter.wake(True)
 
 
@@ -49,11 +52,12 @@ class LightEvent:
 class Waiter:
     """What a task yields while it waits: a simpy event made ready for its next use by each wait.
 
-    It stays registered with its sources from one wait to the next, because a task mostly waits for the same.
+    It stays registered with the sources of earlier waits, because a task mostly waits for the same few.
     """
 
     __slots__ = (
         "_alarm_ns",
+        "_heard",
         "_is_cancelled",
         "_value",
         "callbacks",
@@ -70,34 +74,45 @@ class Waiter:
     def __init__(self, env: simpy.Environment, wake_ns: int) -> None:
         self.env = env
         self.wake_ns = wake_ns
-        self.sources: tuple[Waitable, ...] | None = ()
+        self.sources: Any = ()  # a tuple of Waitables, or None when it must not wait
         self.waiting = False
         self.paid_ns = 0  # until when the task is busy with what it did before
         self.deadline_ns: int | None = None
         self.callbacks: list[Callable[[Any], None]] | None = None
         self._value: Any = None
         self._alarm_ns: int | None = None
+        self._heard: list[Waitable] = []
         self._is_cancelled = False
 
     def listen(self, sources: tuple[Waitable, ...]) -> None:
-        """Have these sources, and no others, wake this waiter; raises TaskCancelled when its task is to end."""
-        for source in self.sources or ():
-            source.waiters.remove(self)
-        self.sources = None  # which no wait has, so that the next one comes here as well
+        """Have these sources, and no others, wake this waiter; raises TaskCancelled when its task is to end.
+
+        Sources of earlier waits may still know it (`heard`), for a task often comes back to them.
+        """
         if self._is_cancelled:
+            self.sources = None  # which no wait has, so that the next one comes here as well
             raise TaskCancelled
+        heard = self._heard
+        if len(heard) > _MANY:
+            self._forget()
         for source in sources:
-            source.waiters.append(self)
+            if source not in heard:
+                heard.append(source)
+                source.waiters.append(self)
         self.sources = sources
 
     def cancelled(self) -> TaskCancelled:
         """The task must not wait any more; returns what tells it so."""
         self._is_cancelled = True
         self.waiting = False
-        for source in self.sources or ():
-            source.waiters.remove(self)
         self.sources = None
+        self._forget()
         return TaskCancelled()
+
+    def _forget(self) -> None:
+        for source in self._heard:
+            source.waiters.remove(self)
+        self._heard.clear()
 
     def set_deadline(self, deadline_ns: int) -> None:
         """Give up waiting then, if the task is not busy still."""
