@@ -245,3 +245,13 @@ def write_pattern(mr: MR, seed: int = 0) -> bytes:
     data = bytes((index * 7 + (index >> 8) + seed) & 0xFF for index in range(mr.length))
     mr.write(data, len(data))
     return data
+
+
+def finish(rig: Rig, end: End) -> list[tuple[int, int, int]]:
+    """Run to the end; the end's completions as (time, wr_id, status)."""
+    env = rig.sim.env
+    found = []
+    while env.peek() < float("inf"):
+        env.step()
+        found += [(rig.sim.now, wc.wr_id, int(wc.status)) for wc in end.poll_all()]
+    return found

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from simmig.verbs.sim import enums as e
-from simmig.verbs.sim.memory import Payload, payload_bytes, payload_length, payload_part
+from simmig.verbs.sim.memory import AddressSpace, Payload, payload_bytes, payload_length, payload_part
 
 if TYPE_CHECKING:
     from simmig.verbs.sim.qp import QP
@@ -62,3 +62,15 @@ def scatter(qp: QP, sg: SgList, offset: int, payload: Payload) -> bool:
             mr.segment.dma_write(at, payload_part(payload, low - offset, high - low))
         position += size
     return True
+
+
+def copy_inline(memory: AddressSpace, sg: SgList) -> bytes | None:
+    """The whole list's bytes, whatever the keys say (R11); None when something of it is not mapped."""
+    pieces = []
+    for address, length, _ in sg:
+        if length:
+            mapping = memory.find(address, length)
+            if mapping is None:
+                return None
+            pieces.append(payload_bytes(mapping.read(address, length)))
+    return b"".join(pieces)

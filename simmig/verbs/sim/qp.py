@@ -6,7 +6,7 @@ import errno
 
 from simmig.verbs.sim import enums as e
 from simmig.verbs.sim.base import NotModelled, PyverbsCM, not_modelled
-from simmig.verbs.sim.memory import payload_bytes
+from simmig.verbs.sim.buffers import copy_inline
 from simmig.verbs.sim.pd import PD
 from simmig.verbs.sim.pyverbs_error import PyverbsRDMAError
 from simmig.verbs.sim.qp_attr import QPAttr, QPCap, QPInitAttr, QPInitAttrEx
@@ -304,7 +304,11 @@ class QP(PyverbsCM):
         requester = self.requester
         opcode = wr.opcode
         flags = wr.send_flags
-        inline = self._inline(sg) if flags & _INLINE else None
+        inline = None
+        if flags & _INLINE:  # R11
+            inline = copy_inline(self._host.memory, sg)
+            if inline is None:
+                return errno.EFAULT
         is_read = opcode == _RDMA_READ
         visible_ns = self._charge_post(0 if is_read else length)
         requester.posted += 1
@@ -352,16 +356,6 @@ class QP(PyverbsCM):
         if wr.send_flags & _INLINE and (length > self._cap.max_inline_data or opcode == _RDMA_READ):
             return errno.EINVAL
         return 0
-
-    def _inline(self, sg: tuple[tuple[int, int, int], ...]) -> bytes:
-        pieces = []
-        for address, length, _ in sg:
-            if length:
-                mapping = self._host.memory.find(address, length)
-                if mapping is None:
-                    raise PyverbsRDMAError("Failed to post send", errno.EFAULT)
-                pieces.append(payload_bytes(mapping.read(address, length)))
-        return b"".join(pieces)
 
     def post_recv(self, wr: RecvWR, bad_wr: RecvWR | None = None) -> None:
         """Post a receive and those linked behind it; errors as `post_send` (R5, R8, R10)."""
