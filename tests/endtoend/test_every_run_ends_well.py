@@ -12,7 +12,7 @@ from tests.endtoend.worlds import simulate
 
 MIB = 1 << 20
 
-working_sets = st.integers(1, 1024).map(lambda pages: f"{pages * 4} KiB")
+working_sets = st.integers(1, 1000).map(lambda pages: f"{pages * 4} KiB")
 rates = st.sampled_from(["1 MiB/s", "100 MiB/s", "2 GiB/s"])
 workloads = st.one_of(
     st.just({"kind": "idle"}),
