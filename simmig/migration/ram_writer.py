@@ -67,7 +67,6 @@ class RamWriter:
         self.posted_bytes = 0
         self.completed_bytes = 0
         self.pending_bytes = 0
-        self.zero_pages = 0
         self._forced = False  # a drain forced by the control channel is under way
         # The run held back for merging, its chunk, and its block.
         self._first = 0
@@ -220,7 +219,6 @@ class RamWriter:
         self._count = 0
         offset = (first - self._block_first) * PAGE_BYTES
         command = wire.Compress(0, block, self._remote[block].offset + offset, count * PAGE_BYTES)
-        self.zero_pages += count
         if lane.emit is not None:
             lane.emit(PagesSaved(lane.runtime.now_ns(), "source", first, count, "zero"))
         await self._control.send(Message(Type.COMPRESS, wire.encode_compress(command)))
