@@ -16,7 +16,7 @@ from simmig.trace.series import Amount, Gauge
 
 # Okabe and Ito's palette: told apart by colour-blind readers, too.
 BLUE, SKY, ORANGE, GREEN = "#0072B2", "#56B4E9", "#E69F00", "#009E73"
-VERMILLION, PURPLE, GREY, BLACK = "#D55E00", "#CC79A7", "#999999", "#000000"
+VERMILLION, PURPLE, GREY = "#D55E00", "#CC79A7", "#999999"
 
 _MIB = 1 << 20
 _WAITS = (("policy", "the policy asks", GREEN), ("wire", "the control channel forces", ORANGE))

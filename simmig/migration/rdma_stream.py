@@ -6,7 +6,7 @@ import contextlib
 import errno
 from collections.abc import Sequence
 
-from simmig.guest.api import Guest, RamBlock
+from simmig.guest.api import PAGE_BYTES, Guest, RamBlock
 from simmig.migration import savevm, wire
 from simmig.migration.config import CHUNK_BYTES, CHUNK_PAGES, Cancelled, MigrationConfig, MigrationError
 from simmig.migration.control import PATIENCE_NS, ControlChannel
@@ -268,15 +268,14 @@ class RdmaDestination(RdmaStream):
     def _zero(self, command: wire.Compress) -> None:
         block = self._block(command.block)
         offset = command.offset - block.offset_bytes
-        page_bytes = block.length_bytes // block.pages
         if command.value != 0:
             raise MigrationError(f"COMPRESS with value {command.value}; only zero is supported")
-        if offset < 0 or offset % page_bytes or command.length % page_bytes or not command.length:
+        if offset < 0 or offset % PAGE_BYTES or command.length % PAGE_BYTES or not command.length:
             raise MigrationError(f"COMPRESS of {command.length} bytes at {command.offset} is not page-aligned")
         if offset + command.length > block.length_bytes:
             raise MigrationError(f"COMPRESS of {command.length} bytes at {command.offset} leaves {block.name!r}")
-        pages = command.length // page_bytes
-        self._guest.zero(block.first_page + offset // page_bytes, pages)
+        pages = command.length // PAGE_BYTES
+        self._guest.zero(block.first_page + offset // PAGE_BYTES, pages)
         self._ram_lane.runtime.work(Work.ZERO_TEST_PAGE, pages)  # like QEMU: memory that is zero is not written
 
     def _register(self, message: Message) -> Message:

@@ -7,12 +7,10 @@ from __future__ import annotations
 
 import abc
 import errno
-from typing import Literal, Protocol
+from typing import Protocol
 
 BUFFER_BYTES = 32 << 10
 """The longest piece `put_buffer` takes (QEMU's file buffer)."""
-
-Mode = Literal["rb", "wb"]
 
 
 class StreamError(OSError):

@@ -12,9 +12,15 @@ from simmig.verbs.sim.pyverbs_error import PyverbsRDMAError
 from simmig.verbs.sim.qp_attr import QPAttr, QPCap, QPInitAttr, QPInitAttrEx
 from simmig.verbs.sim.qp_rules import (
     ATTRIBUTES,
+    ERR,
+    INIT,
     INIT_ATTRIBUTES,
+    RESET,
+    RTR,
     RTR_ATTRIBUTES,
+    RTS,
     RTS_ATTRIBUTES,
+    SQD,
     check_modify,
     granted,
 )
@@ -23,12 +29,6 @@ from simmig.verbs.sim.responder import Responder
 from simmig.verbs.sim.work import PSN_MASK, ReceiveWork, SendWork
 from simmig.verbs.sim.wr import RecvWR, SendWR
 
-_RESET = int(e.IBV_QPS_RESET)
-_INIT = int(e.IBV_QPS_INIT)
-_RTR = int(e.IBV_QPS_RTR)
-_RTS = int(e.IBV_QPS_RTS)
-_SQD = int(e.IBV_QPS_SQD)
-_ERR = int(e.IBV_QPS_ERR)
 _SIGNALED = int(e.IBV_SEND_SIGNALED)
 _INLINE = int(e.IBV_SEND_INLINE)
 _RDMA_READ = int(e.IBV_WR_RDMA_READ)
@@ -62,10 +62,10 @@ class QP(PyverbsCM):
         self._host = self.device.host
         costs = self._host.costs
         self._post_ns, self._post_byte_ns = costs.post_ns, costs.post_byte_ns
-        self._state = self._shown_state = _RESET
+        self._state = self._shown_state = RESET
         self._drained = False
         self._closed = False
-        self._attr = QPAttr(qp_state=_RESET)
+        self._attr = QPAttr(qp_state=RESET)
         self.requester = Requester(self)
         self.responder = Responder(self)
         self.device.qps[self.qp_num] = self
@@ -84,19 +84,19 @@ class QP(PyverbsCM):
 
     def to_init(self, qp_attr: QPAttr) -> None:
         """Go from RESET to INIT."""
-        self._step(qp_attr, _INIT, INIT_ATTRIBUTES, "Failed to modify QP state to init")
+        self._step(qp_attr, INIT, INIT_ATTRIBUTES, "Failed to modify QP state to init")
 
     def to_rtr(self, qp_attr: QPAttr) -> None:
         """Go to RTR, through INIT if need be."""
-        if self.qp_state != _INIT:
+        if self.qp_state != INIT:
             self.to_init(qp_attr)
-        self._step(qp_attr, _RTR, RTR_ATTRIBUTES, "Failed to modify QP state to RTR")
+        self._step(qp_attr, RTR, RTR_ATTRIBUTES, "Failed to modify QP state to RTR")
 
     def to_rts(self, qp_attr: QPAttr) -> None:
         """Go to RTS, through the states before it if need be."""
-        if self.qp_state != _RTR:
+        if self.qp_state != RTR:
             self.to_rtr(qp_attr)
-        self._step(qp_attr, _RTS, RTS_ATTRIBUTES, "Failed to modify QP state to RTS")
+        self._step(qp_attr, RTS, RTS_ATTRIBUTES, "Failed to modify QP state to RTS")
 
     def modify(self, qp_attr: QPAttr, comp_mask: int) -> None:
         """Set the attributes in the mask; raises PyverbsRDMAError and changes nothing when it may not (R3)."""
@@ -108,11 +108,11 @@ class QP(PyverbsCM):
         attr = self._attr.copy()
         attr.qp_state = attr.cur_qp_state = self._state
         attr.cap = self._cap
-        if self._state in (_RTS, _SQD):
+        if self._state in (RTS, SQD):
             attr.sq_psn = self.requester.next_psn
         if self.responder.open:
             attr.rq_psn = self.responder.expected_psn
-        attr.sq_draining = int(self._state == _SQD and not self._drained)
+        attr.sq_draining = int(self._state == SQD and not self._drained)
         init_attr = QPInitAttr(self.qp_type, None, self.send_cq, self.recv_cq, None, self._cap, self._signal_all)
         return attr, init_attr
 
@@ -133,15 +133,15 @@ class QP(PyverbsCM):
         before = self._state
         target = int(attr.qp_state) if mask & e.IBV_QP_STATE else before
         self._shown_state = target
-        if target == _ERR:
+        if target == ERR:
             self.enter_error()
-        elif target == _RESET:
+        elif target == RESET:
             self._reset()
         else:
             self._state = target
-            if target == _RTR:
+            if target == RTR:
                 self._ready_to_receive()
-            elif (before, target) == (_RTR, _RTS):
+            elif (before, target) == (RTR, RTS):
                 self.requester.start(
                     known.sq_psn, known.timeout, known.retry_cnt, known.rnr_retry, known.max_rd_atomic
                 )
@@ -157,27 +157,27 @@ class QP(PyverbsCM):
         self.responder.start(direction, mtu, known.rq_psn, known.min_rnr_timer, known.max_dest_rd_atomic)
 
     def _change_running(self, before: int, target: int) -> None:
-        if target in (_RTS, _SQD):
+        if target in (RTS, SQD):
             known = self._attr
             self.responder.retime(known.min_rnr_timer)
             self.responder.max_reads = known.max_dest_rd_atomic
             self.requester.max_reads = known.max_rd_atomic
             self.requester.retime(known.timeout, known.retry_cnt, known.rnr_retry)
-        if (before, target) == (_RTS, _SQD):
+        if (before, target) == (RTS, SQD):
             self._drained = False
             self.requester.drain()
-        elif (before, target) == (_SQD, _RTS):
+        elif (before, target) == (SQD, RTS):
             self.requester.resume()
 
     def _reset(self) -> None:
-        self._state = _RESET
+        self._state = RESET
         self.abandon()
         if self.device.profile.reset_purges_completions:  # R21
             for cq in (self.send_cq, self.recv_cq):
                 cq.purge(self.qp_num)
         self.requester = Requester(self)
         self.responder = Responder(self)
-        self._attr = QPAttr(qp_state=_RESET)
+        self._attr = QPAttr(qp_state=RESET)
 
     def _settle(self) -> None:
         """What this queue pair is about to become, no stream from or to it may be ahead of."""
@@ -193,11 +193,11 @@ class QP(PyverbsCM):
 
     def enter_error(self) -> None:
         """Go to ERR: everything outstanding completes as flushed (R18)."""
-        if self._state in (_RESET, _ERR):
-            self._state = _ERR
+        if self._state in (RESET, ERR):
+            self._state = ERR
             return
         self._settle()
-        self._state = _ERR
+        self._state = ERR
         self.requester.flush()
         self.responder.flush()
 
@@ -209,7 +209,7 @@ class QP(PyverbsCM):
 
     def communication_established(self) -> None:
         """The first packet has come; only news while this side has not gone to RTS yet."""
-        if self._state == _RTR:
+        if self._state == RTR:
             self.raise_event(e.IBV_EVENT_COMM_EST)
 
     def raise_event(self, event_type: int) -> None:
@@ -234,7 +234,7 @@ class QP(PyverbsCM):
             or wr.next_wr is not None
             or flags & _NOT_PLAIN
             or ordinal - requester.retired > self._max_send_wr
-            or self._state != _RTS
+            or self._state != RTS
         ):
             self._post_sends(wr, bad_wr)
             return
@@ -336,7 +336,7 @@ class QP(PyverbsCM):
             inline,
             is_read,
         )
-        if self._state == _ERR:
+        if self._state == ERR:
             requester.refuse(work)  # R19
         else:
             requester.post(work)
@@ -344,7 +344,7 @@ class QP(PyverbsCM):
 
     def _refusal(self, wr: SendWR, sges: int, length: int) -> int:
         """Why it cannot be posted: an errno, or 0."""
-        if self._state < _RTS or self._closed:  # R6
+        if self._state < RTS or self._closed:  # R6
             return errno.EINVAL
         opcode = wr.opcode
         if not 0 <= opcode <= _RDMA_READ:
@@ -369,7 +369,7 @@ class QP(PyverbsCM):
             next_wr = next_wr.next_wr
 
     def _post_recv(self, wr: RecvWR) -> int:
-        if self._state == _RESET or self._closed:  # R5
+        if self._state == RESET or self._closed:  # R5
             return errno.EINVAL
         responder = self.responder
         if responder.posted - responder.retired >= self._cap.max_recv_wr:
@@ -380,7 +380,7 @@ class QP(PyverbsCM):
         self._host.charge(self._post_ns)
         responder.posted += 1
         work = ReceiveWork(wr.wr_id, sg, sum(element[1] for element in sg), self._host.now_ns(), responder.posted)
-        if self._state == _ERR:
+        if self._state == ERR:
             responder.complete(work, e.IBV_WC_WR_FLUSH_ERR, e.IBV_WC_RECV, 0, None)
         else:
             responder.receives.append(work)

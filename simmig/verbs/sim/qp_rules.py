@@ -16,12 +16,12 @@ if TYPE_CHECKING:
     from simmig.verbs.sim.profiles import Profile
     from simmig.verbs.sim.qp_attr import QPAttr
 
-_RESET = int(e.IBV_QPS_RESET)
-_INIT = int(e.IBV_QPS_INIT)
-_RTR = int(e.IBV_QPS_RTR)
-_RTS = int(e.IBV_QPS_RTS)
-_SQD = int(e.IBV_QPS_SQD)
-_ERR = int(e.IBV_QPS_ERR)
+RESET = int(e.IBV_QPS_RESET)
+INIT = int(e.IBV_QPS_INIT)
+RTR = int(e.IBV_QPS_RTR)
+RTS = int(e.IBV_QPS_RTS)
+SQD = int(e.IBV_QPS_SQD)
+ERR = int(e.IBV_QPS_ERR)
 
 INIT_ATTRIBUTES = e.IBV_QP_PKEY_INDEX | e.IBV_QP_PORT | e.IBV_QP_ACCESS_FLAGS
 RTR_ATTRIBUTES = (
@@ -49,14 +49,14 @@ _PAUSED = (
 )
 
 _TRANSITIONS: dict[tuple[int, int], tuple[int, int]] = {
-    (_RESET, _INIT): (INIT_ATTRIBUTES, 0),
-    (_INIT, _INIT): (0, INIT_ATTRIBUTES),
-    (_INIT, _RTR): (RTR_ATTRIBUTES, e.IBV_QP_PKEY_INDEX | e.IBV_QP_ACCESS_FLAGS),
-    (_RTR, _RTS): (RTS_ATTRIBUTES, _RUNNING),
-    (_RTS, _RTS): (0, _RUNNING),
-    (_RTS, _SQD): (0, e.IBV_QP_EN_SQD_ASYNC_NOTIFY),
-    (_SQD, _RTS): (0, _RUNNING),
-    (_SQD, _SQD): (0, _PAUSED),
+    (RESET, INIT): (INIT_ATTRIBUTES, 0),
+    (INIT, INIT): (0, INIT_ATTRIBUTES),
+    (INIT, RTR): (RTR_ATTRIBUTES, e.IBV_QP_PKEY_INDEX | e.IBV_QP_ACCESS_FLAGS),
+    (RTR, RTS): (RTS_ATTRIBUTES, _RUNNING),
+    (RTS, RTS): (0, _RUNNING),
+    (RTS, SQD): (0, e.IBV_QP_EN_SQD_ASYNC_NOTIFY),
+    (SQD, RTS): (0, _RUNNING),
+    (SQD, SQD): (0, _PAUSED),
 }
 """From and to: what is required, what may come along."""
 
@@ -65,7 +65,7 @@ def check_modify(device: SimDevice, state: int, attr: QPAttr, mask: int) -> int:
     """0 when a queue pair of the device in that state may be so modified, else an errno."""
     target = int(attr.qp_state) if mask & e.IBV_QP_STATE else state
     given = mask & ~e.IBV_QP_STATE
-    required, optional = (0, 0) if target in (_RESET, _ERR) else _TRANSITIONS.get((state, target), (-1, 0))
+    required, optional = (0, 0) if target in (RESET, ERR) else _TRANSITIONS.get((state, target), (-1, 0))
     if required < 0 or given & required != required or given & ~(required | optional):
         return errno.EINVAL
     if mask & e.IBV_QP_CUR_STATE and attr.cur_qp_state != state:

@@ -51,7 +51,6 @@ class Responder:
     """Takes request packets in, puts their data where it belongs, and answers."""
 
     __slots__ = (
-        "_message_length",
         "_nak_sent",
         "_receive",
         "device",
@@ -85,7 +84,6 @@ class Responder:
         self.retired = 0
         self.receives: deque[ReceiveWork] = deque()
         self._receive: ReceiveWork | None = None  # the one the message under way goes to
-        self._message_length = 0
         self._nak_sent = False
         self.responses = Responses(self)
 

@@ -60,7 +60,6 @@ class Stream:
         "_peer_mrs",
         "_peer_pd",
         "_pending",
-        "_qp_num",
         "_queue",
         "_requester",
         "_rest",
@@ -83,7 +82,6 @@ class Stream:
         self._pending = requester.pending
         self._unacked = requester.unacked
         self._header_bytes = requester.header_bytes
-        self._qp_num = requester.qp_num
         env: Any = requester.env
         self._env = env
         self._queue: list[Any] = env._queue
