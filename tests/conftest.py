@@ -1,7 +1,15 @@
 """What all tests share."""
 
-from hypothesis import settings
+import os
 
-# A slow example on a busy machine is no failure; how fast things are is for benchmarks/ to say.
-settings.register_profile("simmig", deadline=None)
+from hypothesis import HealthCheck, settings
+
+# A slow example on a busy machine is no failure; how fast things are is for benchmarks/ to say. In CI the same
+# examples each time, so that a change is judged by itself; fresh seeds are `simmig verify`'s there, which prints them.
+settings.register_profile(
+    "simmig",
+    deadline=None,
+    derandomize=bool(os.environ.get("CI")),
+    suppress_health_check=[HealthCheck.too_slow],
+)
 settings.load_profile("simmig")
