@@ -13,6 +13,7 @@ from simmig.cli.demo import demo
 from simmig.cli.lab import lab
 from simmig.cli.predict import predict
 from simmig.cli.run import run
+from simmig.cli.sweep import sweep
 from simmig.experiment.errors import InputError
 
 BAD_INPUT = 2
@@ -31,6 +32,7 @@ def cli() -> None:
 cli.add_command(run)
 cli.add_command(lab)
 cli.add_command(predict)
+cli.add_command(sweep)
 cli.add_command(demo)
 
 

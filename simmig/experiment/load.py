@@ -6,6 +6,7 @@ near, the right spelling.
 
 from __future__ import annotations
 
+import copy
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -21,6 +22,8 @@ from simmig.experiment.policy_choice import PolicyChoiceError, make_policy
 from simmig.experiment.schema import Scenario
 
 Key = tuple[str, ...]
+Setting = tuple[Key, Any, str]
+"""A key, its value, and the place to name when it is wrong."""
 
 MODELS: dict[Key, str] = {
     ("link",): "links",
@@ -72,12 +75,20 @@ def load_scenario(path: Path, overrides: Overrides = Overrides()) -> Scenario:
     return build_scenario(read_toml(path), path, overrides)
 
 
-def build_scenario(raw: dict[str, Any], path: Path, overrides: Overrides = Overrides()) -> Scenario:
-    """As `load_scenario`, from tables that were read already; `path` is the file to name in messages."""
+def build_scenario(
+    raw: dict[str, Any], path: Path, overrides: Overrides = Overrides(), settings: Sequence[Setting] = ()
+) -> Scenario:
+    """As `load_scenario`, from tables that were read already, which it changes; `path` is the file of messages.
+
+    `settings` go in before the overrides: a sweep's values for one point.
+    """
     origins = Origins(str(path))
-    _rebase(raw, path.parent)
+    for key, value, place in settings:
+        put(raw, key, copy.deepcopy(value), place)
+        origins.mark(key, value, place)
+    rebase(raw, path.parent)
     if overrides.policy is not None:
-        raw["policy"] = _policy_table(overrides.policy)
+        raw["policy"] = policy_table(overrides.policy, f"--policy {overrides.policy}")
         origins.mark(("policy",), raw["policy"], f"--policy {overrides.policy}")
     if overrides.seed is not None:
         raw["seed"] = overrides.seed
@@ -132,13 +143,14 @@ def _value(text: str) -> Any:
         return text
 
 
-def _policy_table(text: str) -> dict[str, Any]:
+def policy_table(text: str, place: str) -> dict[str, Any]:
+    """The table that "NAME[,key=value]..." stands for; raises InputError naming `place`."""
     name, *parameters = text.split(",")
     table: dict[str, Any] = {"name": name}
     for parameter in parameters:
         key, equals, value = parameter.partition("=")
         if not equals or not key.strip() or key.strip() == "name":
-            raise InputError(f"--policy {text}: {parameter!r} is not key=value")
+            raise InputError(f"{place}: {parameter!r} is not key=value")
         table[key.strip()] = _value(value.strip())
     return table
 
@@ -148,14 +160,20 @@ def _set(raw: dict[str, Any], setting: str, origins: Origins) -> None:
     key = tuple(part.strip() for part in dotted.split("."))
     if not equals or not all(key):
         raise InputError(f"--set {setting}: write table.key=value, e.g. --set guest.memory='4 GiB'")
+    value = _value(text.strip())
+    put(raw, key, value, f"--set {setting}")
+    origins.mark(key, value, f"--set {setting}")
+
+
+def put(raw: dict[str, Any], key: Key, value: Any, place: str) -> None:
+    """Set a dotted key in nested tables; raises InputError, naming `place`, where something else is in the way."""
     table = raw
     for part in key[:-1]:
         inner = table.setdefault(part, {})
         if not isinstance(inner, dict):
-            raise InputError(f"--set {setting}: {part} is no table with keys of its own")
+            raise InputError(f"{place}: {part} is no table with keys of its own")
         table = inner
-    table[key[-1]] = _value(text.strip())
-    origins.mark(key, table[key[-1]], f"--set {setting}")
+    table[key[-1]] = value
 
 
 def _table(raw: dict[str, Any], key: Key) -> dict[str, Any] | None:
@@ -165,7 +183,7 @@ def _table(raw: dict[str, Any], key: Key) -> dict[str, Any] | None:
     return table if isinstance(table, dict) else None
 
 
-def _rebase(raw: dict[str, Any], base: Path) -> None:
+def rebase(raw: dict[str, Any], base: Path) -> None:
     """Paths inside a scenario are relative to it, wherever it is run from."""
     workload = _table(raw, ("guest", "workload"))
     if workload is not None and isinstance(workload.get("file"), str):

@@ -49,6 +49,11 @@ def parameters_of(policy: policies.Policy) -> dict[str, Any]:
     return {name: getattr(policy, name) for name in _fields(type(policy))}
 
 
+def units_of(policy: policies.Policy) -> dict[str, str]:
+    """The unit of each of a policy's parameters: "bytes", "time" or, of a plain number or word, ""."""
+    return {name: field.metadata.get("unit") or "" for name, field in _fields(type(policy)).items()}
+
+
 def policy_text(name: str, policy: policies.Policy) -> str:
     """A policy in words: "pending-limit (limit 64 MiB)"."""
     tell = {"bytes": format_bytes, "time": format_time}

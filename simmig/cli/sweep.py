@@ -1,0 +1,102 @@
+"""``simmig sweep``: a grid of what-ifs, one simulation a point, all results in one table."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from simmig.experiment.sweep.sweep import Finished, Tell
+
+INTERRUPTED = 130
+
+
+@click.command(short_help="Simulate a grid of what-ifs: links, guests, policies, seeds.")
+@click.argument("sweep", type=click.Path(path_type=Path))
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="Where the results go; default: out/ and SWEEP's name.",
+)
+@click.option("--jobs", type=click.IntRange(1, 1024), metavar="N", help="Processes; default: one a core.")
+@click.option(
+    "--dask", metavar="ADDRESS", help="Run on the Dask cluster with this scheduler, e.g. tcp://head:8786."
+)
+@click.option("--json", "as_json", is_flag=True, help="Print what was done as one JSON object.")
+def sweep(sweep: Path, out: Path | None, jobs: int | None, dask: str | None, as_json: bool) -> int:
+    """Simulate every point of the grid that SWEEP, a TOML file, describes, on all cores.
+
+    Interrupted or killed, the same command goes on where it was. The results, a row a point, are in
+    DIR/results.parquet, with every input and every figure as a column.
+
+    \b
+    simmig sweep scenarios/sweeps/quick.toml
+    simmig sweep scenarios/sweeps/drain-question.toml --out out/drain --jobs 8
+    simmig sweep scenarios/sweeps/drain-question.toml --dask tcp://head:8786
+
+    Exit status: 0 when every point was simulated, 1 when some could not be or broke an invariant, 2 bad input.
+    """
+    if jobs is not None and dask is not None:
+        raise click.UsageError("--jobs is for processes on this machine, --dask for a cluster: give one of them.")
+    _need_pyarrow()
+    from simmig.experiment.sweep.pool import cores, dask_cluster, processes
+    from simmig.experiment.sweep.spec import load_sweep
+    from simmig.experiment.sweep.sweep import run_sweep
+
+    loaded = load_sweep(sweep)
+    out = out or Path("out") / sweep.stem
+    workers = dask_cluster(dask) if dask is not None else processes(min(jobs or cores(), loaded.plan.points))
+    try:
+        with _progress() as tell:
+            finished = run_sweep(loaded, out, workers, tell)
+    except KeyboardInterrupt:
+        click.echo(
+            f"simmig: interrupted; what is done is kept in {out}, and the same command goes on there", err=True
+        )
+        return INTERRUPTED
+    return _report(finished, as_json)
+
+
+def _need_pyarrow() -> None:
+    import importlib.util
+
+    if importlib.util.find_spec("pyarrow") is None:
+        raise click.ClickException("results are written as Parquet: pip install 'simmig[sweep]'")
+
+
+def _report(finished: Finished, as_json: bool) -> int:
+    from simmig.experiment.sweep.results import tally
+
+    counts = tally(finished.results)
+    if as_json:
+        from simmig.experiment.report import json_document
+
+        figures = {"results": str(finished.results), "points": finished.points, "simulated": finished.simulated}
+        click.echo(json_document({**figures, **counts.figures()}), nl=False)
+    else:
+        there = "" if finished.simulated else "; they were there already, nothing was run"
+        click.echo(f"{finished.points} points in {finished.results}{there}")
+        for line in counts.lines():
+            click.echo(f"  {line}")
+    return 0 if counts.good else 1
+
+
+@contextmanager
+def _progress() -> Iterator[Tell]:
+    """On a terminal, how many points are done and how long the rest may take; elsewhere nothing."""
+    if not sys.stderr.isatty():
+        yield lambda done, points: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("simulating"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(compact=True))
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task("simulating", total=None)
+        yield lambda done, points: progress.update(task, completed=done, total=points)

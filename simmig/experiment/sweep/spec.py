@@ -1,0 +1,149 @@
+"""Reading a sweep file: which scenario, which axes, and whether every value is one that its key can have."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+from simmig.experiment.errors import InputError
+from simmig.experiment.explain import nearest
+from simmig.experiment.load import Key, policy_table, read_toml, rebase
+from simmig.experiment.schema import Scenario
+from simmig.experiment.sweep.axis import is_range, values_of
+from simmig.experiment.sweep.plan import Axis, Plan
+
+MAX_POINTS = 10_000_000
+
+_TABLES = ("scenario", "set", "axes", "variants")
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """A sweep that can be run.
+
+    Attributes:
+        plan: its points.
+        text: the sweep file.
+        scenario_text: the base scenario's file.
+        samples: scenarios in which every value of every axis occurs.
+    """
+
+    plan: Plan
+    text: str
+    scenario_text: str
+    samples: tuple[Scenario, ...]
+
+    def sha256(self) -> str:
+        """What all of it comes to: base and axes, models and policy files included."""
+        parts = [repr(self.plan)]
+        for scenario in self.samples:
+            parts.append(repr(scenario))
+            source, colon, _ = scenario.policy.name.rpartition(":")
+            if colon and Path(source).is_file():
+                parts.append(Path(source).read_text(encoding="utf-8"))
+        return hashlib.sha256("\0".join(parts).encode()).hexdigest()
+
+
+def load_sweep(path: Path) -> Sweep:
+    """Read a sweep file. Raises InputError naming file, key and, where one is near, the right spelling."""
+    raw = read_toml(path)
+    if not isinstance(raw.get("scenario"), str):
+        raise InputError(f'{path}: scenario: missing; name the base scenario\'s file, e.g. scenario = "base.toml"')
+    return make_sweep(raw, path, path.parent / raw["scenario"], path.read_text(encoding="utf-8"))
+
+
+def make_sweep(raw: Mapping[str, Any], place: Path, scenario: Path, text: str) -> Sweep:
+    """As `load_sweep`, from tables that were read already; paths in them are relative to `place`."""
+    for key, value in raw.items():
+        if key not in _TABLES:
+            raise InputError(f"{place}: {key}: unknown key; {nearest(key, _TABLES)}")
+        if key != "scenario" and not isinstance(value, Mapping):
+            raise InputError(f"{place}: {key}: {value!r} is no table with keys of its own")
+    base = read_toml(scenario)
+    fixed = tuple((key, _placed(key, value, place)) for key, value in _flat(raw.get("set", {})))
+    axes = (*_variants(raw.get("variants", {}), place), *_axes(raw.get("axes", {}), place))
+    if not axes:
+        raise InputError(f"{place}: axes: missing: a sweep has at least one, e.g. [axes] seed = [1, 2, 3]")
+    plan = Plan(str(place), base, scenario, fixed, axes)
+    if plan.points > MAX_POINTS:
+        raise InputError(f"{place}: {plan.points} points; a sweep has {MAX_POINTS} at most")
+    samples = tuple(_sample(plan, *steps) for steps in plan.samples())
+    return Sweep(plan, text, scenario.read_text(encoding="utf-8"), samples)
+
+
+def _sample(plan: Plan, steps: list[int], otherwise: list[int]) -> Scenario:
+    """A scenario with a value; values that only some of the others go with are the points' own trouble."""
+    try:
+        return plan.scenario_at(steps)
+    except InputError as error:
+        try:
+            return plan.scenario_at(otherwise)
+        except InputError:
+            raise error from None
+
+
+def _flat(table: Mapping[str, Any], key: Key = ()) -> Iterator[tuple[Key, Any]]:
+    """Settings: dotted keys in quotes, or tables in tables down to what is none; policy and workload are one."""
+    for name, value in table.items():
+        inner = (*key, *name.split("."))
+        if (
+            isinstance(value, Mapping)
+            and not is_range(value)
+            and inner not in (("policy",), ("guest", "workload"))
+        ):
+            yield from _flat(value, inner)
+        else:
+            yield inner, value
+
+
+def _axes(table: Mapping[str, Any], place: Path) -> Iterator[Axis]:
+    for key, spec in _flat(table):
+        name = ".".join(key)
+        values = values_of(spec, f"{place}: axes.{name}")
+        if key == ("policy",):
+            values = [each for value in values for each in _policies(value, f"{place}: axes.policy")]
+        yield Axis(name, tuple(((key, _placed(key, value, place)),) for value in values))
+
+
+def _policies(value: Any, place: str) -> Iterator[dict[str, Any]]:
+    """A policy's table; more than one where a parameter has several values."""
+    table = policy_table(value, place) if isinstance(value, str) else value
+    if not isinstance(table, Mapping):
+        raise InputError(f"{place}: {value!r} is neither a policy's name nor a table with its name and parameters")
+    choices = [
+        values_of(each, f"{place}.{key}") if isinstance(each, list) or is_range(each) else [each]
+        for key, each in table.items()
+    ]
+    for chosen in product(*choices):
+        yield dict(zip(table, chosen, strict=True))
+
+
+def _variants(table: Mapping[str, Any], place: Path) -> Iterator[Axis]:
+    for name, variants in table.items():
+        where = f"{place}: variants.{name}"
+        if not isinstance(variants, Mapping) or not variants:
+            raise InputError(f"{where}: {variants!r} is no table of named settings")
+        for label, settings in variants.items():
+            if not isinstance(settings, Mapping):
+                raise InputError(f"{where}.{label}: {settings!r} is no table of settings")
+        values = tuple(
+            tuple((key, _placed(key, value, place)) for key, value in _flat(settings))
+            for settings in variants.values()
+        )
+        yield Axis(name, values, tuple(variants))
+
+
+def _placed(key: Key, value: Any, place: Path) -> Any:
+    """Paths inside a sweep are relative to it."""
+    if not isinstance(value, Mapping):
+        return value
+    table = dict(value)
+    if key == ("policy",):
+        rebase({"policy": table}, place.parent.absolute())
+    elif key == ("guest", "workload"):
+        rebase({"guest": {"workload": table}}, place.parent.absolute())
+    return table

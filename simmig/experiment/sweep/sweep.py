@@ -1,0 +1,90 @@
+"""A sweep from its first point to the file of all results, or on from where it was left."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Callable
+from concurrent.futures import Executor
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import simmig
+from simmig.experiment.sweep.batches import missing, run_all
+from simmig.experiment.sweep.columns import columns_of, columns_of_axes
+from simmig.experiment.sweep.spec import Sweep
+from simmig.experiment.sweep.store import Store
+from simmig.experiment.sweep.work import Job
+
+Tell = Callable[[int, int], None]
+"""Takes how many points are done, and of how many."""
+
+
+@dataclass(frozen=True)
+class Finished:
+    """What a sweep came to.
+
+    Attributes:
+        results: the Parquet file.
+        points: rows in it.
+        simulated: how many of them this call has simulated; the others were there.
+    """
+
+    results: Path
+    points: int
+    simulated: int
+
+
+def run_sweep(
+    sweep: Sweep,
+    out: Path,
+    executor: AbstractContextManager[tuple[Executor, int]],
+    tell: Tell = lambda done, points: None,
+) -> Finished:
+    """Simulate the points that `out` does not have yet, and merge all when none is missing.
+
+    Whatever ends this early, an interrupt or a kill, the batches that had come back stay, and the same call goes
+    on from there. Raises InputError when `out` has something else.
+    """
+    points = sweep.plan.points
+    columns = columns_of(sweep.plan, sweep.samples)
+    with Store(out, provenance(sweep)) as store:
+        if store.results.is_file():
+            store.drop_parts()
+            return Finished(store.results, points, 0)
+        ranges = list(missing(points, store.done()))
+        left = sum(end - begin for begin, end in ranges)
+        finished = points - left
+        tell(finished, points)
+
+        def keep(begin: int, end: int, rows: bytes) -> None:
+            nonlocal finished
+            store.add(begin, end, rows)
+            finished += end - begin
+            tell(finished, points)
+
+        if ranges:
+            with executor as (workers, count):
+                run_all(workers, count, Job(sweep.plan, columns).packed(), ranges, keep)
+        store.merge(columns.types())
+        return Finished(store.results, points, left)
+
+
+def provenance(sweep: Sweep) -> dict[str, Any]:
+    """Where results come from: enough to make them again."""
+    return {
+        "sweep": sweep.text,
+        "scenario": sweep.scenario_text,
+        "versions": {
+            "simmig": simmig.__version__,
+            "python": platform.python_version(),
+            "numpy": np.__version__,
+        },
+        "models": sweep.sha256(),
+        "points": sweep.plan.points,
+        "seed": sweep.samples[0].seed,
+        "axes": columns_of_axes(sweep.plan, sweep.samples),
+    }

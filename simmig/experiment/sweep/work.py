@@ -1,0 +1,75 @@
+"""What a worker does: simulate a batch of points and send their rows back as bytes."""
+
+from __future__ import annotations
+
+import functools
+import os
+import pickle
+import signal
+import threading
+import time
+from dataclasses import dataclass
+from multiprocessing import parent_process
+from multiprocessing.process import BaseProcess
+
+import msgspec
+
+from simmig.experiment.errors import InputError
+from simmig.experiment.run import run
+from simmig.experiment.sweep.columns import Columns
+from simmig.experiment.sweep.plan import Plan
+
+
+@dataclass(frozen=True)
+class Job:
+    """What every batch of a sweep needs to know."""
+
+    plan: Plan
+    columns: Columns
+
+    def packed(self) -> bytes:
+        """As bytes, which a worker reads once."""
+        return pickle.dumps(self, protocol=5)
+
+
+def run_batch(job: bytes, begin: int, end: int) -> tuple[bytes, float]:
+    """Simulate the points from `begin` to before `end`.
+
+    Returns their rows, in MessagePack, and how many seconds they took. Whatever a point raises is its row's error.
+    """
+    read = _read(job)
+    began_s = time.perf_counter()
+    rows = [_row(read, point) for point in range(begin, end)]
+    return msgspec.msgpack.encode(rows), time.perf_counter() - began_s
+
+
+@functools.lru_cache(maxsize=4)
+def _read(job: bytes) -> Job:
+    read = pickle.loads(job)
+    assert isinstance(read, Job)
+    return read
+
+
+def _row(job: Job, point: int) -> list[object]:
+    scenario = result = error = None
+    try:
+        scenario = job.plan.scenario(point)
+        result = run(scenario)
+    except InputError as caught:
+        error = str(caught)
+    except Exception as caught:  # the rest of the sweep goes on without this point
+        error = f"{type(caught).__name__}: {caught}"
+    return job.columns.row(point, job.plan, scenario, result, error)
+
+
+def prepare_process() -> None:
+    """A worker process leaves interrupts to its parent, and does not outlive it: killed, that cannot tell it."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    parent = parent_process()
+    if parent is not None:
+        threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
+
+
+def _end_with(parent: BaseProcess) -> None:
+    parent.join()
+    os._exit(1)
