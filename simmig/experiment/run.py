@@ -16,8 +16,18 @@ from simmig.experiment.schema import Scenario
 from simmig.guest.sim import SimGuest, different_pages
 from simmig.migration import destination, source
 from simmig.migration.config import Outcome
-from simmig.migration.policies import Point, Policy, Sender
-from simmig.trace.events import AnyEvent, Emit, MemoryCompared, MigrationEnded, PortCounted, Side
+from simmig.migration.policies import Point, Policy, Sender, promise_of
+from simmig.trace.events import (
+    AnyEvent,
+    Emit,
+    HostDied,
+    MemoryCompared,
+    MigrationEnded,
+    PortCounted,
+    Promise,
+    Side,
+    Stalled,
+)
 from simmig.trace.metrics import Metrics
 from simmig.trace.readers import Reader
 from simmig.trace.recorder import Recorder, Sink
@@ -144,6 +154,11 @@ class World:
         try:
             with interrupt_between_events(self.env):
                 self.env.run()
+            for side, host, task in zip(SIDES, self.hosts, tasks, strict=True):
+                if not host.alive:
+                    self._record(HostDied(self._now_ns, side))
+                elif not task.done:
+                    self._record(Stalled(self._now_ns, side))
         finally:  # who is not done waits for what never comes, or was interrupted
             for task, signal in zip(tasks, self.cancel, strict=True):
                 if not task.done:
@@ -191,7 +206,8 @@ class _Told:
 
     def __init__(self, name: str, policy: Policy) -> None:
         self.error: InputError | None = None
-        self._name = name
+        self.name = name
+        self.promise: Promise | None = promise_of(policy)
         self._drain = policy.drain
 
     def drain(self, point: Point, sender: Sender) -> int | None:
@@ -199,5 +215,5 @@ class _Told:
         try:
             return self._drain(point, sender)
         except Exception as error:
-            self.error = InputError(f"policy {self._name} raised {type(error).__name__} at {point.value}: {error}")
+            self.error = InputError(f"policy {self.name} raised {type(error).__name__} at {point.value}: {error}")
             raise

@@ -53,6 +53,11 @@ _HINTS = {
 }
 
 
+def depths() -> tuple[int, int, int]:
+    """Work requests that a send queue, a receive queue and a completion queue have room for."""
+    return SEND_QUEUE_DEPTH, RECEIVE_QUEUE_DEPTH, CQ_DEPTH
+
+
 class PatienceError(MigrationError):
     """Nothing came in the time given."""
 

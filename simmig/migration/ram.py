@@ -104,6 +104,12 @@ class DirtyBitmap:
                 return True
 
 
+def runs_of(flags: NDArray[np.bool_]) -> tuple[tuple[int, int], ...]:
+    """Stretches of flags that are set, as (first, count)."""
+    edges = np.flatnonzero(np.diff(flags, prepend=False, append=False))
+    return tuple((first, end - first) for first, end in edges.reshape(-1, 2).tolist())
+
+
 def _runs(window: NDArray[np.bool_], first: int, phase: int) -> list[tuple[int, int]]:
     """Runs of set bits cut at chunk ends, last first. `phase`: pages between the last chunk start and `first`."""
     starts = window.copy()

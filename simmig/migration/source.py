@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from simmig.guest.api import PAGE_BYTES, Guest
-from simmig.migration import rdma_connect, savevm
+from simmig.migration import lane, rdma_connect, savevm
 from simmig.migration.config import (
     CHUNK_PAGES,
     RESOLVE_TIMEOUT_NS,
@@ -15,8 +15,8 @@ from simmig.migration.config import (
 )
 from simmig.migration.convergence import Convergence
 from simmig.migration.pace import Pace, TimedSlice
-from simmig.migration.policies.policy import Point, Policy
-from simmig.migration.ram import DirtyBitmap
+from simmig.migration.policies.policy import Point, Policy, promise_of
+from simmig.migration.ram import DirtyBitmap, runs_of
 from simmig.migration.rdma_stream import RdmaSource, reason_of
 from simmig.migration.tcp_stream import SocketSource
 from simmig.trace.events import (
@@ -422,7 +422,10 @@ class _Source:
                     PAGE_BYTES,
                     config.transport,
                     config.pin_all,
-                    type(self._policy).__name__,
+                    getattr(self._policy, "name", type(self._policy).__name__),
                     config.downtime_limit_ns,
+                    promise_of(self._policy),
+                    runs_of(self._guest.ballooned()),
+                    *lane.depths(),
                 )
             )

@@ -13,6 +13,7 @@ import msgspec
 
 Side = Literal["source", "destination"]
 AskedBy = Literal["policy", "wire", "protocol"]
+Promise = int | Literal["downtime-budget"]
 
 
 class Event(msgspec.Struct, tag_field="event", gc=False):
@@ -22,8 +23,13 @@ class Event(msgspec.Struct, tag_field="event", gc=False):
     side: Side
 
 
-class MigrationBegan(Event, tag="migration-began"):
-    """The source starts: what it was asked to do (block lengths in bytes, policy as spelled)."""
+class MigrationBegan(Event, tag="migration-began", omit_defaults=True):
+    """The source starts: what it was asked to do (block lengths in bytes, policy as spelled).
+
+    `promise` is what the policy says of the bytes it lets be pending, beside one chunk: a bound, or that it
+    follows bandwidth x downtime limit; None when it promises nothing. `ballooned` are runs of pages (first, count)
+    that the guest has given back. Then the depths of the queues, in work requests.
+    """
 
     memory_bytes: int
     page_bytes: int
@@ -31,6 +37,11 @@ class MigrationBegan(Event, tag="migration-began"):
     pin_all: bool
     policy: str
     downtime_limit_ns: int
+    promise: Promise | None = None
+    ballooned: tuple[tuple[int, int], ...] = ()
+    send_queue: int = 512
+    receive_queue: int = 3
+    completion_queue: int = 1536
 
 
 class SetupEnded(Event, tag="setup-ended"):
@@ -212,6 +223,20 @@ class PortCounted(Event, tag="port-counted"):
     sent_bytes: int
 
 
+class FaultInjected(Event, tag="fault-injected"):
+    """Somebody breaks something on purpose, on this side; `what` says it in a few words."""
+
+    what: str
+
+
+class HostDied(Event, tag="host-died"):
+    """This side's host is dead, and whatever ran on it."""
+
+
+class Stalled(Event, tag="stalled"):
+    """Nothing would ever happen any more, and this side still waits."""
+
+
 AnyEvent = (
     MigrationBegan
     | SetupEnded
@@ -239,6 +264,9 @@ AnyEvent = (
     | MemoryDeregistered
     | MemoryCompared
     | PortCounted
+    | FaultInjected
+    | HostDied
+    | Stalled
 )
 
 Emit = Callable[[AnyEvent], None]

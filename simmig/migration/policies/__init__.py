@@ -16,9 +16,9 @@ from simmig.migration.policies.pending_limit import PendingLimit
 from simmig.migration.policies.per_chunk import PerChunk
 from simmig.migration.policies.per_iteration import PerIteration
 from simmig.migration.policies.per_round import PerRound
-from simmig.migration.policies.policy import FULLY, Point, Policy, Sender
+from simmig.migration.policies.policy import FULLY, Point, Policy, Sender, promise_of
 
-__all__ = ["FULLY", "Point", "Policy", "PolicyError", "Sender", "builtin", "load"]
+__all__ = ["FULLY", "Point", "Policy", "PolicyError", "Sender", "builtin", "load", "promise_of"]
 
 ENTRY_POINTS = "simmig.policies"
 

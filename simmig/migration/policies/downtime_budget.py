@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from simmig.migration.policies.policy import Point, Sender
+from simmig.trace.events import Promise
 
 
 @dataclass
 class DowntimeBudget:
     """Like a pending limit of bandwidth x downtime limit, with the bandwidth estimated as it goes."""
+
+    promise: ClassVar[Promise] = "downtime-budget"
 
     def drain(self, point: Point, sender: Sender) -> int | None:
         """Down to the budget at each full chunk and before the stop; no limit before the first estimate."""

@@ -14,6 +14,11 @@ class EveryBytes:
     interval: int = field(default=64 << 20, metadata={"unit": "bytes"})
     _drained_at_bytes: int = field(default=0, init=False)
 
+    @property
+    def promise(self) -> int:
+        """No more than was posted since the last drain."""
+        return self.interval
+
     def drain(self, point: Point, sender: Sender) -> int | None:
         """Fully once `interval` bytes were posted since the last time."""
         if point is not Point.CHUNK_FULL or sender.posted_bytes - self._drained_at_bytes < self.interval:

@@ -13,6 +13,11 @@ class PendingLimit:
 
     limit: int = field(default=64 << 20, metadata={"unit": "bytes"})
 
+    @property
+    def promise(self) -> int:
+        """No more than the limit."""
+        return self.limit
+
     def drain(self, point: Point, sender: Sender) -> int | None:
         """Down to the limit at each full chunk."""
         return self.limit if point is Point.CHUNK_FULL else None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from simmig.migration.policies.policy import FULLY, Point, Sender
 
@@ -10,6 +11,8 @@ from simmig.migration.policies.policy import FULLY, Point, Sender
 @dataclass
 class PerChunk:
     """One chunk at a time: nothing is left pending when the sender moves on to the next."""
+
+    promise: ClassVar[int] = FULLY
 
     def drain(self, point: Point, sender: Sender) -> int | None:
         """Fully at each full chunk."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 import enum
 from typing import Protocol
 
+from simmig.trace.events import Promise
+
 
 class Point(enum.Enum):
     """Where the protocol asks: the places at which the sender may wait for its writes."""
@@ -54,6 +56,16 @@ class Sender(Protocol):
     @property
     def now_ns(self) -> int:
         """The source host's clock."""
+
+
+def promise_of(policy: Policy) -> Promise | None:
+    """What the policy promises of the bytes it lets be pending, for whoever checks it; most promise nothing.
+
+    A policy says so by an attribute `promise`: bytes, beside the chunk that is being filled when it is asked, or
+    "downtime-budget" when its bound is the estimated bandwidth x downtime limit.
+    """
+    promise: Promise | None = getattr(policy, "promise", None)
+    return promise
 
 
 FULLY = 0
