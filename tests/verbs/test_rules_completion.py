@@ -170,6 +170,15 @@ def test_r22_write_with_immediate_takes_a_receive(rig: Rig) -> None:
     assert left.wait_one().status == OK
 
 
+def test_r22_each_write_with_immediate_takes_a_receive_of_its_own(rig: Rig) -> None:
+    left, right = rig.left, rig.right
+    mr, target, inbox = left.buffer(64), right.buffer(64), right.buffer(64)
+    for wr_id in (4, 5):
+        right.recv(inbox, wr_id=wr_id)
+        left.write_imm(mr, target)
+    assert [wc.wr_id for wc in right.wait(2)] == [4, 5]
+
+
 def test_r22_send_with_immediate_and_without(rig: Rig) -> None:
     left, right = rig.left, rig.right
     mr, inbox = left.buffer(64), right.buffer(64)

@@ -172,6 +172,15 @@ def test_r7_sqd_finishes_what_has_begun_and_holds_the_rest(rig: Rig) -> None:
     assert [wc.wr_id for wc in left.wait(2)] == [2, 3]
 
 
+def test_r7_what_has_left_is_not_finished_before_it_is_acknowledged(rig: Rig) -> None:
+    left = rig.left
+    left.write(left.buffer(500), rig.right.buffer(500), wr_id=1)
+    rig.sim.run_to(rig.sim.now + 700)  # all of it has left, nothing has come back
+    left.qp.modify(QPAttr(qp_state=e.IBV_QPS_SQD), STATE)
+    assert left.next_event() == e.IBV_EVENT_SQ_DRAINED
+    assert [wc.wr_id for wc in left.poll_all()] == [1]
+
+
 def test_r7_an_idle_queue_is_drained_at_once(rig: Rig) -> None:
     rig.left.qp.modify(QPAttr(qp_state=e.IBV_QPS_SQD), STATE)
     assert rig.left.next_event() == e.IBV_EVENT_SQ_DRAINED

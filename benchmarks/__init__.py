@@ -1,0 +1,1 @@
+"""What is measured: speed as ratios, and how many planted bugs `simmig verify` finds."""
