@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, get_args
 
@@ -10,7 +10,7 @@ from simmig.trace import events as ev
 from simmig.trace.reader import read_trace
 from simmig.trace.readers import EventReader
 from simmig.verify.invariants.accounting import AccountingMatchesWire, DrainsReachTarget, PendingWithinPromise
-from simmig.verify.invariants.base import Check, Invariant, Violation
+from simmig.verify.invariants.base import Check, Invariant, Key, Violation
 from simmig.verify.invariants.credit import CreditNeverExhausted
 from simmig.verify.invariants.ends import EveryWaitEnds, NoSuccessAfterError, NothingAfterTheEnd, TraceIsWhole
 from simmig.verify.invariants.guest import (
@@ -54,6 +54,7 @@ CATALOGUE: tuple[type[Invariant], ...] = (
 )
 _LATECOMERS = (ev.PortCounted, ev.HostDied, ev.Stalled, ev.FaultInjected, ev.MemoryCompared)
 """Told of a side by somebody else, who may have another clock."""
+_OPCODES = ("write", "send", "recv")
 _ENDED = float("inf")
 
 
@@ -68,7 +69,11 @@ class Invariants(EventReader):
         self._ledger = ledger = Ledger()
         self._all = [kind(ledger) for kind in CATALOGUE]
         self._order = next(each for each in self._all if isinstance(each, NothingAfterTheEnd))
-        self._last_ns: dict[ev.Side, float] = {}
+        self._asked: dict[Key, list[tuple[int, Check]]] = {}
+        for number, each in enumerate(self._all):
+            for key, check in each.checks().items():
+                self._asked.setdefault(key, []).append((number, check))
+        self._last_ns: dict[ev.Side, float] = {"source": -1, "destination": -1}
         self.handlers = {kind: self._handler(kind) for kind in get_args(ev.AnyEvent)}
 
     def results(self) -> dict[str, bool]:
@@ -99,61 +104,45 @@ class Invariants(EventReader):
         return self.noted + at_end
 
     def _handler(self, kind: type) -> Callable[[Any], None]:
-        """What shows one type of events to those who asked for it."""
-        chains = {
-            opcode: tuple(
-                check
-                for each in self._all
-                for key, check in each.checks().items()
-                if key is kind or key == (kind, opcode)
-            )
-            for opcode in (("write", "send", "recv") if kind in (ev.WorkPosted, ev.WorkCompleted) else ("",))
-        }
+        """What shows one type of events to those who asked for it; all in one, for every event comes by."""
         first = self._first_of(kind)
-        ledger, last_ns, order = self._ledger, self._last_ns, self._order
-
-        def in_time(event: Any) -> None:
-            ledger.index += 1
-            t_ns, side = event.t_ns, event.side
-            if t_ns < last_ns.get(side, 0):
-                order.out_of_time(event, last_ns[side])
-            elif side in last_ns:
-                last_ns[side] = t_ns
-            else:
-                last_ns[side] = t_ns
-                ledger.sides.add(side)
-
+        head = () if first is None else (first,)
+        ledger, last_ns, out_of_time = self._ledger, self._last_ns, self._order.out_of_time
         if kind in _LATECOMERS:
-            return self._latecomer(first, chains[""])
-        if len(chains) == 1:
-            checks = chains[""] if first is None else (first, *chains[""])
+            told = self._chain(kind, "")
 
-            def handle(event: Any) -> None:
-                in_time(event)
-                for check in checks:
+            def handle_latecomer(event: Any) -> None:
+                ledger.index += 1
+                for check in told:
                     check(event)
 
-            return handle
-        assert first is not None
-        into_ledger = first
-
-        def handle_work(event: Any) -> None:
-            in_time(event)
-            into_ledger(event)
-            for check in chains[event.opcode]:
-                check(event)
-
-        return handle_work
-
-    def _latecomer(self, first: Check | None, checks: Sequence[Check]) -> Callable[[Any], None]:
-        ledger = self._ledger
+            return handle_latecomer
+        of_work = kind in (ev.WorkPosted, ev.WorkCompleted)
+        chains = {opcode: (*head, *self._chain(kind, opcode)) for opcode in (_OPCODES if of_work else ("",))}
+        plain = chains.get("", ())
 
         def handle(event: Any) -> None:
             ledger.index += 1
-            for check in checks:
+            t_ns, side = event.t_ns, event.side
+            if t_ns < last_ns[side]:
+                out_of_time(event, last_ns[side])
+            elif last_ns[side] < 0:
+                ledger.sides.add(side)
+                last_ns[side] = t_ns
+            else:
+                last_ns[side] = t_ns
+            for check in chains[event.opcode] if of_work else plain:
                 check(event)
 
         return handle
+
+    def _chain(self, kind: type, opcode: str) -> tuple[Check, ...]:
+        return tuple(
+            check
+            for checks in self._checks
+            for key, check in checks.items()
+            if key is kind or key == (kind, opcode)
+        )
 
     def _first_of(self, kind: type) -> Check | None:
         ledger = self._ledger

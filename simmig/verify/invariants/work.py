@@ -11,6 +11,7 @@ from simmig.verify.invariants.ledger import KIND_MASK, Ledger
 CHUNK_SHIFT = 20
 """A chunk is 1 MiB."""
 _WRITE = 1
+_BLOCK_SHIFT = 44
 
 
 class CompletionsMatchPosts(Invariant):
@@ -64,7 +65,7 @@ class OneWritePerChunk(Invariant):
 
     def __init__(self, ledger: Ledger) -> None:
         super().__init__(ledger)
-        self._in_flight: set[tuple[int, int]] = set()
+        self._in_flight: set[int] = set()
 
     def checks(self) -> Mapping[Key, Check]:
         """Writes, from post to completion."""
@@ -75,14 +76,15 @@ class OneWritePerChunk(Invariant):
         }
 
     def _on_posted(self, event: ev.WorkPosted) -> None:
-        chunk = event.block, event.offset_bytes >> CHUNK_SHIFT
+        chunk = event.block << _BLOCK_SHIFT | event.offset_bytes >> CHUNK_SHIFT
         if chunk in self._in_flight:
-            self.broken(event, f"a second write to chunk {chunk[1]} of block {chunk[0]} is in flight")
+            number = event.offset_bytes >> CHUNK_SHIFT
+            self.broken(event, f"a second write to chunk {number} of block {event.block} is in flight")
         self._in_flight.add(chunk)
 
     def _on_ended(self, _: ev.Event) -> None:
         for work in self.ledger.retired:
-            self._in_flight.discard((work.block, work.offset_bytes >> CHUNK_SHIFT))
+            self._in_flight.discard(work.block << _BLOCK_SHIFT | work.offset_bytes >> CHUNK_SHIFT)
 
 
 class WritesWithinChunk(Invariant):
