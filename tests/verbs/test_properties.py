@@ -65,6 +65,9 @@ class Play:
 
     def __init__(self, profile: str, spec: LinkSpec, seed: int, infinite: bool) -> None:
         retry_cnt, rnr_retry = (7, 7) if infinite else (1, 0)
+        # Who is to wait for ever must wait longer than a round trip: else every read is asked for again before its
+        # answer is there, each acknowledgement of a duplicate resets the retries (R42), and that has no end.
+        timeout = 9 if infinite else 1
         self.rig = Rig(
             PROFILES[profile],
             spec=spec,
@@ -73,7 +76,7 @@ class Play:
             path_mtu=e.IBV_MTU_256,
             max_rd_atomic=3,
             min_rnr_timer=1,
-            timeout=1,
+            timeout=timeout,
             retry_cnt=retry_cnt,
             rnr_retry=rnr_retry,
         )
