@@ -137,12 +137,9 @@ class Invariants(EventReader):
         return handle
 
     def _chain(self, kind: type, opcode: str) -> tuple[Check, ...]:
-        return tuple(
-            check
-            for checks in self._checks
-            for key, check in checks.items()
-            if key is kind or key == (kind, opcode)
-        )
+        """Who asked for that, in the catalogue's order."""
+        asked = [*self._asked.get(kind, ()), *self._asked.get((kind, opcode), ())]
+        return tuple(check for _, check in sorted(asked, key=lambda each: each[0]))
 
     def _first_of(self, kind: type) -> Check | None:
         ledger = self._ledger
