@@ -5,8 +5,8 @@ OUT ?= out
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-# pictures: makes those of README.md anew.
-.PHONY: demo test bench lint pictures
+# pictures: makes those of README.md anew; notebooks: runs them and keeps what they give.
+.PHONY: demo test bench lint pictures notebooks
 
 demo: $(VENV)/.installed
 	@$(BIN)/simmig demo --out $(OUT)
@@ -24,9 +24,15 @@ lint: $(VENV)/.developing
 	$(BIN)/lint-imports
 
 pictures: $(VENV)/.installed
-	rm -rf build/pictures
+	rm -rf build/pictures build/drain-question
 	$(BIN)/simmig demo --out build/pictures
+	$(BIN)/simmig sweep scenarios/sweeps/drain-question.toml --out build/drain-question
+	$(BIN)/simmig plot build/drain-question --out build/pictures/drain-question
 	cp build/pictures/*.png docs/images/
+	cp build/pictures/drain-question/tradeoff.png docs/images/drain-question.png
+
+notebooks: $(VENV)/.developing
+	PYTHONPATH="$(CURDIR)" $(BIN)/python notebooks/execute.py
 
 $(VENV)/.made:
 	@$(PYTHON) -c 'import sys; v = sys.version_info; \
@@ -36,9 +42,9 @@ $(VENV)/.made:
 	@touch $@
 
 $(VENV)/.installed: pyproject.toml $(VENV)/.made
-	$(PIP) --editable '.[plot]'
+	$(PIP) --editable '.[plot,sweep]'
 	@touch $@
 
 $(VENV)/.developing: pyproject.toml $(VENV)/.made
-	$(PIP) --editable '.[plot,dev]'
+	$(PIP) --editable '.[plot,report,sweep,notebooks,dev]'
 	@touch $@ $(VENV)/.installed

@@ -11,6 +11,7 @@ import click
 import simmig
 from simmig.cli.demo import demo
 from simmig.cli.lab import lab
+from simmig.cli.plot import plot
 from simmig.cli.predict import predict
 from simmig.cli.run import run
 from simmig.cli.sweep import sweep
@@ -33,6 +34,7 @@ cli.add_command(run)
 cli.add_command(lab)
 cli.add_command(predict)
 cli.add_command(sweep)
+cli.add_command(plot)
 cli.add_command(demo)
 
 

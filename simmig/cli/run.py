@@ -46,6 +46,9 @@ if TYPE_CHECKING:
     metavar="DIR",
     help="Write summary, figures, trace, Perfetto timeline and plot there; never over another run's.",
 )
+@click.option(
+    "--report", type=click.Path(path_type=Path), metavar="FILE", help="Write one HTML file with everything in it."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the figures as one JSON object instead of a summary.")
 def run(
     scenario: Path,
@@ -55,6 +58,7 @@ def run(
     backend: str,
     names: tuple[str, ...],
     out: Path | None,
+    report: Path | None,
     as_json: bool,
 ) -> int:
     """Simulate the migration that SCENARIO, a TOML file, describes, or carry it out on two RDMA devices.
@@ -74,7 +78,16 @@ def run(
     from simmig.experiment.load import Overrides, load_scenario
 
     loaded = load_scenario(scenario, Overrides(settings, policy, seed))
+    if report is not None:
+        from simmig.experiment.html.page import require_writable
+
+        require_writable(report)
     result = _run(loaded, out, _devices(backend, names))
+    if report is not None:
+        from simmig.experiment.html.page import write
+        from simmig.experiment.html.runs import page_of
+
+        write(page_of(result, loaded), report)
     if as_json:
         from simmig.experiment.report import json_document
 

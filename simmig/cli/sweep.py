@@ -28,8 +28,13 @@ INTERRUPTED = 130
 @click.option(
     "--dask", metavar="ADDRESS", help="Run on the Dask cluster with this scheduler, e.g. tcp://head:8786."
 )
+@click.option(
+    "--report", type=click.Path(path_type=Path), metavar="FILE", help="Write one HTML file with everything in it."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print what was done as one JSON object.")
-def sweep(sweep: Path, out: Path | None, jobs: int | None, dask: str | None, as_json: bool) -> int:
+def sweep(
+    sweep: Path, out: Path | None, jobs: int | None, dask: str | None, report: Path | None, as_json: bool
+) -> int:
     """Simulate every point of the grid that SWEEP, a TOML file, describes, on all cores.
 
     Interrupted or killed, the same command goes on where it was. The results, a row a point, are in
@@ -49,6 +54,10 @@ def sweep(sweep: Path, out: Path | None, jobs: int | None, dask: str | None, as_
     from simmig.experiment.sweep.spec import load_sweep
     from simmig.experiment.sweep.sweep import run_sweep
 
+    if report is not None:
+        from simmig.experiment.html.page import require_writable
+
+        require_writable(report)
     loaded = load_sweep(sweep)
     out = out or Path("out") / sweep.stem
     workers = dask_cluster(dask) if dask is not None else processes(min(jobs or cores(), loaded.plan.points))
@@ -60,7 +69,19 @@ def sweep(sweep: Path, out: Path | None, jobs: int | None, dask: str | None, as_
             f"simmig: interrupted; what is done is kept in {out}, and the same command goes on there", err=True
         )
         return INTERRUPTED
+    if report is not None:
+        _write_report(finished, sweep, report)
     return _report(finished, as_json)
+
+
+def _write_report(finished: Finished, sweep: Path, report: Path) -> None:
+    from simmig.experiment.html.page import write
+    from simmig.experiment.html.sweep import page_of_sweep
+    from simmig.experiment.plots.kinds import pictures
+    from simmig.experiment.plots.results import read_results
+
+    results = read_results(finished.results)
+    write(page_of_sweep(results, pictures(results), f"Sweep {sweep.stem}"), report)
 
 
 def _need_pyarrow() -> None:

@@ -12,12 +12,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 from rich.table import Table
 
 from simmig.experiment.amounts import format_bytes, format_rate, format_time
 from simmig.experiment.load import Overrides, load_scenario
-from simmig.experiment.plot_timeline import plot_timeline
-from simmig.experiment.plot_tradeoff import plot_tradeoff
+from simmig.experiment.plots import tradeoff
+from simmig.experiment.plots.style import save
+from simmig.experiment.plots.timeline import plot_timeline
 from simmig.experiment.run import run
 from simmig.experiment.summary import headline
 from simmig.migration import policies
@@ -90,18 +92,20 @@ def _run_one(task: tuple[Path, str, str, Path]) -> Comparison:
 
 def draw(rows: list[Comparison], path: Path, picture: Path) -> None:
     """The trade-off plot of a comparison of the scenario at `path`."""
-    points = {
-        wire: [
-            (row.policy, row.figures["total_time_ns"] / 1e9, row.figures["downtime_ns"] / 1e6)
-            for row in rows
-            if row.wire == wire
-        ]
-        for wire in WIRES
-    }
     scenario = load_scenario(path)
+    frame = pd.DataFrame(
+        {
+            "variant.wire": row.wire,
+            "policy.name": row.policy,
+            "migration.slice": row.wire,  # what the variants stand for, to whoever asks what is chosen
+            "migration.downtime_limit_ns": scenario.migration.downtime_limit_ns,
+            **{name: row.figures[name] for name in ("status", "total_time_ns", "downtime_ns")},
+        }
+        for row in rows
+    )
     guest = f"{format_bytes(scenario.guest.memory_bytes)} guest, {scenario.guest.workload.kind} workload"
-    title = f"{guest}, over {scenario.link.model} ({format_rate(scenario.link.bandwidth_bit_s)})"
-    plot_tradeoff(points, scenario.migration.downtime_limit_ns / 1e6, title, picture)
+    title = f"{guest}, {scenario.link.model} ({format_rate(scenario.link.bandwidth_bit_s)})"
+    save(tradeoff.figure(frame, title), picture)
 
 
 def write_csv(rows: list[Comparison], path: Path) -> None:

@@ -71,6 +71,6 @@ def json_document(figures: object) -> bytes:
 
 
 def _plot(result: Result, scenario: Scenario, path: Path) -> None:
-    from simmig.experiment.plot_timeline import plot_timeline  # noqa: PLC0415  # optional
+    from simmig.experiment.plots.timeline import plot_timeline  # noqa: PLC0415  # optional
 
     plot_timeline(result.metrics, headline(result, scenario).plain, path)

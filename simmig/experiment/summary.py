@@ -23,13 +23,13 @@ _ROUNDS_SHOWN = 12
 
 def summary(result: Result, scenario: Scenario) -> RenderableType:
     """What happened, in the order in which somebody asks."""
-    facts = Table.grid(padding=(0, 2))
-    facts.add_column(style="bold")
-    facts.add_column(justify="right")
-    facts.add_column()
-    for name, amount, details in _facts(result):
-        facts.add_row(name, amount, details)
-    parts: list[RenderableType] = [headline(result, scenario), "", Padding(facts, (0, 2))]
+    shown = Table.grid(padding=(0, 2))
+    shown.add_column(style="bold")
+    shown.add_column(justify="right")
+    shown.add_column()
+    for row in facts(result):
+        shown.add_row(*row)
+    parts: list[RenderableType] = [headline(result, scenario), "", Padding(shown, (0, 2))]
     if result.metrics.rounds:
         parts += ["", Padding(_rounds(result.metrics.rounds, result.metrics.began_ns), (0, 0, 0, 2))]
     return Group(*parts)
@@ -56,7 +56,8 @@ def headline(result: Result, scenario: Scenario) -> Text:
     return text
 
 
-def _facts(result: Result) -> Iterable[tuple[str, str, str]]:
+def facts(result: Result) -> Iterable[tuple[str, str, str]]:
+    """The figures a person asks for: name, amount with its unit, details; a name left out is the one before it."""
     metrics, counts, parts = result.metrics, result.metrics.counts, result.metrics.downtime
     yield "total time", format_time(metrics.total_time_ns), f"of which setup {format_time(metrics.setup_time_ns)}"
     spent = (

@@ -4,14 +4,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.text import Annotation
 
-from simmig.experiment import plot_tradeoff
 from simmig.experiment.amounts import format_byte_rate, format_bytes, format_rate, format_time
 from simmig.experiment.demo import LEGEND, Comparison, draw, findings, good, runs, table, write_csv
-from simmig.experiment.plot_timeline import plot_timeline
+from simmig.experiment.plots.timeline import plot_timeline
 from simmig.experiment.summary import as_text
 from simmig.trace import events as ev
 from simmig.trace.metrics import Metrics
@@ -67,29 +63,6 @@ def test_the_tradeoff_is_drawn(tmp_path: Path) -> None:
     scenario.write_text('[guest]\nmemory = "8 MiB"\n[link]\nmodel = "roce-25g"\n')
     draw(ROWS, scenario, tmp_path / "tradeoff.png")
     assert (tmp_path / "tradeoff.png").read_bytes().startswith(b"\x89PNG")
-
-
-@pytest.mark.parametrize("spread", [0.0, 0.001, 0.02, 1.0])
-def test_no_label_hides_another(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, spread: float) -> None:
-    drawn: list[Axes] = []
-    saved = Figure.savefig
-
-    def keep(figure: Figure, *arguments: Any, **options: Any) -> None:
-        drawn.extend(figure.axes)
-        saved(figure, *arguments, **options)
-
-    monkeypatch.setattr(Figure, "savefig", keep)
-    policies = [policy for _, policy in runs()[:8]]
-    groups = {
-        wire: [(policy, at + spread * i, 10 * at + spread * (i % 3)) for i, policy in enumerate(policies)]
-        for wire, at in (("one", 3.0), ("other", 5.0))
-    }
-    plot_tradeoff.plot_tradeoff(groups, 30.0, "title", tmp_path / "x.png")
-    labels = [child for child in drawn[0].get_children() if isinstance(child, Annotation)]
-    names = [name for label in labels for name in label.get_text().split("\n")]
-    assert sorted(names) == sorted(policies * 2) or names == ["every policy"] * 2
-    boxes = [super(Annotation, label).get_window_extent() for label in labels]
-    assert not any(one.overlaps(other) for i, one in enumerate(boxes) for other in boxes[:i])
 
 
 @pytest.mark.parametrize(

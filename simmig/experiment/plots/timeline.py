@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -11,35 +12,31 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from simmig.experiment.amounts import format_bytes, format_time
+from simmig.experiment.plots.downtime import PARTS
+from simmig.experiment.plots.style import BLUE, GREEN, ORANGE, PURPLE, SKY, VERMILLION
 from simmig.trace.metrics import Metrics
 from simmig.trace.series import Amount, Gauge
 
-# Okabe and Ito's palette: told apart by colour-blind readers, too.
-BLUE, SKY, ORANGE, GREEN = "#0072B2", "#56B4E9", "#E69F00", "#009E73"
-VERMILLION, PURPLE, GREY = "#D55E00", "#CC79A7", "#999999"
-
 _MIB = 1 << 20
 _WAITS = (("policy", "the policy asks", GREEN), ("wire", "the control channel forces", ORANGE))
-_PARTS = (
-    ("residual_pages_ns", "residual pages", SKY),
-    ("drain_ns", "drain", ORANGE),
-    ("device_state_ns", "device state", PURPLE),
-    ("switch_ns", "switch", GREY),
-)
-
 Floats = NDArray[np.float64]
 
 
 def plot_timeline(metrics: Metrics, title: str, path: Path) -> None:
     """Write the timeline as a PNG. `title` says what ran; the outcome stands above it."""
-    figure = Figure(figsize=(10, 8), dpi=120)
-    pending = figure.add_axes((0.09, 0.575, 0.88, 0.295))
-    rates = figure.add_axes((0.09, 0.37, 0.88, 0.16), sharex=pending)
-    waits = figure.add_axes((0.09, 0.225, 0.88, 0.1), sharex=pending)
-    downtime = figure.add_axes((0.09, 0.065, 0.88, 0.045))
+    figure(metrics, title).savefig(path, metadata={"Software": None})
+
+
+def figure(metrics: Metrics, title: str) -> Figure:
+    """The timeline as a figure for a screen."""
+    drawn = Figure(figsize=(10, 8), dpi=120)
+    pending = drawn.add_axes((0.09, 0.575, 0.88, 0.295))
+    rates = drawn.add_axes((0.09, 0.37, 0.88, 0.16), sharex=pending)
+    waits = drawn.add_axes((0.09, 0.225, 0.88, 0.1), sharex=pending)
+    downtime = drawn.add_axes((0.09, 0.065, 0.88, 0.045))
     took, stood = format_time(metrics.total_time_ns), format_time(metrics.downtime_ns)
-    figure.suptitle(f"total time {took}, guest stopped for {stood}", x=0.09, y=0.98, ha="left", fontsize=13)
-    figure.text(0.09, 0.918, title, fontsize=9, color="#444444")
+    drawn.suptitle(f"total time {took}, guest stopped for {stood}", x=0.09, y=0.98, ha="left", fontsize=13)
+    drawn.text(0.09, 0.918, title, fontsize=9, color="#444444")
     _draw_pending(pending, metrics)
     _draw_rates(rates, metrics)
     _draw_waits(waits, metrics)
@@ -48,14 +45,14 @@ def plot_timeline(metrics: Metrics, title: str, path: Path) -> None:
         axes.tick_params(labelbottom=False)
     waits.set_xlabel("time since the migration began (s)")
     waits.set_xlim(0, max(metrics.total_time_ns, 1) / 1e9)
-    figure.savefig(path, metadata={"Software": None})
+    return drawn
 
 
 def _seconds(metrics: Metrics, t_ns: int) -> float:
     return (t_ns - metrics.began_ns) / 1e9
 
 
-def _steps(gauge: Gauge, end_ns: int) -> tuple[Floats, Floats, Floats]:
+def steps(gauge: Gauge, end_ns: int) -> tuple[Floats, Floats, Floats]:
     """Bin edges, and per edge the lowest and the highest value until the next one."""
     times: list[int] = []
     lows: list[int] = []
@@ -91,7 +88,7 @@ def _per_second(amount: Amount, until_ns: int, bins: int = 60) -> tuple[Floats, 
 
 def _draw_pending(axes: Axes, metrics: Metrics) -> None:
     end_ns = metrics.began_ns + metrics.total_time_ns
-    times, lows, highs = _steps(metrics.pending, end_ns)
+    times, lows, highs = steps(metrics.pending, end_ns)
     axes.set_ylabel("pending writes (MiB)")
     top = max(metrics.max_pending_bytes / _MIB, 1e-3) * 1.22
     axes.set_ylim(0, top)
@@ -182,9 +179,10 @@ def _draw_downtime(axes: Axes, metrics: Metrics) -> None:
     scale, unit = (1e6, "ms") if metrics.downtime_ns >= 1e6 else (1e3, "us")
     axes.set_xlabel(f"downtime ({unit})")
     left = 0.0
-    for name, label, color in _PARTS:
+    for name, label, color, hatch in PARTS:
         spent_ns = getattr(metrics.downtime, name)
-        axes.barh(0, spent_ns / scale, left=left, color=color, label=f"{label} {format_time(spent_ns)}")
+        look: dict[str, Any] = {"color": color, "hatch": hatch, "edgecolor": "white", "lw": 0}
+        axes.barh(0, spent_ns / scale, left=left, label=f"{label} {format_time(spent_ns)}", **look)
         left += spent_ns / scale
     axes.set_xlim(0, left or 1)
     _legend_above(axes)

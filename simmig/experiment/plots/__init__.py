@@ -1,0 +1,1 @@
+"""Pictures of migrations and sweeps: a kind a file, drawn into an axis or as a figure of its own."""

@@ -1,0 +1,131 @@
+"""Names beside points, placed so that none hides another, a point or a line."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import RendererAgg
+from matplotlib.text import Annotation, Text
+from matplotlib.transforms import Bbox
+
+_SAME_PT = 5.0  # points nearer than this look like one
+
+
+class Named(NamedTuple):
+    """A point in the axes' own coordinates, its name, the group it belongs to, and the colour of its name."""
+
+    name: str
+    group: str
+    x: float
+    y: float
+    color: str
+
+
+def label_points(
+    axes: Axes, points: Sequence[Named], lines: Sequence[tuple[float, float, float, float]] = (), size: float = 6.0
+) -> None:
+    """Name every point; those that a reader would take for one share a label.
+
+    Args:
+        axes: with its final limits and place in the figure.
+        points: what to name.
+        lines: level and upright lines that a name should not cross, from x, y to x, y.
+        size: of the type, in points.
+    """
+    radius = _pixels_of(axes, 3.0)
+    taken = [Bbox.null().union([Bbox([_pixels(axes, *line[:2]), _pixels(axes, *line[2:])])]) for line in lines]
+    for point in points:
+        px, py = _pixels(axes, point.x, point.y)
+        taken.append(Bbox.from_extents(px - radius, py - radius, px + radius, py + radius))
+    for merged in _merged(axes, points):
+        names = [point.name for point in merged]
+        of_group = [point.name for point in points if point.group == merged[0].group]
+        taken.append(_place(axes, _text(names, of_group), merged[0], taken, size))
+
+
+def _text(names: list[str], of_group: list[str]) -> str:
+    """The names, or, where that is shorter, those of the group that are not among them."""
+    others = [name for name in of_group if name not in names]
+    if len(of_group) > 2 and not others:
+        return "every policy"
+    if len(names) > 3 and 2 * len(others) < len(names):
+        return "\n".join(["all but", *others])
+    return "\n".join(names)
+
+
+def _place(axes: Axes, text: str, point: Named, taken: Sequence[Bbox], size: float) -> Bbox:
+    """Write a label at the nearest free place, or over others where there is none; returns the box it takes."""
+    figure = axes.get_figure(root=True)
+    assert figure is not None
+    renderer = RendererAgg(*figure.canvas.get_width_height(), figure.dpi)  # type: ignore[no-untyped-call]
+    inside = axes.get_window_extent(renderer)
+    box = Bbox.null()
+    for dx, dy, across in _offsets():
+        label: Annotation = axes.annotate(
+            text,
+            (point.x, point.y),
+            xytext=(dx, dy),
+            textcoords="offset points",
+            ha=across,
+            va="center",
+            fontsize=size,
+            color=point.color,
+            linespacing=1.1,
+            arrowprops={"arrowstyle": "-", "color": point.color, "alpha": 0.5, "lw": 0.5, "shrinkB": 2},
+        )
+        label.set_in_layout(False)
+        label.update_positions(renderer)
+        box = Text.get_window_extent(label, renderer)
+        fits = inside.x0 < box.x0 and box.x1 < inside.x1 and inside.y0 < box.y0 and box.y1 < inside.y1
+        if fits and not any(box.overlaps(other) for other in taken):
+            return box
+        label.remove()
+    last = axes.annotate(
+        text,
+        (point.x, point.y),
+        xytext=(6, 0),
+        textcoords="offset points",
+        va="center",
+        fontsize=size,
+        color=point.color,
+    )
+    last.set_in_layout(False)
+    return box
+
+
+def _offsets() -> Iterator[tuple[float, float, str]]:
+    """Where a label may stand, in points from its own, nearest first."""
+    for distance in range(0, 150, 4):
+        for dy in (distance, -distance):
+            yield 6 + distance / 6, float(dy), "left"
+            yield -6 - distance / 6, float(dy), "right"
+
+
+def _pixels(axes: Axes, x: float, y: float) -> tuple[float, float]:
+    px, py = axes.transData.transform((x, y))
+    return float(px), float(py)
+
+
+def _pixels_of(axes: Axes, points: float) -> float:
+    figure = axes.get_figure(root=True)
+    assert figure is not None
+    return points * figure.dpi / 72
+
+
+def _merged(axes: Axes, points: Sequence[Named]) -> list[list[Named]]:
+    """The points of a group that look like one, together."""
+    same = _pixels_of(axes, _SAME_PT)
+    merged: list[list[Named]] = []
+    for point in points:
+        px, py = _pixels(axes, point.x, point.y)
+        for others in merged:
+            other_px, other_py = _pixels(axes, others[0].x, others[0].y)
+            near = abs(px - other_px) < same and abs(py - other_py) < same
+            if near and others[0].group == point.group:
+                others.append(point)
+                break
+        else:
+            merged.append([point])
+    return merged

@@ -1,0 +1,106 @@
+"""What varies in a sweep's results: what an engineer chooses, and the circumstances that choice is made in.
+
+Policies and the protocol's freedoms are chosen; guests, links, hosts, devices, and the limits that are set, are
+circumstances: two migrations compare only when these are the same. Seeds are neither.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from simmig.experiment.plots.quantities import tell, tell_with_name
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+_TABLES = ("variant.", "guest.", "link.", "host.", "destination_host.", "device.", "migration.", "policy.")
+_GIVEN = ("migration.downtime_limit_ns", "migration.max_rounds", "migration.max_bandwidth_bytes_s")
+POLICY = "policy.name"
+COMPLETED = "completed"
+HELD = "invariants_held"
+
+
+def is_input(column: str) -> bool:
+    """Whether it is part of a scenario, the seed included."""
+    return column == "seed" or column.startswith(_TABLES)
+
+
+def varied(frame: pd.DataFrame) -> list[str]:
+    """The inputs, but for the seed, that are not the same in all rows."""
+    inputs = [column for column in frame.columns if is_input(column) and column != "seed"]
+    return [column for column in inputs if frame[column].nunique(dropna=False) > 1]
+
+
+def choices(frame: pd.DataFrame) -> list[str]:
+    """The columns of what is chosen, as far as they vary."""
+    return [column for column in varied(frame) if _is_choice(frame, column)]
+
+
+def circumstances(frame: pd.DataFrame) -> list[str]:
+    """The columns of circumstances, as few as tell them apart."""
+    found = varied(frame)
+    return fewest(frame, [column for column in found if not _is_choice(frame, column)])
+
+
+def fewest(frame: pd.DataFrame, columns: Sequence[str]) -> list[str]:
+    """Without those columns that the others decide: names given to variants stay, later columns go first."""
+    kept = list(columns)
+    count = len(frame[kept].drop_duplicates()) if kept else 0
+    for column in reversed(columns):
+        rest = [other for other in kept if other != column]
+        if rest and len(frame[rest].drop_duplicates()) == count:
+            kept = rest
+    return kept
+
+
+def _is_choice(frame: pd.DataFrame, column: str) -> bool:
+    if column.startswith("variant."):
+        decided = [other for other in varied(frame) if not other.startswith("variant.")]
+        decided = [other for other in decided if (frame.groupby(column)[other].nunique(dropna=False) <= 1).all()]
+        return bool(decided) and all(_is_choice(frame, other) for other in decided)
+    return column.startswith(("policy.", "migration.")) and column not in _GIVEN
+
+
+def split(frame: pd.DataFrame, columns: Sequence[str]) -> list[tuple[str, pd.DataFrame]]:
+    """The rows of each combination of values, in order, with a title that tells it."""
+    if not columns:
+        return [("", frame)]
+    return [
+        (", ".join(tell_with_name(column, value) for column, value in zip(columns, values, strict=True)), rows)
+        for values, rows in frame.groupby(list(columns), dropna=False, sort=True)
+    ]
+
+
+def policy_text(row: Any, columns: Sequence[str]) -> str:
+    """A policy with those of its parameters that vary: "pending-limit 16 MiB"; of one policy, these alone."""
+    parameters = [column for column in columns if column.startswith("policy.") and column != POLICY]
+    told = [tell(column, row[column]) for column in parameters if row[column] == row[column]]
+    if POLICY not in columns and told:
+        return ", ".join(tell_with_name(column, row[column]) for column in parameters)
+    return " ".join([str(row[POLICY]), *told])
+
+
+def wire_columns(frame: pd.DataFrame) -> list[str]:
+    """What is chosen besides the policy; where it has names, only these."""
+    found = [column for column in choices(frame) if not column.startswith("policy.")]
+    kept = fewest(frame, found)
+    return kept if any(column.startswith("variant.") for column in kept) else found
+
+
+def wire_text(row: Any, columns: Sequence[str]) -> str:
+    """The rest of a choice: a variant's name, or "slice unlimited, control QP own"."""
+    return ", ".join(tell_with_name(column, row[column]) for column in columns)
+
+
+def completed(frame: pd.DataFrame) -> pd.Series:
+    """Whether each row's migration completed, and broke nothing that must hold."""
+    done = frame["status"] == COMPLETED
+    return done & (frame[HELD] != False) if HELD in frame else done  # noqa: E712  # unknown is no breach
+
+
+def why_not(frame: pd.DataFrame) -> str:
+    """What became of rows that did not complete: "2 not-converging, 1 error"."""
+    told = frame.loc[~completed(frame), "status"].fillna("error")
+    told = told.replace(COMPLETED, "broke an invariant").value_counts()
+    return ", ".join(f"{count} {status}" for status, count in sorted(told.items()))

@@ -1,0 +1,113 @@
+"""simmig plot, as a person or a script uses it."""
+
+import json
+from pathlib import Path
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from simmig.cli.main import main
+from tests.experiment.plots.frames import frame, lost, row
+
+SCENARIO = """# A small guest.
+[guest]
+memory = "8 MiB"
+[link]
+bandwidth = "10 Gbit/s"
+latency = "5 us"
+"""
+GBIT, MIB = 10**9, 1 << 20
+
+
+def write(path: Path, rows: pd.DataFrame) -> Path:
+    path.mkdir()
+    table = pa.Table.from_pandas(rows, preserve_index=False)
+    table = table.replace_schema_metadata({"simmig": json.dumps({"versions": {"simmig": "0"}})})
+    pq.write_table(table, path / "results.parquet")
+    return path
+
+
+@pytest.fixture
+def sweep(tmp_path: Path) -> Path:
+    """Two policies over two links and two dirty rates, one point of which does not converge."""
+    rows = [
+        row(policy, 10 * number, link__bandwidth_bit_s=bandwidth * GBIT, guest__workload__rate_bytes_s=rate * MIB)
+        for number, policy in enumerate(("final-only", "per-chunk"), 1)
+        for bandwidth in (10, 40)
+        for rate in (100, 200)
+    ]
+    rows[0] = lost("final-only", link__bandwidth_bit_s=10 * GBIT, guest__workload__rate_bytes_s=100 * MIB)
+    return write(tmp_path / "sweep", frame(*rows))
+
+
+def test_without_a_kind_all_that_the_data_carry(
+    sweep: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    assert main(["plot", str(sweep), "--format", "png,svg,pdf", "--out", str(out)]) == 0
+    kinds = ("tradeoff", "parameter", "winner", "downtime")
+    assert {path.name for path in out.iterdir()} == {
+        f"{kind}.{end}" for kind in kinds for end in ("png", "svg", "pdf")
+    }
+    heads = {"png": b"\x89PNG", "svg": b"<?xml", "pdf": b"%PDF"}
+    assert all(path.read_bytes().startswith(heads[path.suffix[1:]]) for path in out.iterdir())
+    assert str(out / "winner.pdf") in capsys.readouterr().out
+    assert main(["plot", str(sweep), "--out", str(out)]) == 2
+    assert "never overwritten" in capsys.readouterr().err
+
+
+def test_some_points_along_a_key_without_its_unit(sweep: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    asked = ["--kind", "parameter", "--x", "guest.workload.rate", "--where", "link.bandwidth=40 Gbit/s"]
+    assert main(["plot", str(sweep), *asked, "--format", "svg", "--out", str(out)]) == 0
+    assert [path.name for path in out.iterdir()] == ["parameter.svg"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["--kind", "parameter", "--x", "link.bandwith"], "did you mean 'link.bandwidth'?"),
+        (["--where", "policy.nam=x"], "did you mean 'policy.name'?"),
+        (["--where", "policy.name=per-round"], "policy.name is final-only, per-chunk"),
+        (["--where", "link.bandwidth=25 MiB"], "no unit of rate"),
+        (["--where", "link.bandwidth"], "write key=value"),
+        (["--kind", "winner", "--where", "link.bandwidth=40 Gbit/s"], "two circumstances"),
+        (["--kind", "timelines"], "a sweep keeps no traces"),
+        (["--format", "pgn"], "did you mean 'png'?"),
+    ],
+)
+def test_what_cannot_be_drawn_is_told(
+    sweep: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], told: str
+) -> None:
+    assert main(["plot", str(sweep), *arguments, "--out", str(tmp_path / "out")]) == 2
+    printed = capsys.readouterr()
+    assert told in printed.err
+    assert "Traceback" not in printed.err
+    assert not (tmp_path / "out").exists()
+
+
+def test_what_is_no_results_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "text.parquet").write_text("no parquet")
+    (tmp_path / "empty").mkdir()
+    pq.write_table(pa.table({"a": [1]}), tmp_path / "other.parquet")
+    for name, told in (
+        ("none", "no such file"),
+        ("empty", "has no results.parquet"),
+        ("text.parquet", "not a Parquet file"),
+        ("other.parquet", "has no column 'status'"),
+    ):
+        assert main(["plot", str(tmp_path / name), "--out", str(tmp_path / "out")]) == 2
+        assert told in capsys.readouterr().err
+
+
+def test_runs_side_by_side(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "scenario.toml").write_text(SCENARIO)
+    for policy in ("final-only", "per-chunk"):
+        arguments = [str(tmp_path / "scenario.toml"), "--policy", policy, "--out", str(tmp_path / "runs" / policy)]
+        assert main(["run", *arguments]) == 0
+    assert main(["plot", str(tmp_path / "runs"), "--out", str(tmp_path / "out")]) == 0
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["timelines.png"]
+    assert main(["plot", str(tmp_path / "runs"), "--kind", "winner", "--out", str(tmp_path / "no")]) == 2
+    assert "runs are drawn as timelines" in capsys.readouterr().err
