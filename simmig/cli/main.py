@@ -15,6 +15,7 @@ from simmig.cli.plot import plot
 from simmig.cli.predict import predict
 from simmig.cli.run import run
 from simmig.cli.sweep import sweep
+from simmig.cli.verify import verify
 from simmig.experiment.errors import InputError
 
 BAD_INPUT = 2
@@ -36,6 +37,7 @@ cli.add_command(predict)
 cli.add_command(sweep)
 cli.add_command(plot)
 cli.add_command(demo)
+cli.add_command(verify)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -31,6 +31,7 @@ class MigrationConfig:
         control_wait: "completion" waits for every control SEND's own completion, "deferred" only before its
             buffer is used again.
         control_qp: "shared" sends control and device state on the queue pair of the writes, "own" on a second.
+        send_queue_depth: work requests that a send queue holds.
     """
 
     transport: Literal["rdma", "tcp"] = "rdma"
@@ -42,6 +43,7 @@ class MigrationConfig:
     registration_batch: int = 1
     control_wait: Literal["completion", "deferred"] = "completion"
     control_qp: Literal["shared", "own"] = "shared"
+    send_queue_depth: int = SEND_QUEUE_DEPTH
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ import errno
 from collections.abc import Callable
 from typing import Any
 
-from simmig.migration.config import CQ_DEPTH, SEND_QUEUE_DEPTH, Cancelled, MigrationError
+from simmig.migration.config import CQ_DEPTH, Cancelled, MigrationError
 from simmig.trace.events import Emit, Side, WorkFailed
 from simmig.verbs.api import CQ, CompChannel, Verbs
 from simmig.verbs.runtime import Connection, Runtime, Signal
@@ -106,7 +106,13 @@ class Lane:
     """
 
     def __init__(
-        self, verbs: Verbs, runtime: Runtime, connection: Connection, side: Side, emit: Emit | None
+        self,
+        verbs: Verbs,
+        runtime: Runtime,
+        connection: Connection,
+        side: Side,
+        emit: Emit | None,
+        depth: int,
     ) -> None:
         enums = verbs.enums
         self.verbs = verbs
@@ -117,6 +123,7 @@ class Lane:
         self.error = ""
         self.broken = False
         self._flushed = False
+        self._depth = depth
         self._outstanding = 0
         self._closed = False
         self.cancel: Signal | None = None
@@ -127,7 +134,7 @@ class Lane:
         self.pd = verbs.PD(context)
         self.sends = Queue(verbs, context)
         self.receives = Queue(verbs, context)
-        capacity = verbs.QPCap(SEND_QUEUE_DEPTH, RECEIVE_QUEUE_DEPTH, 1, 1, 0)
+        capacity = verbs.QPCap(depth, RECEIVE_QUEUE_DEPTH, 1, 1, 0)
         self.qp = verbs.QP(
             self.pd,
             verbs.QPInitAttr(
@@ -140,14 +147,14 @@ class Lane:
     @property
     def full(self) -> bool:
         """Whether the send queue has no room left."""
-        return self._outstanding >= SEND_QUEUE_DEPTH
+        return self._outstanding >= self._depth
 
     async def wait_for_room(self) -> None:
         """Wait until the send queue has room."""
         await self.wait(self.sends, self._has_room, "completion")
 
     def _has_room(self) -> bool:
-        return self._outstanding < SEND_QUEUE_DEPTH
+        return self._outstanding < self._depth
 
     def posted(self) -> None:
         """A send work request was posted on `qp` directly."""

@@ -29,7 +29,7 @@ async def connect(
     deferred = config.control_wait == "deferred"
     lanes: list[Lane] = []
     try:
-        ram = await _dial(verbs, runtime, dialer, emit)
+        ram = await _dial(config, verbs, runtime, dialer, emit)
         lanes.append(ram)
         control_lane, control = ram, None
         if not own:
@@ -41,7 +41,7 @@ async def connect(
         if own:
             if not granted & wire.FLAG_OWN_CONTROL_QP:
                 raise MigrationError('the destination does not know control_qp = "own" (stock QEMU does not)')
-            control_lane = await _dial(verbs, runtime, dialer, emit)
+            control_lane = await _dial(config, verbs, runtime, dialer, emit)
             lanes.append(control_lane)
             control = ControlChannel(control_lane, deferred)
             private_data = wire.encode_private_data(asked)
@@ -71,7 +71,7 @@ async def accept(
     try:
         asked = _asked(connection)
         granted = asked & (wire.FLAG_OWN_CONTROL_QP | (wire.FLAG_PIN_ALL if config.pin_all else 0))
-        ram = _lane(verbs, runtime, connection, "destination", emit)
+        ram = _lane(config, verbs, runtime, connection, "destination", emit)
         lanes.append(ram)
         control_lane, control = ram, None
         if not granted & wire.FLAG_OWN_CONTROL_QP:
@@ -80,7 +80,7 @@ async def accept(
         if control is None:
             second = await listener.request(runtime.now_ns() + RESOLVE_TIMEOUT_NS)
             _asked(second)
-            control_lane = _lane(verbs, runtime, second, "destination", emit)
+            control_lane = _lane(config, verbs, runtime, second, "destination", emit)
             lanes.append(control_lane)
             control = ControlChannel(control_lane, deferred)
             await second.accept(control_lane.qp, wire.encode_private_data(granted))
@@ -91,13 +91,22 @@ async def accept(
     return RdmaDestination(guest, ram, control, control_lane, bool(granted & wire.FLAG_PIN_ALL))
 
 
-async def _dial(verbs: Verbs, runtime: Runtime, dialer: Dialer, emit: Emit | None) -> Lane:
-    return _lane(verbs, runtime, await dialer.dial(RESOLVE_TIMEOUT_NS), "source", emit)
+async def _dial(
+    config: MigrationConfig, verbs: Verbs, runtime: Runtime, dialer: Dialer, emit: Emit | None
+) -> Lane:
+    return _lane(config, verbs, runtime, await dialer.dial(RESOLVE_TIMEOUT_NS), "source", emit)
 
 
-def _lane(verbs: Verbs, runtime: Runtime, connection: Connection, side: Side, emit: Emit | None) -> Lane:
+def _lane(
+    config: MigrationConfig,
+    verbs: Verbs,
+    runtime: Runtime,
+    connection: Connection,
+    side: Side,
+    emit: Emit | None,
+) -> Lane:
     try:
-        return Lane(verbs, runtime, connection, side, emit)
+        return Lane(verbs, runtime, connection, side, emit, config.send_queue_depth)
     except verbs.PyverbsError as error:
         raise MigrationError(f"setting up the queue pair failed: {error}") from error
 

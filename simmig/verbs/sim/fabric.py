@@ -9,7 +9,7 @@ from contextvars import ContextVar
 import simpy
 
 from simmig.verbs.sim.host import Host, HostCosts
-from simmig.verbs.sim.link import Link, LinkSpec
+from simmig.verbs.sim.link import Direction, Link, LinkSpec
 from simmig.verbs.sim.nic import SimDevice
 from simmig.verbs.sim.profiles import IDEAL, Profile
 from simmig.verbs.sim.pyverbs_error import PyverbsUserError
@@ -56,16 +56,18 @@ class Fabric:
         device = self.devices[name] = SimDevice(name, host, profile, len(self.devices))
         return device
 
-    def connect(self, one: SimDevice, other: SimDevice, spec: LinkSpec) -> Link:
+    def connect(
+        self, one: SimDevice, other: SimDevice, spec: LinkSpec, direction: type[Direction] = Direction
+    ) -> Link:
         """Lay a link between two devices (or from one to itself); packets between them take the latest."""
-        link = Link(spec, one, other, f"{self.seed}:{len(self.links)}")
+        link = Link(spec, one, other, f"{self.seed}:{len(self.links)}", direction)
         self.links.append(link)
         there, back = link.directions
-        for device, direction in ((one, there), (other, back)):
+        for device, way in ((one, there), (other, back)):
             if link not in device.links:
                 device.links.append(link)
-            for gid in direction.target.gids:
-                device.routes[gid] = direction
+            for gid in way.target.gids:
+                device.routes[gid] = way
         return link
 
     @contextmanager

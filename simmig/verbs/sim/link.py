@@ -310,13 +310,20 @@ class Link:
 
     __slots__ = ("cut_ns", "directions", "spec", "up", "watchers")
 
-    def __init__(self, spec: LinkSpec, one: SimDevice, other: SimDevice, seed: str) -> None:
+    def __init__(
+        self,
+        spec: LinkSpec,
+        one: SimDevice,
+        other: SimDevice,
+        seed: str,
+        direction: type[Direction] = Direction,
+    ) -> None:
         self.spec = spec
         self.up = True
         self.cut_ns = -1  # when it was last pulled
         self.watchers: list[Callable[[], None]] = []  # called when it went up or down
-        there = Direction(self, one, other, Random(f"{seed}:0"))
-        back = there if one is other else Direction(self, other, one, Random(f"{seed}:1"))
+        there = direction(self, one, other, Random(f"{seed}:0"))
+        back = there if one is other else direction(self, other, one, Random(f"{seed}:1"))
         there.reverse = back
         back.reverse = there
         self.directions = (there, back)

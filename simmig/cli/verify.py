@@ -1,0 +1,223 @@
+"""``simmig verify``: try to break the protocol, or state exactly what has been checked."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from simmig.experiment.errors import InputError
+
+if TYPE_CHECKING:
+    from simmig.verify.explore import Tally
+
+DEFAULT_BUDGET_S = 60.0
+_SEED_LIMIT = 1 << 32
+_FOR_EVER = 1 << 62
+
+
+@click.command(short_help="Try to break the protocol under faults and odd schedules.")
+@click.option("--seeds", type=click.IntRange(1), metavar="N", help="Check that many random cases.")
+@click.option("--seed", type=click.IntRange(0), metavar="FIRST", help="The first seed. Default: a fresh one.")
+@click.option("--exhaustive", is_flag=True, help="Check every fault and every schedule within the bound.")
+@click.option(
+    "--deviations",
+    type=click.IntRange(0, 3),
+    default=1,
+    show_default=True,
+    help="With --exhaustive: how often a schedule may differ from the usual one.",
+)
+@click.option("--policy", metavar="NAME[,KEY=VALUE]...", help="Check this drain policy, or path/to/file.py:Name.")
+@click.option("--replay", type=click.Path(path_type=Path), metavar="FILE", help="Play a counterexample again.")
+@click.option("--jobs", type=click.IntRange(1), help="Processes. Default: one a core.")
+@click.option("--budget", metavar="TIME", help='Stop after that time, e.g. "60 s".')
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    default=Path("counterexamples"),
+    show_default=True,
+    metavar="DIR",
+    help="Where a counterexample is written, beside those that are there.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead.")
+def verify(
+    seeds: int | None,
+    seed: int | None,
+    exhaustive: bool,
+    deviations: int,
+    policy: str | None,
+    replay: Path | None,
+    jobs: int | None,
+    budget: str | None,
+    out: Path,
+    as_json: bool,
+) -> int:
+    """Run the protocol, as it ships, under faults and schedules, and hold every run to the invariants.
+
+    Without options: a minute of fresh seeds. A failure is shrunk, drawn as a chart, and written to DIR as a
+    replay file and a picture.
+
+    \b
+    simmig verify --seeds 1000
+    simmig verify --exhaustive
+    simmig verify --policy my_policy.py:MyPolicy
+    simmig verify --replay counterexamples/one_side_runs-1a2b3c4d.json
+    """
+    if replay is not None:
+        if seeds is not None or seed is not None or exhaustive or policy is not None:
+            raise click.UsageError("--replay stands alone: the file says what to play.")
+        return _replay(replay, as_json)
+    if exhaustive and (seeds is not None or seed is not None):
+        raise click.UsageError("--exhaustive checks all within its bound: --seeds and --seed go without it.")
+    if exhaustive and out.exists() and not out.is_dir():
+        raise InputError(f"--out {out}: not a directory")
+    cores = jobs or os.cpu_count() or 1
+    deadline = _deadline(budget, seeds is None and not exhaustive)
+    if exhaustive:
+        return _exhaustive(_chosen(policy), deviations, cores, deadline, out, as_json)
+    first = secrets.randbelow(_SEED_LIMIT) if seed is None else seed
+    return _seeds(first, seeds, _chosen(policy), cores, deadline, out, as_json)
+
+
+def _seeds(
+    first: int,
+    seeds: int | None,
+    policy: tuple[str, dict[str, Any]] | None,
+    jobs: int,
+    deadline: float | None,
+    out: Path,
+    as_json: bool,
+) -> int:
+    from simmig.verify.explore import by_seed
+
+    wanted = range(first, first + (_FOR_EVER if seeds is None else seeds))
+    if not as_json:
+        click.echo(f"seeds from {first}")
+    began = time.monotonic()
+    with _progress(seeds) as progress:
+        tally = by_seed(wanted, policy, jobs, deadline, progress)
+    head = {"explorer": "seeds", "first_seed": first, "seeds": tally.cases}
+    text = f"seeds {first} to {first + tally.cases - 1} in {time.monotonic() - began:.1f} s"
+    return _tell(tally, head, text, out, as_json)
+
+
+def _exhaustive(
+    policy: tuple[str, dict[str, Any]] | None,
+    deviations: int,
+    jobs: int,
+    deadline: float | None,
+    out: Path,
+    as_json: bool,
+) -> int:
+    from simmig.verify.exhaustive import BOUND, tasks
+    from simmig.verify.explore import spread
+
+    bound = BOUND.format(deviations=f"{deviations} deviation{'s' if deviations != 1 else ''}")
+    began = time.monotonic()
+    work = tasks(policy, deviations)
+    with _progress(None) as progress:
+        tally = spread(work, jobs, deadline, progress)
+    complete = not tally.found and next(work, None) is None
+    head = {"explorer": "exhaustive", "bound": bound, "complete": complete}
+    took = f"{time.monotonic() - began:.1f} s"
+    if complete:
+        text = f"complete in {took}, nothing left to run within the bound: {bound}"
+    else:
+        text = f"NOT complete after {took}; the bound: {bound}"
+    return _tell(tally, head, text, out, as_json)
+
+
+def _replay(path: Path, as_json: bool) -> int:
+    """Exit status 1 when the case still breaks something, or does not do what the file says."""
+    import simmig
+    from simmig.verify.play import play
+    from simmig.verify.replay import ReplayError, read
+    from simmig.verify.report import described, reorder
+
+    try:
+        replay = read(path)
+        verdict = reorder(play(replay.case), replay.broken)
+    except (ReplayError, ValueError) as error:
+        raise InputError(str(error) if isinstance(error, ReplayError) else f"{path}: {error}") from error
+    same = verdict.digest() == replay.trace_sha256
+    broken = [each.invariant for each in verdict.broken]
+    lines = described(replay.case, verdict)
+    if not same:
+        lines.append(
+            f"NOT reproduced: another trace (written by simmig {replay.simmig}, this is {simmig.__version__})"
+        )
+    elif replay.broken not in ("", *broken):
+        lines.append(f"NOT reproduced: the same trace, and {replay.broken} holds")
+    else:
+        lines.append("reproduced: the same trace, event for event")
+    if as_json:
+        document = {"replay": str(path), "same_trace": same, "expected": replay.broken, "broken": broken}
+        click.echo(json.dumps(document, indent=2))
+    else:
+        click.echo("\n".join(lines))
+    return 1 if broken or not same else 0
+
+
+def _tell(tally: Tally, head: dict[str, Any], text: str, out: Path, as_json: bool) -> int:
+    """Print what was checked and, if something broke, the counterexample; the exit status."""
+    from simmig.verify.report import as_json as as_figures
+    from simmig.verify.report import counterexample, coverage
+
+    figures, lines = counterexample(tally.found[0], out) if tally.found else (None, [])
+    if as_json:
+        document = head | as_figures(tally) | {"held": figures is None, "counterexample": figures}
+        click.echo(json.dumps(document, indent=2))
+    else:
+        for line in (*lines, text, *coverage(tally)):
+            click.echo(line)
+        if tally.found and tally.found[0].seed is not None:
+            click.echo(f"again: simmig verify --seed {tally.found[0].seed} --seeds 1")
+        click.echo("all invariants hold" if figures is None else "FAILED")
+    return 0 if figures is None else 1
+
+
+def _chosen(policy: str | None) -> tuple[str, dict[str, Any]] | None:
+    """The policy that the option names, with its parameters; it must be one that can be made."""
+    if policy is None:
+        return None
+    from simmig.experiment.load import policy_table
+    from simmig.experiment.policy_choice import PolicyChoiceError, make_policy, parameters_of
+
+    table = policy_table(policy)
+    name = table.pop("name")
+    try:
+        return name, parameters_of(make_policy(name, table))
+    except PolicyChoiceError as error:
+        raise InputError(f"--policy {policy}: {f'{error.key}: ' if error.key else ''}{error}") from error
+
+
+def _deadline(budget: str | None, needed: bool) -> float | None:
+    if budget is None:
+        return time.monotonic() + DEFAULT_BUDGET_S if needed else None
+    from simmig.experiment.units import QuantityError, time_ns
+
+    try:
+        return time.monotonic() + time_ns(budget) / 1e9
+    except QuantityError as error:
+        raise InputError(f"--budget: {error}") from error
+
+
+@contextmanager
+def _progress(total: int | None) -> Iterator[Callable[[Tally], None]]:
+    """On a terminal, a line that tells how far it is; elsewhere nothing."""
+    if not sys.stderr.isatty():
+        yield lambda tally: None
+        return
+    from rich.console import Console
+
+    with Console(stderr=True).status("checking") as status:
+        of = "" if total is None else f" of {total}"
+        yield lambda tally: status.update(f"{tally.cases}{of} runs, {tally.with_fault} with faults")

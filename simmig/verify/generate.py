@@ -1,0 +1,176 @@
+"""From a seed to a case, swarm-style: each seed switches on a few features, faults and freedoms.
+
+Runs in which everything happens at once all look alike; what is left out makes room for the rest.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from random import Random
+from typing import Any, TypeVar
+
+from simmig.trace.events import Side
+from simmig.verify import faults as f
+from simmig.verify.case import Case, Small
+from simmig.verify.choices import KINDS, Drawn
+from simmig.verify.watch import SIDES
+
+T = TypeVar("T")
+
+_USUAL_EVENTS = 280
+_USUAL_PACKETS = 700
+_FAR_CALLS = {"poll": 150, "req_notify": 90, "get_cq_event": 70, "post_send": 40, "post_recv": 30, "reg_mr": 8}
+_TCP_FAULTS = ("drop", "delay", "dies", "hangs", "link-down", "disconnect", "cancel")
+
+PARAMETERS: dict[str, dict[str, Any]] = {"pending-limit": {"limit": 1 << 20}, "every-bytes": {"interval": 1 << 20}}
+POLICIES = (
+    "final-only",
+    "at-switch",
+    "per-round",
+    "downtime-budget",
+    "pending-limit",
+    "every-bytes",
+    "per-iteration",
+    "per-chunk",
+)
+
+
+class Dice:
+    """Draws that are the same on every Python: nothing but `Random.random`."""
+
+    def __init__(self, seed: int) -> None:
+        self.random = Random(seed).random
+
+    def one(self, options: Sequence[T]) -> T:
+        """One of them."""
+        return options[int(self.random() * len(options))]
+
+    def below(self, limit: int) -> int:
+        """A number from 0, below `limit`, small ones more often than large ones."""
+        return int(limit ** self.random()) - 1 if self.random() < 0.3 else int(self.random() * limit)
+
+    def chance(self, likelihood: float) -> bool:
+        """Whether it happens."""
+        return self.random() < likelihood
+
+
+def generate(seed: int, policy: tuple[str, dict[str, Any]] | None = None) -> tuple[Case, Drawn]:
+    """The case of a seed, its schedule still to be drawn, and who draws it. `policy` replaces the seed's own."""
+    dice = Dice(seed * 2 + 1)
+    small = _migration(dice, policy)
+    faults = _plan(dice, small)
+    likelihood = {kind: dice.one((0.01, 0.05, 0.3)) for kind in KINDS if dice.chance(0.4)}
+    return Case(small, faults), Drawn(seed * 2 + 2, likelihood)
+
+
+def _migration(dice: Dice, policy: tuple[str, dict[str, Any]] | None) -> Small:
+    """A feature that is not switched on keeps its usual value."""
+    values: dict[str, Any] = {}
+    features: dict[str, Callable[[], Any]] = {
+        "pages": lambda: dice.one([(512,), (300,), (256, 100), (700, 1), (40, 512, 3), (1,), (1280,)]),
+        "zero_fraction": lambda: dice.one([0.3, 0.5, 1.0]),
+        "workload": lambda: dice.one(["uniform", "sweep"]),
+        "working_set_pages": lambda: dice.one([1, 20, 200, 400]),
+        "rate_bytes_s": lambda: dice.one([5 << 20, 200 << 20, 900 << 20]),
+        "ballooned_pages": lambda: dice.one([1, 30, 300]),
+        "device_state_bytes": lambda: dice.one([20, 40_000, 100_000]),
+        "reversed_blocks": lambda: True,
+        "bandwidth_bit_s": lambda: dice.one([1_000_000_000, 40_000_000_000]),
+        "latency_ns": lambda: dice.one([0, 100, 50_000, 1_000_000]),
+        "mtu": lambda: dice.one([1024, 2048]),
+        "busy_host": lambda: True,
+        "profile": lambda: dice.one(["rxe", "mlx5"]),
+        "streams": lambda: True,
+        "pin_all": lambda: True,
+        "destination_pin_all": lambda: dice.one([True, False]),
+        "slice_ns": lambda: dice.one([1, 300_000, "round", None]),
+        "registration_batch": lambda: dice.one([2, 3, 4096]),
+        "control_wait": lambda: "deferred",
+        "control_qp": lambda: "own",
+        "max_rounds": lambda: dice.one([1, 2, 8]),
+        "max_bandwidth_bytes_s": lambda: 30 << 20,
+        "downtime_limit_ns": lambda: dice.one([100_000, 300_000, 300_000_000]),
+        "send_queue_depth": lambda: dice.one([1, 2, 3]),
+        "policy": lambda: dice.one(POLICIES),
+    }
+    for name, draw in features.items():
+        if dice.chance(0.35):
+            values[name] = draw()
+    if dice.chance(0.15):
+        values["transport"] = "tcp"
+    if policy is not None:
+        values["policy"], values["policy_parameters"] = policy
+    else:
+        values["policy_parameters"] = PARAMETERS.get(values.get("policy", ""), {})
+    return Small(**values)
+
+
+def _plan(dice: Dice, small: Small) -> tuple[f.Fault, ...]:
+    """None, one or a few; a socket's simulation knows fewer kinds, and loses at most two packets."""
+    count = dice.one([0, 1, 1, 1, 2, 3])
+    kinds: Sequence[str] = _TCP_FAULTS if small.transport == "tcp" else FAULTS
+    chosen = [dice.one(kinds) for _ in range(dice.one([1, 1, 2]))]
+    plan = [FAULT_MAKERS[dice.one(chosen)](dice, small) for _ in range(count)]
+    if small.transport == "tcp":
+        dropped = [fault for fault in plan if isinstance(fault, f.Packet) and fault.what == "drop"]
+        plan = [fault for fault in plan if fault not in dropped[2:]]
+    return tuple(dict.fromkeys(plan))
+
+
+def _side(dice: Dice) -> Side:
+    return dice.one(SIDES)
+
+
+def _event(dice: Dice, small: Small) -> int:
+    return dice.below(_USUAL_EVENTS if small.transport == "rdma" else 30)
+
+
+def _packet(what: Any) -> Callable[[Dice, Small], f.Fault]:
+    def make(dice: Dice, small: Small) -> f.Fault:
+        by_ns = 0 if what == "drop" else dice.one([500, 20_000, 3_000_000])
+        return f.Packet(_side(dice), dice.below(_USUAL_PACKETS), what, by_ns)
+
+    return make
+
+
+def _call(dice: Dice, small: Small) -> f.Fault:
+    call = dice.one(tuple(f.VERBS_CALLS))
+    return f.Call(_side(dice), call, dice.below(_FAR_CALLS.get(call, 3)), dice.one(f.VERBS_CALLS[call]))
+
+
+def _queue_full(dice: Dice, small: Small) -> f.Fault:
+    return f.Call(_side(dice), "post_send", dice.below(40), 12, dice.one([1, 2, 5, 50]))
+
+
+def _link_down(dice: Dice, small: Small) -> f.Fault:
+    return f.LinkDown(_event(dice, small), dice.one([None, 1_000, 1_000_000, 200_000_000]))
+
+
+_WORDS = (0, 1, 2, 3, 5, 7, 12, 0xFF, 0x1000, 0x80000, 0xFFFF0000, 0x7FFFFFFF, 0xFFFFFFFF)
+
+
+def _hostile(dice: Dice, small: Small) -> f.Fault:
+    """A word of header or data replaced, or a message cut short or drawn out."""
+    number = dice.below(30)
+    if dice.chance(0.3):
+        lengths = (0, 1, 4, 15, 16, 17, 40, 4096, 524287, 524288, 524289)
+        return f.Hostile(_side(dice), number, length_bytes=dice.one(lengths))
+    return f.Hostile(_side(dice), number, 4 * dice.one((0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11)), dice.one(_WORDS))
+
+
+FAULT_MAKERS: dict[str, Callable[[Dice, Small], f.Fault]] = {
+    "drop": _packet("drop"),
+    "delay": _packet("delay"),
+    "duplicate": _packet("duplicate"),
+    "reorder": _packet("reorder"),
+    "call": _call,
+    "queue-full": _queue_full,
+    "not-ready": lambda dice, small: f.NotReady(_side(dice), dice.below(30)),
+    "dies": lambda dice, small: f.Dies(_side(dice), _event(dice, small)),
+    "hangs": lambda dice, small: f.Hangs(_side(dice), _event(dice, small)),
+    "link-down": _link_down,
+    "disconnect": lambda dice, small: f.Disconnect(_side(dice), _event(dice, small)),
+    "cancel": lambda dice, small: f.Cancel(_side(dice), _event(dice, small)),
+    "hostile": _hostile,
+}
+FAULTS = (*FAULT_MAKERS, "call", "call", "hostile")

@@ -1,0 +1,102 @@
+"""What must hold of a run beside the invariants of its trace, and what is excused by name."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import msgspec
+
+from simmig.trace.events import AnyEvent, ControlSent, VmStopped, WorkCompleted
+from simmig.verify import faults as f
+from simmig.verify.watch import SIDES
+from simmig.verify.world import World
+
+
+class Broken(msgspec.Struct, frozen=True):
+    """An invariant that did not hold: its name, the rule behind it, and what happened."""
+
+    invariant: str
+    rule: str
+    words: str
+    t_ns: int = 0
+    event: int = -1
+
+
+RULES = {
+    "nothing_escapes": "migrate and receive never raise: they answer with an outcome",
+    "every_wait_ends": "no lost wake-up, no deadlock, and after a fault an end in bounded time",
+    "cancellation_works": "a side that is cancelled ends",
+    "nothing_leaks": "every queue pair, queue, channel, region and domain is destroyed in the end",
+    "one_side_runs": "exactly one side runs the guest in the end, the one that the outcomes name",
+    "success_is_earned": "a side completes only what nothing stood against",
+}
+
+
+def judge(world: World, events: Sequence[AnyEvent]) -> Iterator[Broken]:
+    """Everything that does not hold."""
+    now_ns = int(world.env.now)
+    happened = world.watch.happened
+
+    def broken(invariant: str, words: str) -> Broken:
+        return Broken(invariant, RULES[invariant], words, now_ns, len(events) - 1)
+
+    for side, error in world.escaped.items():
+        yield broken("nothing_escapes", f"{type(error).__name__} escaped on the {side}: {error}")
+    for index, side in enumerate(SIDES):
+        if not world.lives(index):
+            continue
+        if side in world.uncancelled:
+            yield broken("cancellation_works", f"the {side} was cancelled and did not end")
+        elif side in world.unfinished and not _may_wait(world, index):
+            yield broken("every_wait_ends", f"the {side} still waited when {_when(world)}")
+        elif world.ended_ns.get(side, 0) and side not in world.uncancelled and (leaks := world.watch.leaks(side)):
+            yield broken("nothing_leaks", f"the {side} left behind: {', '.join(leaks)}")
+    if not any(isinstance(fault, f.Hostile) for fault in happened) and (words := _who_runs(world, events)):
+        yield broken("one_side_runs", words)
+    source = world.outcomes.get("source")
+    if not happened and source is not None and source.status not in ("completed", "not-converging"):
+        reasons = "; ".join(outcome.reason for outcome in world.outcomes.values() if outcome.reason)
+        yield broken("success_is_earned", f"nothing went wrong and it failed: {reasons}")
+
+
+def _when(world: World) -> str:
+    return "nothing was left to happen" if world.at_rest else "its patience should long have been at an end"
+
+
+def _may_wait(world: World, index: int) -> bool:
+    """Whether a side may wait for ever: for a source that never came, or that hangs while its device answers."""
+    if index == 0:
+        return False
+    return not world.listener.made or world.runtimes[0].hangs
+
+
+def _who_runs(world: World, events: Sequence[AnyEvent]) -> str:
+    """What is wrong with who runs the guest; empty for nothing, and for what has been told already."""
+    if world.escaped or world.uncancelled or handover_is_open(events):  # two generals: nobody can know
+        return ""
+    runs = [guest.running and world.hosts[index].alive for index, guest in enumerate(world.guests)]
+    lives = [world.lives(index) for index in range(2)]
+    outcome = world.outcomes.get("source")
+    handed_over = outcome is not None and outcome.status == "completed"
+    if all(runs):
+        stopped = any(isinstance(event, VmStopped) for event in events)
+        return "both sides run the guest" if lives[0] or not stopped else ""
+    if handed_over and lives[1] and not runs[1]:
+        return "the source has handed the guest over, and the destination does not run it"
+    if not handed_over and lives[0] and not runs[0]:
+        return "the migration did not complete, and the source does not run the guest"
+    return "the source has handed the guest over and runs it" if handed_over and runs[0] else ""
+
+
+def handover_is_open(events: Sequence[AnyEvent]) -> bool:
+    """Whether the stream's last byte was sent and its completion never came: two generals, nobody can know."""
+    last = None
+    for index, event in enumerate(events):
+        if isinstance(event, ControlSent) and event.side == "source" and event.type == "QEMU_FILE":
+            last = index
+    if last is None or events[last].length_bytes != 1:  # type: ignore[union-attr]
+        return False
+    return not any(
+        isinstance(event, WorkCompleted) and event.side == "source" and event.opcode == "send"
+        for event in events[last:]
+    )

@@ -1,0 +1,103 @@
+"""Play a case: the same case, the same trace and the same verdict, anywhere."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+from dataclasses import dataclass
+from typing import cast
+
+import msgspec
+
+from simmig.migration import policies
+from simmig.migration.policies import Policy
+from simmig.trace.events import AnyEvent
+from simmig.verify import faults as f
+from simmig.verify.case import Case, Choice
+from simmig.verify.choices import Choices
+from simmig.verify.invariants import Invariants
+from simmig.verify.judge import Broken, judge
+from simmig.verify.watch import SIDES, Watch
+from simmig.verify.wire import CheckedDirection
+from simmig.verify.world import World
+
+
+@dataclass
+class Verdict:
+    """What became of a case.
+
+    `choices` is the schedule as it was taken, `points` how often there was a choice, `happened` the faults that
+    really came about, `broken` what did not hold.
+    """
+
+    status: str
+    reason: str
+    events: list[AnyEvent]
+    choices: tuple[Choice, ...]
+    points: int
+    happened: tuple[f.Fault, ...]
+    broken: list[Broken]
+    occasions: dict[str, int]
+    """How often each thing happened to which a fault could have: "source packet", "destination call poll", ..."""
+
+    def digest(self) -> str:
+        """SHA-256 of the trace's canonical lines."""
+        return hashlib.sha256(msgspec.json.Encoder().encode_lines(self.events)).hexdigest()
+
+
+_load = functools.cache(policies.load)
+
+
+def play(case: Case, choices: Choices | None = None, policy: Policy | None = None) -> Verdict:
+    """Run a case to its end; `choices` and `policy` replace the case's own schedule and policy.
+
+    Raises PolicyError for a policy that cannot be found, ValueError for a guest that cannot be.
+    """
+    if choices is None:
+        choices = Choices(case.schedule)
+    if policy is None:
+        policy = _load(case.migration.policy)(**case.migration.policy_parameters)
+    watch = Watch(case.faults, choices, case.migration.streams)
+    invariants = Invariants()
+    watch.readers.append(invariants)
+    world = World(case.migration, watch, policy)
+    world.plan_packets(case.faults)
+    world.run()
+    happened = tuple(dict.fromkeys(watch.happened))
+    broken = list(judge(world, watch.events))
+    named = {each.invariant for each in broken}
+    for name, held in invariants.results().items():
+        if not held and name not in named and not _excused(name, world, happened):
+            broken.append(Broken(name, "", f"{name} does not hold of the trace", 0, len(watch.events) - 1))
+    outcome = world.outcomes.get("source")
+    if outcome is not None and outcome.status == "completed":
+        outcome = world.outcomes.get("destination")
+    return Verdict(
+        "unfinished" if outcome is None else outcome.status,
+        "" if outcome is None else outcome.reason,
+        watch.events,
+        tuple(choices.taken),
+        choices.points,
+        happened,
+        broken,
+        _occasions(world),
+    )
+
+
+def _occasions(world: World) -> dict[str, int]:
+    """How often there was a chance for each kind of fault."""
+    counts = {f"{side} call {call}": number for (side, call), number in world.watch.called.items()}
+    for side, direction in zip(SIDES, world.link.directions, strict=True):
+        counts[f"{side} packet"] = cast(CheckedDirection, direction).seen
+        counts[f"{side} message"] = world.watch.messages[side]
+        counts[f"{side} not-ready"] = world.watch.asked[side]
+    counts["event"] = len(world.watch.events)
+    return counts
+
+
+def _excused(name: str, world: World, happened: tuple[f.Fault, ...]) -> bool:
+    """Invariants of the trace that a fault takes the ground from."""
+    if any(isinstance(fault, f.Hostile) for fault in happened):
+        return True
+    lame = not all(world.lives(index) for index in range(len(SIDES)))
+    return name == "one_side_runs" or (lame and name in ("trace_is_whole", "every_wait_ends"))

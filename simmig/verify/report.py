@@ -1,0 +1,138 @@
+"""What a check says: what exactly was covered, and of a failure everything that is needed to understand it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from simmig.verify.case import Case, Small
+from simmig.verify.explore import Found, Tally
+from simmig.verify.invariants import Invariants
+from simmig.verify.judge import RULES
+from simmig.verify.play import Verdict
+from simmig.verify.replay import encode, record
+from simmig.verify.shrink import shrink
+
+
+def coverage(tally: Tally) -> list[str]:
+    """What was checked, a line each."""
+    names = list(dict.fromkeys([*Invariants().results(), *RULES]))
+    happened = sum(tally.faults.values())
+    lines = [
+        f"{tally.cases} runs, {tally.with_fault} of them with {happened} faults; {tally.points} points of choice,"
+        f" {sum(tally.choices.values())} taken otherwise than usual",
+        f"outcomes: {_counted(tally.outcomes)}",
+    ]
+    if tally.faults:
+        lines.append(f"faults: {_counted(tally.faults)}")
+    if tally.choices:
+        lines.append(
+            f"choices: {', '.join(f'{kind} {tally.choices[kind]}' for kind in KINDS if tally.choices[kind])}"
+        )
+    lines.append(f"{len(names)} invariants of every run: {', '.join(names)}")
+    return lines
+
+
+def as_json(tally: Tally) -> dict[str, Any]:
+    """The same for a program."""
+    return {
+        "runs": tally.cases,
+        "runs_with_faults": tally.with_fault,
+        "choice_points": tally.points,
+        "choices": dict(sorted(tally.choices.items())),
+        "faults": dict(sorted(tally.faults.items())),
+        "outcomes": dict(sorted(tally.outcomes.items())),
+        "invariants": list(dict.fromkeys([*Invariants().results(), *RULES])),
+    }
+
+
+def counterexample(found: Found, directory: Path) -> tuple[dict[str, Any], list[str]]:
+    """Shrink what was found and write it to the directory, beside what is there; figures and lines about it."""
+    case, verdict = shrink(found.case, found.invariant)
+    verdict = reorder(verdict, found.invariant)
+    broken = verdict.broken[0]
+    directory.mkdir(parents=True, exist_ok=True)
+    replay = _free(directory, f"{broken.invariant}-{verdict.digest()[:8]}", ".json")
+    replay.write_bytes(encode(record(case, verdict)))
+    picture = replay.with_suffix(".svg")
+    picture.write_text(_svg(verdict))
+    lines = [
+        *described(case, verdict),
+        "",
+        f"  replay: simmig verify --replay {replay}",
+        f"  picture: {picture}",
+    ]
+    figures = {
+        "invariant": broken.invariant,
+        "rule": broken.rule,
+        "words": broken.words,
+        "seed": found.seed,
+        "replay": str(replay),
+        "svg": str(picture),
+        "trace_sha256": verdict.digest(),
+        "events": len(verdict.events),
+        "steps": chart_steps(verdict),
+        "case": msgspec.to_builtins(case),
+    }
+    return figures, lines
+
+
+def described(case: Case, verdict: Verdict) -> list[str]:
+    """A run in words and as a chart."""
+    lines = []
+    for broken in verdict.broken[:1]:
+        lines.append(f"BROKEN: {broken.invariant}" + (f" ({broken.rule})" if broken.rule else ""))
+        lines.append(f"  {broken.words}")
+    return [
+        *lines,
+        f"  migration: {told(case.migration) or 'the usual one'}",
+        *(f"  fault: {fault}" for fault in verdict.happened),
+        *(f"  choice: {choice.kind} number {choice.number}: option {choice.option}" for choice in verdict.choices),
+        f"  ended: {verdict.status}{f' ({verdict.reason})' if verdict.reason else ''}",
+        "",
+        _chart(verdict),
+    ]
+
+
+def reorder(verdict: Verdict, invariant: str) -> Verdict:
+    """The same with that invariant first."""
+    verdict.broken.sort(key=lambda broken: broken.invariant != invariant)
+    return verdict
+
+
+def told(small: Small) -> str:
+    """What of a migration is not as usual."""
+    usual = Small()
+    return ", ".join(
+        f"{name} {getattr(small, name)}"
+        for name in small.__struct_fields__
+        if getattr(small, name) != getattr(usual, name)
+    )
+
+
+def chart_steps(verdict: Verdict) -> int:
+    """How many rows a reader has to follow."""
+    return len(_chart(verdict).splitlines())
+
+
+def _chart(verdict: Verdict) -> str:
+    return "\n".join(f"  {event}" for event in verdict.events[-15:])
+
+
+def _svg(verdict: Verdict) -> str:
+    return _chart(verdict)
+
+
+def _free(directory: Path, stem: str, suffix: str) -> Path:
+    """A path in the directory that is not taken."""
+    path, number = directory / f"{stem}{suffix}", 1
+    while path.exists():
+        number += 1
+        path = directory / f"{stem}-{number}{suffix}"
+    return path
+
+
+def _counted(counter: Any) -> str:
+    return ", ".join(f"{name} {count}" for name, count in sorted(counter.items()))

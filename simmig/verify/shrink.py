@@ -1,0 +1,116 @@
+"""From a case that breaks an invariant to the smallest one found that breaks the same.
+
+Delta debugging (Zeller and Hildebrandt, 2002) on faults and schedule, then every figure towards its usual or
+smallest value, over and over until nothing more can be left out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import msgspec
+
+from simmig.verify import faults as f
+from simmig.verify.case import Case, Small
+from simmig.verify.play import Verdict, play
+
+_USUAL = Small()
+_SMALLER_PAGES = ((1,), (2,), (256,), (257,), (512,), (300, 100))
+
+
+def shrink(case: Case, invariant: str, tries: int = 1500) -> tuple[Case, Verdict]:
+    """The smallest case found, and its verdict. `case` must break that invariant; plays at most `tries` cases."""
+    return _Shrinker(invariant, tries).shrink(case)
+
+
+class _Shrinker:
+    def __init__(self, invariant: str, tries: int) -> None:
+        self._invariant = invariant
+        self._left = tries
+        self._seen: set[bytes] = set()
+
+    def shrink(self, case: Case) -> tuple[Case, Verdict]:
+        best = self._play(case)
+        if best is None:
+            raise ValueError(f"the case does not break {self._invariant}")
+        smaller = True
+        while smaller and self._left > 0:
+            smaller = False
+            for candidates in (_fewer_faults, _fewer_choices, _plainer, _smaller_numbers):
+                while (found := self._first(candidates, case)) is not None:
+                    case, best = found
+                    smaller = True
+        return case, best
+
+    def _first(self, candidates: Callable[[Case], Iterator[Case]], case: Case) -> tuple[Case, Verdict] | None:
+        for candidate in candidates(case):
+            verdict = self._play(candidate)
+            if verdict is not None:
+                return candidate, verdict
+        return None
+
+    def _play(self, case: Case) -> Verdict | None:
+        """The verdict if the case breaks the invariant and is new."""
+        key = msgspec.json.encode(case)
+        if self._left <= 0 or key in self._seen:
+            return None
+        self._left -= 1
+        self._seen.add(key)
+        try:
+            verdict = play(case)
+        except ValueError:  # no such guest
+            return None
+        return verdict if any(broken.invariant == self._invariant for broken in verdict.broken) else None
+
+
+def _fewer_faults(case: Case) -> Iterator[Case]:
+    for index in range(len(case.faults)):
+        yield msgspec.structs.replace(case, faults=case.faults[:index] + case.faults[index + 1 :])
+
+
+def _fewer_choices(case: Case) -> Iterator[Case]:
+    """Without a stretch of the schedule: all of it, halves, quarters, ... single choices; then without a kind."""
+    schedule = case.schedule
+    size = len(schedule)
+    while size:
+        for start in range(0, len(schedule), size):
+            yield msgspec.structs.replace(case, schedule=schedule[:start] + schedule[start + size :])
+        size //= 2
+    for index, choice in enumerate(schedule):
+        if choice.option > 1:
+            less = msgspec.structs.replace(choice, option=1)
+            yield msgspec.structs.replace(case, schedule=(*schedule[:index], less, *schedule[index + 1 :]))
+
+
+def _plainer(case: Case) -> Iterator[Case]:
+    """With one more of the migration's figures as usual, or a smaller guest."""
+    small = case.migration
+    for name in small.__struct_fields__:
+        usual: Any = getattr(_USUAL, name)
+        if name != "policy_parameters" and getattr(small, name) != usual:
+            changes = {name: usual} | ({"policy_parameters": {}} if name == "policy" else {})
+            yield msgspec.structs.replace(case, migration=msgspec.structs.replace(small, **changes))
+    for pages in _SMALLER_PAGES:
+        if sum(pages) < sum(small.pages):
+            yield msgspec.structs.replace(case, migration=msgspec.structs.replace(small, pages=pages))
+
+
+_NUMBERS = ("number", "event", "by_ns", "for_ns", "times", "value", "length_bytes")
+_LEAST = {"times": 1}
+
+
+def _smaller_numbers(case: Case) -> Iterator[Case]:
+    """With a fault that comes earlier or is milder."""
+    for index, fault in enumerate(case.faults):
+        for name in _NUMBERS:
+            value = getattr(fault, name, None)
+            least = _LEAST.get(name, 0)
+            if not isinstance(value, int) or value <= least:
+                continue
+            for smaller in dict.fromkeys((least, value // 2, value * 7 // 8, value - 1)):
+                if least <= smaller < value:
+                    less: f.Fault = msgspec.structs.replace(fault, **{name: smaller})
+                    yield msgspec.structs.replace(
+                        case, faults=(*case.faults[:index], less, *case.faults[index + 1 :])
+                    )
