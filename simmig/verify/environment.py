@@ -36,7 +36,7 @@ class ChoosingEnvironment(simpy.Environment):
     def _choose(self, queue: list[Any]) -> None:
         """Have the event that is to be next at the head of the queue."""
         due = queue[0][:2]
-        events = []
+        events: list[Any] = []
         while queue and queue[0][:2] == due and len(events) < _MOST:
             entry = heappop(queue)
             if entry[3].callbacks:  # the others are events that came to nothing

@@ -3,8 +3,8 @@
 A schedule is the list of points at which the world did not take the usual option. Runs begin with the usual
 schedule; each run tells all its points, and every option at every point behind its last deviation is a run of its
 own, until there are as many deviations as the bound allows: a depth-first search by re-running with prefixes,
-complete when nothing is left to run. Two schedules after which each side saw the same events in the same order, and which offer
-the same points, count as the same interleaving: what comes behind the second is not run again.
+complete when nothing is left to run. Two schedules after which each side saw the same events in the same order and
+which offer the same points are one interleaving: what comes behind the second is not run again.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator
 from itertools import product
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
@@ -45,6 +45,7 @@ _SMALL = Small(
 _HOSTILE_WORDS = (0, 0xFFFFFFFF)
 _HOSTILE_LENGTHS = (0, 15, 524_289)
 _LATE_NS = 50_000
+_PACKETS: tuple[Literal["drop", "delay", "duplicate", "reorder"], ...] = ("drop", "delay", "duplicate", "reorder")
 _PIECE = 40
 
 
@@ -70,7 +71,7 @@ def faults(small: Small) -> Iterator[f.Fault]:
     """Every fault at every place where the usual run of that migration has one for it."""
     occasions = play(Case(small)).occasions
     for side in SIDES:
-        for number, what in product(range(occasions[f"{side} packet"]), ("drop", "delay", "duplicate", "reorder")):
+        for number, what in product(range(occasions[f"{side} packet"]), _PACKETS):
             yield f.Packet(side, number, what, 0 if what == "drop" else _LATE_NS)
         for call, codes in f.VERBS_CALLS.items():
             for number, code in product(range(occasions.get(f"{side} call {call}", 0)), codes):

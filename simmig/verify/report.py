@@ -28,9 +28,7 @@ def coverage(tally: Tally) -> list[str]:
     if tally.faults:
         lines.append(f"faults: {_counted(tally.faults)}")
     if tally.choices:
-        lines.append(
-            f"choices: {', '.join(f'{kind} {tally.choices[kind]}' for kind in KINDS if tally.choices[kind])}"
-        )
+        lines.append(f"choices: {_counted(tally.choices)}")
     lines.append(f"{len(names)} invariants of every run: {', '.join(names)}")
     return lines
 

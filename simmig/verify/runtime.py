@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
-from typing import Any
+from collections.abc import Awaitable
+from typing import Any, cast
 
 from simmig.trace.events import Side
 from simmig.verbs.sim.host import Host
@@ -21,12 +21,12 @@ class CheckedRuntime(SimRuntime):
         self._side: Side = side
         self.hangs = False
 
-    def wait(self, *sources: Any, deadline_ns: int | None = None) -> Generator[Any, Any, bool]:  # type: ignore[override]
+    def wait(self, *sources: Any, deadline_ns: int | None = None) -> Awaitable[bool]:  # type: ignore[override]
         """As ever, and preempted."""
         if self.hangs:
-            return super().wait()
+            return cast(Awaitable[bool], super().wait())
         self._preempt()
-        return super().wait(*sources, deadline_ns=deadline_ns)
+        return cast(Awaitable[bool], super().wait(*sources, deadline_ns=deadline_ns))
 
     async def sleep(self, duration_ns: int) -> None:
         """As ever, and preempted."""
