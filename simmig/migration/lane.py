@@ -53,9 +53,9 @@ _HINTS = {
 }
 
 
-def depths() -> tuple[int, int, int]:
+def depths(send_queue: int) -> tuple[int, int, int]:
     """Work requests that a send queue, a receive queue and a completion queue have room for."""
-    return SEND_QUEUE_DEPTH, RECEIVE_QUEUE_DEPTH, CQ_DEPTH
+    return send_queue, RECEIVE_QUEUE_DEPTH, CQ_DEPTH
 
 
 class PatienceError(MigrationError):

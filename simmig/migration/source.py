@@ -426,6 +426,6 @@ class _Source:
                     config.downtime_limit_ns,
                     promise_of(self._policy),
                     runs_of(self._guest.ballooned()),
-                    *lane.depths(),
+                    *lane.depths(config.send_queue_depth),
                 )
             )

@@ -4,27 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-import msgspec
-
 from simmig.trace.events import AnyEvent, ControlSent, VmStopped, WorkCompleted
 from simmig.verify import faults as f
+from simmig.verify.invariants import Violation
 from simmig.verify.watch import SIDES
 from simmig.verify.world import World
 
 
-class Broken(msgspec.Struct, frozen=True):
-    """An invariant that did not hold: its name, the rule behind it, and what happened."""
-
-    invariant: str
-    rule: str
-    words: str
-    t_ns: int = 0
-    event: int = -1
-
-
 RULES = {
     "nothing_escapes": "migrate and receive never raise: they answer with an outcome",
-    "every_wait_ends": "no lost wake-up, no deadlock, and after a fault an end in bounded time",
     "cancellation_works": "a side that is cancelled ends",
     "nothing_leaks": "every queue pair, queue, channel, region and domain is destroyed in the end",
     "one_side_runs": "exactly one side runs the guest in the end, the one that the outcomes name",
@@ -32,13 +20,13 @@ RULES = {
 }
 
 
-def judge(world: World, events: Sequence[AnyEvent]) -> Iterator[Broken]:
+def judge(world: World, events: Sequence[AnyEvent]) -> Iterator[Violation]:
     """Everything that does not hold."""
     now_ns = int(world.env.now)
     happened = world.watch.happened
 
-    def broken(invariant: str, words: str) -> Broken:
-        return Broken(invariant, RULES[invariant], words, now_ns, len(events) - 1)
+    def broken(invariant: str, words: str) -> Violation:
+        return Violation(invariant, RULES[invariant], words, now_ns, len(events) - 1)
 
     for side, error in world.escaped.items():
         yield broken("nothing_escapes", f"{type(error).__name__} escaped on the {side}: {error}")
@@ -47,8 +35,6 @@ def judge(world: World, events: Sequence[AnyEvent]) -> Iterator[Broken]:
             continue
         if side in world.uncancelled:
             yield broken("cancellation_works", f"the {side} was cancelled and did not end")
-        elif side in world.unfinished and not _may_wait(world, index):
-            yield broken("every_wait_ends", f"the {side} still waited when {_when(world)}")
         elif world.ended_ns.get(side, 0) and side not in world.uncancelled and (leaks := world.watch.leaks(side)):
             yield broken("nothing_leaks", f"the {side} left behind: {', '.join(leaks)}")
     if not any(isinstance(fault, f.Hostile) for fault in happened) and (words := _who_runs(world, events)):
@@ -57,17 +43,6 @@ def judge(world: World, events: Sequence[AnyEvent]) -> Iterator[Broken]:
     if not happened and source is not None and source.status not in ("completed", "not-converging"):
         reasons = "; ".join(outcome.reason for outcome in world.outcomes.values() if outcome.reason)
         yield broken("success_is_earned", f"nothing went wrong and it failed: {reasons}")
-
-
-def _when(world: World) -> str:
-    return "nothing was left to happen" if world.at_rest else "its patience should long have been at an end"
-
-
-def _may_wait(world: World, index: int) -> bool:
-    """Whether a side may wait for ever: for a source that never came, or that hangs while its device answers."""
-    if index == 0:
-        return False
-    return not world.listener.made or world.runtimes[0].hangs
 
 
 def _who_runs(world: World, events: Sequence[AnyEvent]) -> str:

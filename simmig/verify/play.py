@@ -15,8 +15,8 @@ from simmig.trace.events import AnyEvent
 from simmig.verify import faults as f
 from simmig.verify.case import Case, Choice
 from simmig.verify.choices import Choices
-from simmig.verify.invariants import Invariants
-from simmig.verify.judge import Broken, judge
+from simmig.verify.invariants import Invariants, Violation
+from simmig.verify.judge import judge
 from simmig.verify.watch import SIDES, Watch
 from simmig.verify.wire import CheckedDirection
 from simmig.verify.world import World
@@ -36,7 +36,7 @@ class Verdict:
     choices: tuple[Choice, ...]
     points: int
     happened: tuple[f.Fault, ...]
-    broken: list[Broken]
+    broken: list[Violation]
     occasions: dict[str, int]
     """How often each thing happened to which a fault could have: "source packet", "destination call poll", ..."""
 
@@ -66,9 +66,11 @@ def play(case: Case, choices: Choices | None = None, policy: Policy | None = Non
     happened = tuple(dict.fromkeys(watch.happened))
     broken = list(judge(world, watch.events))
     named = {each.invariant for each in broken}
-    for name, held in invariants.results().items():
-        if not held and name not in named and not _excused(name, world, happened):
-            broken.append(Broken(name, "", f"{name} does not hold of the trace", 0, len(watch.events) - 1))
+    broken += [
+        each
+        for each in invariants.violations
+        if each.invariant not in named and not _excused(each.invariant, world, happened)
+    ]
     outcome = world.outcomes.get("source")
     if outcome is not None and outcome.status == "completed":
         outcome = world.outcomes.get("destination")
@@ -100,4 +102,4 @@ def _excused(name: str, world: World, happened: tuple[f.Fault, ...]) -> bool:
     if any(isinstance(fault, f.Hostile) for fault in happened):
         return True
     lame = not all(world.lives(index) for index in range(len(SIDES)))
-    return name == "one_side_runs" or (lame and name in ("trace_is_whole", "every_wait_ends"))
+    return lame and name in ("trace_is_whole", "one_side_runs")

@@ -7,6 +7,8 @@ from typing import Any
 
 import msgspec
 
+from simmig.verify.chart import chart, rows
+from simmig.verify.chart_svg import chart_svg
 from simmig.verify.case import Case, Small
 from simmig.verify.explore import Found, Tally
 from simmig.verify.invariants import Invariants
@@ -55,7 +57,7 @@ def counterexample(found: Found, directory: Path) -> tuple[dict[str, Any], list[
     replay = _free(directory, f"{broken.invariant}-{verdict.digest()[:8]}", ".json")
     replay.write_bytes(encode(record(case, verdict)))
     picture = replay.with_suffix(".svg")
-    picture.write_text(_svg(verdict))
+    picture.write_text(chart_svg(verdict.events, broken))
     lines = [
         *described(case, verdict),
         "",
@@ -90,7 +92,7 @@ def described(case: Case, verdict: Verdict) -> list[str]:
         *(f"  choice: {choice.kind} number {choice.number}: option {choice.option}" for choice in verdict.choices),
         f"  ended: {verdict.status}{f' ({verdict.reason})' if verdict.reason else ''}",
         "",
-        _chart(verdict),
+        chart(verdict.events, verdict.broken[0] if verdict.broken else None),
     ]
 
 
@@ -112,15 +114,7 @@ def told(small: Small) -> str:
 
 def chart_steps(verdict: Verdict) -> int:
     """How many rows a reader has to follow."""
-    return len(_chart(verdict).splitlines())
-
-
-def _chart(verdict: Verdict) -> str:
-    return "\n".join(f"  {event}" for event in verdict.events[-15:])
-
-
-def _svg(verdict: Verdict) -> str:
-    return _chart(verdict)
+    return len(rows(verdict.events, verdict.broken[0] if verdict.broken else None))
 
 
 def _free(directory: Path, stem: str, suffix: str) -> Path:

@@ -11,7 +11,7 @@ from simmig.guest.sim import RamSegment, SimGuest, different_pages
 from simmig.migration import destination, source
 from simmig.migration.config import Outcome
 from simmig.migration.policies import Policy
-from simmig.trace.events import AnyEvent, MemoryCompared, MigrationEnded, PortCounted, Side
+from simmig.trace.events import FaultInjected, HostDied, MemoryCompared, PortCounted, Side, Stalled
 from simmig.verbs.api import Verbs
 from simmig.verbs.sim.cm import SimConnection, SimDialer, SimListener
 from simmig.verbs.sim.fabric import Fabric
@@ -70,7 +70,6 @@ class World:
         self.outcomes: dict[Side, Outcome] = {}
         self.ended_ns: dict[Side, int] = {}
         self.escaped: dict[Side, Exception] = {}
-        self.at_rest = False
         self._small = small
         self._policy = policy
 
@@ -108,11 +107,13 @@ class World:
             runtime.start(self._side(side, coroutine), side)
             for runtime, side, coroutine in zip(self.runtimes, SIDES, (migrate, receive), strict=True)
         ]
-        self.at_rest = self.env.rest(PATIENCE_NS)
-        self.unfinished = [side for side, task in zip(SIDES, tasks, strict=True) if not task.done]
-        if self.unfinished:
-            for signal in self.cancel:
-                signal.set()
+        self.env.rest(PATIENCE_NS)
+        waiting = [index for index, task in enumerate(tasks) if not task.done]
+        for index in waiting:
+            if self.lives(index) and not self._may_wait(index):
+                watch.emit(Stalled(int(self.env.now), SIDES[index]))
+            self.cancel[index].set()
+        if waiting:
             self.env.rest(int(self.env.now) + PATIENCE_NS)
         self.uncancelled = [side for side, task in zip(SIDES, tasks, strict=True) if not task.done]
         watch.silent = set(SIDES) if self.uncancelled else watch.silent
@@ -126,6 +127,10 @@ class World:
     def lives(self, index: int) -> bool:
         """Whether that side neither died nor hangs."""
         return self.hosts[index].alive and not self.runtimes[index].hangs
+
+    def _may_wait(self, index: int) -> bool:
+        """Whether a side may wait for ever: for a source that never came, or that hangs while its device answers."""
+        return index == 1 and (not self.listener.made or self.runtimes[0].hangs)
 
     async def _side(self, side: Side, coroutine: Coroutine[Any, Any, Outcome]) -> None:
         try:
@@ -152,10 +157,7 @@ class World:
     def _compare(self) -> None:
         pages = sum(block.pages for block in self.guests[0].blocks)
         different = different_pages(self.guests[0], self.guests[1])
-        self._record(MemoryCompared(int(self.env.now), "destination", pages, different))
-
-    def _record(self, event: AnyEvent) -> None:
-        self.watch.emit(event)
+        self.watch.emit(MemoryCompared(int(self.env.now), "destination", pages, different))
 
     def _touch(self, segment: Any, offset: int) -> None:
         """The guest writes the page there, now, if it runs."""
@@ -170,12 +172,14 @@ class World:
 
     def _act(self, fault: f.Fault) -> None:
         """The fault comes as soon as whoever is running now waits."""
+        self.watch.emit(FaultInjected(int(self.env.now), getattr(fault, "side", "source"), f.kind_of(fault)))
         event = LightEvent(lambda _: self._strike(fault))
         self.env.schedule(cast(Any, event), URGENT)
 
     def _strike(self, fault: f.Fault) -> None:
         match fault:
             case f.Dies():
+                self.watch.emit(HostDied(int(self.env.now), fault.side))
                 self.watch.silent.add(fault.side)
                 self.hosts[SIDES.index(fault.side)].kill()
             case f.Hangs():
@@ -196,11 +200,6 @@ class World:
                 self.cancel[SIDES.index(fault.side)].set()
             case _:
                 raise AssertionError(fault)
-
-    def ended_for(self, side: Side, reason: str) -> None:
-        """A side that could not say so itself has failed."""
-        self.watch.silent.discard(side)
-        self._record(MigrationEnded(int(self.env.now), side, "failed", reason))
 
 
 class _Dialer(SimDialer):
