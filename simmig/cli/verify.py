@@ -191,7 +191,7 @@ def _chosen(policy: str | None) -> tuple[str, dict[str, Any]] | None:
     from simmig.experiment.load import policy_table
     from simmig.experiment.policy_choice import PolicyChoiceError, make_policy, parameters_of
 
-    table = policy_table(policy)
+    table = policy_table(policy, f"--policy {policy}")
     name = table.pop("name")
     try:
         return name, parameters_of(make_policy(name, table))

@@ -88,11 +88,7 @@ def build_scenario(
         origins.mark(key, value, place)
     rebase(raw, path.parent)
     if overrides.policy is not None:
-<<<<<<< HEAD
         raw["policy"] = policy_table(overrides.policy, f"--policy {overrides.policy}")
-=======
-        raw["policy"] = policy_table(overrides.policy)
->>>>>>> 90967b5 (Verify: play a small migration under faults and schedules, by seed, exhaustively, with shrinking and replay)
         origins.mark(("policy",), raw["policy"], f"--policy {overrides.policy}")
     if overrides.seed is not None:
         raw["seed"] = overrides.seed
@@ -147,13 +143,8 @@ def _value(text: str) -> Any:
         return text
 
 
-<<<<<<< HEAD
 def policy_table(text: str, place: str) -> dict[str, Any]:
     """The table that "NAME[,key=value]..." stands for; raises InputError naming `place`."""
-=======
-def policy_table(text: str) -> dict[str, Any]:
-    """A policy as the command line names it ("NAME,key=value"), as a scenario's table. Raises InputError."""
->>>>>>> 90967b5 (Verify: play a small migration under faults and schedules, by seed, exhaustively, with shrinking and replay)
     name, *parameters = text.split(",")
     table: dict[str, Any] = {"name": name}
     for parameter in parameters:

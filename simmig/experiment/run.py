@@ -109,6 +109,7 @@ class World:
         inflate_balloon(self._source, machine, scenario.guest.ballooned_pages)
         for first_page, count in subject.zero_runs if subject is not None else ():
             self._source.zero(first_page, count)
+        self._listener = SimListener(self._devices[1], ADDRESS)
         self.different_pages: int | None = None
         """Pages in which the destination differed when it was about to resume; None while it was not."""
         self._outcomes: dict[Side, Outcome] = {}
@@ -142,7 +143,7 @@ class World:
             self._destination,
             VERBS,
             self._runtimes[1],
-            SimListener(self._devices[1], ADDRESS),
+            self._listener,
             self.cancel[1],
             self._emit,
             self._compare,
@@ -185,6 +186,8 @@ class World:
             self._outcomes[side] = await coroutine
         except Exception as error:
             self._errors.append(error)
+        if side == "destination":
+            self._listener.close()
 
     def _end_for(self, side: Side, reason: str) -> None:
         """A side that did not end by itself has failed."""

@@ -12,7 +12,7 @@ from typing import Any
 
 from simmig.migration import wire
 from simmig.migration.config import MigrationError
-from simmig.migration.lane import KIND_MASK, KIND_PROBE, KIND_RECV, KIND_SEND, Lane, PatienceError
+from simmig.migration.lane import KIND_MASK, KIND_PROBE, KIND_RECV, KIND_SEND, Lane, PatienceError, give_back
 from simmig.migration.wire import Message, Type
 from simmig.trace.events import ControlReceived, ControlSent, WorkCompleted, WorkPosted
 from simmig.verbs.runtime import Work
@@ -34,16 +34,25 @@ class ControlChannel:
         self._lane = lane
         self._deferred = deferred
         self._access = verbs.enums.IBV_ACCESS_LOCAL_WRITE
-        self._buffers = [self._buffer() for _ in range(2)]
-        self._outgoing = [self._buffer() for _ in range(DEFERRED_BUFFERS if deferred else 1)]
+        self._buffers: list[Any] = []
+        self._outgoing: list[Any] = []
         self._next_slot = 0
+        self.posts = 0
+        self._granted = False  # a READY is out, and its message has not been taken
         self._in_flight: set[int] = set()  # send slots the device still owns (R12)
         self._arrived: list[Message | None] = [None, None]  # what lies in each receive buffer
         self.before_wait: Callable[[str], None] = _nothing
         self.after_wait: Callable[[], None] = _nothing
         lane.on_send = self._sent
         lane.on_receive = self._received
-        self.post_receive(_READY)
+        try:
+            for buffers, count in ((self._buffers, 2), (self._outgoing, DEFERRED_BUFFERS if deferred else 1)):
+                for _ in range(count):
+                    buffers.append(self._buffer())
+            self.post_receive(_READY)
+        except verbs.PyverbsError:
+            self.close()
+            raise
 
     def _buffer(self) -> Any:
         return self._lane.verbs.MR(self._lane.pd, wire.BUFFER_BYTES, self._access)
@@ -94,15 +103,32 @@ class ControlChannel:
         """
         # Not waiting for READY's own completion: the message says as much, and may come with the connection's end.
         await self.post(Message(Type.READY), deferred=True)
+        self._granted = True
         while True:
             try:
                 await self._wait_receive(_READY, "message", PROBE_NS)
             except PatienceError:
                 await self._probe()
                 continue
-            message = self._take(_READY)
+            return self._next()
+
+    async def receive_in_spite(self) -> Message | None:
+        """The message that was granted before something failed here; None if it cannot come any more."""
+        if self._granted and await self._lane.see_out(
+            self._lane.receives, lambda: self._arrived[_READY] is not None, KIND_RECV
+        ):
+            return self._next()
+        return None
+
+    def _next(self) -> Message:
+        """The message that has come. That no receive can be posted for another is for whoever wants another."""
+        self._granted = False
+        message = self._take(_READY)
+        try:
             self.post_receive(_READY)
-            return message
+        except self._lane.verbs.PyverbsError as error:
+            self._lane.break_down(f"posting a receive failed: {error}")
+        return message
 
     async def post(self, message: Message, deferred: bool = False) -> None:
         """SEND without waiting for credit (answers, READY, ERROR).
@@ -125,6 +151,7 @@ class ControlChannel:
         send = lane.verbs.enums.IBV_WR_SEND
         await lane.post_send(lane.verbs.SendWR(wr_id=wr_id, opcode=send, num_sge=1, sg=[sge], send_flags=signaled))
         self._in_flight.add(slot)
+        self.posts += 1
         if lane.emit is not None:
             now_ns = lane.runtime.now_ns()
             lane.emit(WorkPosted(now_ns, lane.side, lane.qp_num, wr_id, "send", len(data)))
@@ -139,10 +166,13 @@ class ControlChannel:
         for slot in range(len(self._outgoing)):
             await self._wait_slot(slot, "acknowledgement")
 
+    async def settle_in_spite(self) -> bool:
+        """The same after something has failed here; False if a SEND did not arrive, as far as one can know."""
+        return await self._lane.see_out(self._lane.sends, lambda: not self._in_flight, KIND_SEND)
+
     def close(self) -> None:
         """Deregister the buffers; the queue pair must be gone."""
-        for buffer in (*self._buffers, *self._outgoing):
-            buffer.close()
+        give_back(self._lane.verbs, *(buffer.close for buffer in (*self._buffers, *self._outgoing)))
 
     async def _wait_slot(self, slot: int, name: str) -> None:
         if slot in self._in_flight:

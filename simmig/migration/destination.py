@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Callable
 
 from simmig.guest.api import Guest
@@ -31,9 +32,10 @@ async def receive(
     "completed", the guest does not run here.
     """
     stream: RdmaDestination | SocketDestination | None = None
+    listener.cancel = cancel
     try:
         if config.transport == "tcp":
-            stream = SocketDestination(await listener.socket(), guest, runtime)
+            stream = SocketDestination(await listener.socket(), guest, runtime, cancel)
         else:
             stream = await rdma_connect.accept(config, guest, verbs, runtime, listener, cancel, emit)
         loader = Loader(stream, guest)
@@ -49,8 +51,9 @@ async def receive(
         outcome = Outcome("completed")
     except Cancelled as error:
         outcome = Outcome("cancelled", reason_of(error))
-    except (MigrationError, OSError) as error:
-        outcome = Outcome("failed", reason_of(error))
+    except (MigrationError, OSError, verbs.PyverbsError) as error:
+        cancelled = isinstance(error, OSError) and error.errno == errno.ECANCELED
+        outcome = Outcome("cancelled" if cancelled else "failed", reason_of(error))
     finally:
         if stream is not None:
             await (stream.linger() if guest.running else stream.abort())

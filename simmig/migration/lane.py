@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 from collections.abc import Callable
 from typing import Any
@@ -17,6 +18,9 @@ KIND_WRITE = 1
 KIND_SEND = 2000
 KIND_PROBE = 3000
 KIND_RECV = 4000
+SEE_OUT_NS = 30_000_000_000
+"""How long a device may take to complete what was posted on it."""
+_LOOK_AGAIN_NS = 1_000_000
 _POLL_BATCH = 16
 _ACK_BATCH = 64
 
@@ -69,7 +73,11 @@ class Queue:
 
     def __init__(self, verbs: Verbs, context: Any) -> None:
         self.channel: CompChannel = verbs.CompChannel(context)
-        self.cq: CQ = verbs.CQ(context, CQ_DEPTH, None, self.channel, 0)
+        try:
+            self.cq: CQ = verbs.CQ(context, CQ_DEPTH, None, self.channel, 0)
+        except verbs.PyverbsError:
+            give_back(verbs, self.channel.close)
+            raise
         self.armed = False
         self.unacked = 0
 
@@ -96,7 +104,13 @@ class Queue:
             self.cq.ack_events(self.unacked)
             self.unacked = 0
         self.cq.close()
-        self.channel.close()
+
+
+def give_back(verbs: Verbs, *destroy: Callable[[], None]) -> None:
+    """Destroy one after another, whatever a device may refuse: what it keeps is no reason to fail a migration."""
+    for each in destroy:
+        with contextlib.suppress(verbs.PyverbsError):
+            each()
 
 
 class Lane:
@@ -123,6 +137,7 @@ class Lane:
         self.error = ""
         self.broken = False
         self._flushed = False
+        self._failed_kinds: set[int] = set()
         self._depth = depth
         self._outstanding = 0
         self._closed = False
@@ -131,27 +146,32 @@ class Lane:
         self.on_send: Callable[[int], None] = _unexpected
         self.on_receive: Callable[[int, int], None] = _unexpected
         context = connection.context
-        self.pd = verbs.PD(context)
-        self.sends = Queue(verbs, context)
-        self.receives = Queue(verbs, context)
-        capacity = verbs.QPCap(depth, RECEIVE_QUEUE_DEPTH, 1, 1, 0)
-        self.qp = verbs.QP(
-            self.pd,
-            verbs.QPInitAttr(
-                qp_type=enums.IBV_QPT_RC, scq=self.sends.cq, rcq=self.receives.cq, cap=capacity, sq_sig_all=0
-            ),
-        )
-        self.qp_num: int = self.qp.qp_num
-        connection.prepare(self.qp)
+        made: list[Callable[[], None]] = []
+        try:
+            self.pd = verbs.PD(context)
+            made.append(self.pd.close)
+            self.sends = Queue(verbs, context)
+            made += (self.sends.channel.close, self.sends.close)
+            self.receives = Queue(verbs, context)
+            made += (self.receives.channel.close, self.receives.close)
+            capacity = verbs.QPCap(depth, RECEIVE_QUEUE_DEPTH, 1, 1, 0)
+            self.qp = verbs.QP(
+                self.pd,
+                verbs.QPInitAttr(
+                    qp_type=enums.IBV_QPT_RC, scq=self.sends.cq, rcq=self.receives.cq, cap=capacity, sq_sig_all=0
+                ),
+            )
+            made.append(self.qp.close)
+            self.qp_num: int = self.qp.qp_num
+            connection.prepare(self.qp)
+        except verbs.PyverbsError:
+            give_back(verbs, *reversed(made))
+            raise
 
     @property
     def full(self) -> bool:
-        """Whether the send queue has no room left."""
-        return self._outstanding >= self._depth
-
-    async def wait_for_room(self) -> None:
-        """Wait until the send queue has room."""
-        await self.wait(self.sends, self._has_room, "completion")
+        """Whether the send queue has no room left, or nothing can be sent any more."""
+        return self._outstanding >= self._depth or self.error != ""
 
     def _has_room(self) -> bool:
         return self._outstanding < self._depth
@@ -166,8 +186,10 @@ class Lane:
         A device that grants less than it said (ENOMEM, R10) is no error either. Raises MigrationError when the
         post is refused for any other reason.
         """
-        if self.full:
-            await self.wait_for_room()
+        if self._outstanding >= self._depth:
+            await self.wait(self.sends, self._has_room, "completion")
+        if self.error:
+            raise MigrationError(self.error)
         while True:
             try:
                 self.qp.post_send(wr)
@@ -228,12 +250,13 @@ class Lane:
         # Completions of sends are wanted while waiting for a message, too: they tell what is pending.
         others = self.sends if queue is self.receives else None
         while True:
+            lost = connection.lost  # before polling: what the peer did before it left is to be seen
             if others is not None:
                 self._poll(others.cq)
             self._poll(queue.cq)
             if done():
                 return
-            if self.error or connection.lost or (cancel is not None and cancel.is_set):
+            if self.error or lost or (cancel is not None and cancel.is_set):
                 self.check()
             if not queue.armed:
                 queue.arm()
@@ -241,6 +264,23 @@ class Lane:
                 raise PatienceError(f"the peer sent no {what} within {(patience_ns or 0) / 1e9:g} s")
             elif not connection.lost and (cancel is None or not cancel.is_set):
                 queue.take_event()
+
+    async def see_out(self, queue: Queue, done: Callable[[], bool], kind: int) -> bool:
+        """Wait for what has been posted, in spite of everything: whether `done`, or work of that kind has failed.
+
+        A queue pair completes whatever was posted on it, even if only to say that it was flushed (R18). So this
+        goes by the queue alone, and looks again and again: events, or single calls, may have failed.
+        """
+        deadline_ns = self.runtime.now_ns() + SEE_OUT_NS
+        while True:
+            with contextlib.suppress(self.verbs.PyverbsError):
+                self._poll(self.receives.cq)
+                self._poll(self.sends.cq)
+            if done():
+                return True
+            if kind in self._failed_kinds or self.runtime.now_ns() >= deadline_ns:
+                return False
+            await self.runtime.sleep(_LOOK_AGAIN_NS)
 
     def break_down(self, reason: str) -> None:
         """Nothing can be sent any more; the first reason stays, and every later call raises it."""
@@ -252,9 +292,8 @@ class Lane:
         if self._closed:
             return
         self._closed = True
-        self.qp.close()
-        self.sends.close()
-        self.receives.close()
+        queues = (self.sends.close, self.sends.channel.close, self.receives.close, self.receives.channel.close)
+        give_back(self.verbs, self.qp.close, *queues)
 
     def _completed(self, completion: Any) -> None:
         """Something else than a write has completed."""
@@ -269,6 +308,7 @@ class Lane:
 
     def _failed(self, wr_id: int, status: int) -> None:
         name = _STATUS[status]
+        self._failed_kinds.add(min(wr_id & KIND_MASK, KIND_RECV))
         if self.emit is not None:
             self.emit(WorkFailed(self.runtime.now_ns(), self.side, self.qp_num, wr_id, f"IBV_WC_{name}"))
         # A flush only says that something else failed; keep the status that says what.

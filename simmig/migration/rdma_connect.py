@@ -6,7 +6,7 @@ from simmig.guest.api import Guest
 from simmig.migration import wire
 from simmig.migration.config import RESOLVE_TIMEOUT_NS, MigrationConfig, MigrationError
 from simmig.migration.control import ControlChannel
-from simmig.migration.lane import Lane
+from simmig.migration.lane import Lane, give_back
 from simmig.migration.ram_writer import UpcomingChunks
 from simmig.migration.rdma_stream import RdmaDestination, RdmaSource
 from simmig.trace.events import Emit, Side
@@ -28,10 +28,11 @@ async def connect(
     own = config.control_qp == "own"
     deferred = config.control_wait == "deferred"
     lanes: list[Lane] = []
+    control: ControlChannel | None = None
     try:
         ram = await _dial(config, verbs, runtime, dialer, emit)
         lanes.append(ram)
-        control_lane, control = ram, None
+        control_lane = ram
         if not own:
             control = ControlChannel(ram, deferred)  # its first RECV is posted before connecting
         asked = (wire.FLAG_PIN_ALL if config.pin_all else 0) | (wire.FLAG_OWN_CONTROL_QP if own else 0)
@@ -46,8 +47,8 @@ async def connect(
             control = ControlChannel(control_lane, deferred)
             private_data = wire.encode_private_data(asked)
             await control_lane.connection.connect(control_lane.qp, private_data, RESOLVE_TIMEOUT_NS)
-    except (OSError, MigrationError) as error:
-        _give_up(lanes)
+    except (OSError, MigrationError, verbs.PyverbsError) as error:
+        _give_up(verbs, lanes, control)
         raise MigrationError(f"cannot connect: {error}") from error
     assert control is not None
     ram.cancel = control_lane.cancel = cancel
@@ -68,12 +69,13 @@ async def accept(
     deferred = config.control_wait == "deferred"
     connection = await listener.request()
     lanes: list[Lane] = []
+    control: ControlChannel | None = None
     try:
         asked = _asked(connection)
         granted = asked & (wire.FLAG_OWN_CONTROL_QP | (wire.FLAG_PIN_ALL if config.pin_all else 0))
         ram = _lane(config, verbs, runtime, connection, "destination", emit)
         lanes.append(ram)
-        control_lane, control = ram, None
+        control_lane = ram
         if not granted & wire.FLAG_OWN_CONTROL_QP:
             control = ControlChannel(ram, deferred)
         await connection.accept(ram.qp, wire.encode_private_data(granted))
@@ -84,8 +86,8 @@ async def accept(
             lanes.append(control_lane)
             control = ControlChannel(control_lane, deferred)
             await second.accept(control_lane.qp, wire.encode_private_data(granted))
-    except (OSError, MigrationError) as error:
-        _give_up(lanes)
+    except (OSError, MigrationError, verbs.PyverbsError) as error:
+        _give_up(verbs, lanes, control)
         raise MigrationError(f"cannot accept: {error}") from error
     ram.cancel = control_lane.cancel = cancel
     return RdmaDestination(guest, ram, control, control_lane, bool(granted & wire.FLAG_PIN_ALL))
@@ -108,6 +110,7 @@ def _lane(
     try:
         return Lane(verbs, runtime, connection, side, emit, config.send_queue_depth)
     except verbs.PyverbsError as error:
+        connection.disconnect()
         raise MigrationError(f"setting up the queue pair failed: {error}") from error
 
 
@@ -119,8 +122,11 @@ def _asked(connection: Connection) -> int:
         raise
 
 
-def _give_up(lanes: list[Lane]) -> None:
+def _give_up(verbs: Verbs, lanes: list[Lane], control: ControlChannel | None) -> None:
     for lane in lanes:
         lane.connection.disconnect()
         lane.close()
-        lane.pd.close()
+    if control is not None:
+        control.close()
+    for lane in lanes:
+        give_back(verbs, lane.pd.close)

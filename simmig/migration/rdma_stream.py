@@ -10,7 +10,7 @@ from simmig.guest.api import PAGE_BYTES, Guest, RamBlock
 from simmig.migration import savevm, wire
 from simmig.migration.config import CHUNK_BYTES, CHUNK_PAGES, Cancelled, MigrationConfig, MigrationError
 from simmig.migration.control import PATIENCE_NS, ControlChannel
-from simmig.migration.lane import Lane
+from simmig.migration.lane import Lane, give_back
 from simmig.migration.ram_writer import RamWriter, UpcomingChunks
 from simmig.migration.registration import WHOLE_BLOCK, Registry
 from simmig.migration.stream import Stream, StreamError
@@ -46,9 +46,9 @@ class RdmaStream(Stream):
             lane.cancel = None
             lane.error = ""
             if self.mode == "wb":  # without a RECV posted at the peer, message and connection would be lost
-                with contextlib.suppress(MigrationError):
+                with contextlib.suppress(MigrationError, lane.verbs.PyverbsError):
                     await self._control.granted("ERROR", _ABORT_PATIENCE_NS)
-            with contextlib.suppress(MigrationError):  # it was the last thing to try
+            with contextlib.suppress(MigrationError, lane.verbs.PyverbsError):  # it was the last thing to try
                 await self._control.post(Message(Type.ERROR))
                 await self._control.settle()
 
@@ -64,7 +64,7 @@ class RdmaStream(Stream):
         if self._registry is not None:
             self._registry.close()
         for lane in self._lanes:
-            lane.pd.close()
+            give_back(lane.verbs, lane.pd.close)
 
     async def put_buffer(self, data: bytes) -> int:
         """One QEMU FILE message, after the RAM run held back."""
@@ -157,12 +157,22 @@ class RdmaSource(RdmaStream):
             await self._control.granted()
             for lane in self._lanes:
                 lane.cancel = None
-            await self.flush()
-            await self._control.settle()
+            await self._send_last()
         except Cancelled:
             raise
         except MigrationError as error:
             raise self.fail(errno.EINVAL, str(error)) from error
+
+    async def _send_last(self) -> None:
+        """Whatever fails once the byte is posted, only its own completion says whether it has arrived."""
+        control = self._control
+        before = control.posts
+        try:
+            await self.flush()
+            await control.settle()
+        except (MigrationError, OSError, self._control_lane.verbs.PyverbsError):
+            if control.posts == before or not await control.settle_in_spite():
+                raise
 
     async def _exchange_blocks(self) -> RamWriter:
         blocks = list(self._guest.blocks)
@@ -206,13 +216,14 @@ class RdmaDestination(RdmaStream):
         self._guest = guest
         self._pin_all = pin_all
         self._left = b""
+        self._all_loaded = False
         self.blocks: Sequence[RamBlock] = ()
 
     async def get_buffer(self, size: int) -> bytes:
         """What is left of the last QEMU FILE message; blocks for the next when that is nothing."""
         while not self._left:
             try:
-                message = await self._control.receive()
+                message = await self._receive()
             except Cancelled:
                 raise
             except MigrationError as error:
@@ -223,14 +234,34 @@ class RdmaDestination(RdmaStream):
         data, self._left = self._left[:size], self._left[size:]
         return data
 
+    async def _receive(self) -> Message:
+        """The next message. If it may be the stream's last one, no failure here keeps it from being read."""
+        try:
+            return await self._control.receive()
+        except (MigrationError, self._control_lane.verbs.PyverbsError):
+            message = await self._control.receive_in_spite() if self._all_loaded else None
+            if message is None:
+                raise
+            return message
+
     async def acknowledge(self) -> None:
-        """Nothing: asking for the next message says it."""
+        """Asking for the next message says it; from then on it is too late to cancel.
+
+        Raises Cancelled when it is not.
+        """
+        for lane in self._lanes:
+            if lane.cancel is not None:
+                lane.check()
+                lane.cancel = None
+        self._all_loaded = True
 
     async def linger(self) -> None:
         """Keep the queue pair until the source lets go of it, lest its last message goes unacknowledged."""
         lane = self._control_lane
-        with contextlib.suppress(MigrationError):  # the source may have let go already
+        try:
             await self._control.settle()
+        except (MigrationError, lane.verbs.PyverbsError):  # the source may have let go already
+            await self._control.settle_in_spite()
         await lane.runtime.wait(lane.connection, deadline_ns=lane.runtime.now_ns() + LINGER_NS)
 
     async def load_hook(self) -> None:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from simmig.guest.api import PAGE_BYTES, RamBlock
 from simmig.migration.config import CHUNK_BYTES, MigrationError
-from simmig.migration.lane import Lane
+from simmig.migration.lane import Lane, give_back
 from simmig.trace.events import MemoryDeregistered, MemoryRegistered
 
 WHOLE_BLOCK = -1
@@ -26,6 +27,8 @@ class Registry:
     def register_all(self) -> None:
         """Register every block as one region; raises MigrationError when the device refuses."""
         for index, block in enumerate(self._blocks):
+            if (index, WHOLE_BLOCK, 0) in self.regions:  # a peer may ask twice
+                continue
             self._register(index, WHOLE_BLOCK, 0, block.address, block.length_bytes)
 
     def register_chunk(self, block: int, chunk: int, extra_chunks: int = 0) -> Any:
@@ -50,8 +53,7 @@ class Registry:
 
     def close(self) -> None:
         """Deregister everything."""
-        for key in list(self.regions):
-            self.deregister(*key)
+        give_back(self._lane.verbs, *(partial(self.deregister, *key) for key in list(self.regions)))
 
     def _register(self, block: int, chunk: int, extra_chunks: int, address: int, length: int) -> Any:
         lane = self._lane

@@ -135,7 +135,7 @@ class _Source:
             outcome = Outcome("cancelled", reason_of(error))
         except NotConverging as error:
             outcome = Outcome("not-converging", reason_of(error))
-        except (MigrationError, OSError) as error:
+        except (MigrationError, OSError, self._verbs.PyverbsError) as error:
             outcome = Outcome("failed", reason_of(error))
         finally:
             await self._clean_up()

@@ -21,9 +21,10 @@ _ACKNOWLEDGEMENT = b"\x06"
 
 
 class _SocketStream(Stream):
-    def __init__(self, mode: str, socket: Socket, guest: Guest, runtime: Runtime) -> None:
+    def __init__(self, mode: str, socket: Socket, guest: Guest, runtime: Runtime, cancel: Signal) -> None:
         super().__init__(mode)
         self._socket = socket
+        socket.cancel = cancel
         self._guest = guest
         self._runtime = runtime
         self._index = BlockIndex(guest.blocks)
@@ -39,13 +40,17 @@ class _SocketStream(Stream):
         try:
             return await self._socket.receive(size)
         except OSError as error:
-            raise self.fail(errno.EIO, str(error)) from error
+            raise self._failed(errno.EIO, error) from error
 
     async def _send(self, data: bytes) -> None:
         try:
             await self._socket.send(data)
         except OSError as error:
-            raise self.fail(errno.EINVAL, str(error)) from error
+            raise self._failed(errno.EINVAL, error) from error
+
+    def _failed(self, code: int, error: OSError) -> Exception:
+        """What to raise for an error of the socket's."""
+        return Cancelled("cancelled") if error.errno == errno.ECANCELED else self.fail(code, str(error))
 
     def _where(self, first_page: int) -> tuple[int, RamBlock]:
         index = self._index.block_of(first_page)
@@ -56,7 +61,7 @@ class SocketSource(_SocketStream):
     """The sending end."""
 
     def __init__(self, socket: Socket, guest: Guest, runtime: Runtime, cancel: Signal, emit: Emit | None) -> None:
-        super().__init__("wb", socket, guest, runtime)
+        super().__init__("wb", socket, guest, runtime, cancel)
         self.cancel: Signal | None = cancel
         self._pages = SocketPages(self, emit)
         self._ram_bytes = 0
@@ -91,7 +96,7 @@ class SocketSource(_SocketStream):
             try:
                 await self._socket.send_memory(block.address + page * PAGE_BYTES, count * PAGE_BYTES)
             except OSError as error:
-                raise self.fail(errno.EIO, str(error)) from error
+                raise self._failed(errno.EIO, error) from error
             self._ram_bytes += count * PAGE_BYTES
         await self._runtime.checkpoint()
 
@@ -105,7 +110,7 @@ class SocketSource(_SocketStream):
     async def flush_last(self) -> None:
         """Send the end once the destination has loaded the rest, and wait until it has read it."""
         await self._await_acknowledgement()
-        self.cancel = None
+        self.cancel = self._socket.cancel = None
         await self.flush()
         await self._await_acknowledgement()
 
@@ -156,8 +161,8 @@ class SocketPages:
 class SocketDestination(_SocketStream):
     """The receiving end."""
 
-    def __init__(self, socket: Socket, guest: Guest, runtime: Runtime) -> None:
-        super().__init__("rb", socket, guest, runtime)
+    def __init__(self, socket: Socket, guest: Guest, runtime: Runtime, cancel: Signal) -> None:
+        super().__init__("rb", socket, guest, runtime, cancel)
         self.blocks: Sequence[RamBlock] = ()
 
     async def get_buffer(self, size: int) -> bytes:
@@ -165,7 +170,10 @@ class SocketDestination(_SocketStream):
         return await self._get(size)
 
     async def acknowledge(self) -> None:
-        """Tell the source that everything so far is here and good."""
+        """Tell the source that everything so far is here and good; from then on it is too late to cancel."""
+        if self._socket.cancel is not None and self._socket.cancel.is_set:
+            raise Cancelled("cancelled")
+        self._socket.cancel = None
         await self._send(_ACKNOWLEDGEMENT)
 
     async def linger(self) -> None:
@@ -182,4 +190,4 @@ class SocketDestination(_SocketStream):
         try:
             await self._socket.receive_memory(address, count * PAGE_BYTES)
         except OSError as error:
-            raise self.fail(errno.EIO, str(error)) from error
+            raise self._failed(errno.EIO, error) from error

@@ -102,7 +102,9 @@ class Dialer(Protocol):
 
 
 class Listener(Protocol):
-    """Where a destination waits for a source."""
+    """Where a destination waits for a source; once `cancel` is set, waiting raises OSError (ECANCELED)."""
+
+    cancel: Signal | None
 
     async def request(self, deadline_ns: int | None = None) -> Connection:
         """The next connection request; raises TimeoutError at the deadline."""
@@ -115,7 +117,12 @@ class Listener(Protocol):
 
 
 class Socket(Protocol):
-    """A byte stream (TCP). A source for `Runtime.wait`: ready when readable or `lost`."""
+    """A byte stream (TCP). A source for `Runtime.wait`: ready when readable or `lost`.
+
+    Once `cancel` is set, whatever waits on the socket raises OSError (ECANCELED).
+    """
+
+    cancel: Signal | None
 
     @property
     def lost(self) -> str:

@@ -83,7 +83,7 @@ def _migration(dice: Dice, policy: tuple[str, dict[str, Any]] | None) -> Small:
         "streams": lambda: True,
         "pin_all": lambda: True,
         "destination_pin_all": lambda: dice.one([True, False]),
-        "slice_ns": lambda: dice.one([1, 300_000, "round", None]),
+        "slice_ns": lambda: dice.one([100_000, 300_000, "round", None]),
         "registration_batch": lambda: dice.one([2, 3, 4096]),
         "control_wait": lambda: "deferred",
         "control_qp": lambda: "own",

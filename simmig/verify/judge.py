@@ -10,7 +10,6 @@ from simmig.verify.invariants import Violation
 from simmig.verify.watch import SIDES
 from simmig.verify.world import World
 
-
 RULES = {
     "nothing_escapes": "migrate and receive never raise: they answer with an outcome",
     "cancellation_works": "a side that is cancelled ends",

@@ -101,5 +101,12 @@ def _excused(name: str, world: World, happened: tuple[f.Fault, ...]) -> bool:
     """Invariants of the trace that a fault takes the ground from."""
     if any(isinstance(fault, f.Hostile) for fault in happened):
         return True
+    if name == "every_wait_ends" and world.runtimes[0].hangs:
+        return True  # its device answers, and nobody can tell a source that hangs from one that is slow
+    ended = world.outcomes.get("destination")
+    if name == "keys_registered" and happened and (ended is None or ended.status != "completed"):
+        return True  # the destination has given up its memory, and the source has yet to hear of it
+    if name == "memory_identical" and not world.lives(1) and not world.compared:
+        return True
     lame = not all(world.lives(index) for index in range(len(SIDES)))
     return lame and name in ("trace_is_whole", "one_side_runs")

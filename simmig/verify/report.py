@@ -7,9 +7,9 @@ from typing import Any
 
 import msgspec
 
+from simmig.verify.case import Case, Small
 from simmig.verify.chart import chart, rows
 from simmig.verify.chart_svg import chart_svg
-from simmig.verify.case import Case, Small
 from simmig.verify.explore import Found, Tally
 from simmig.verify.invariants import Invariants
 from simmig.verify.judge import RULES

@@ -24,6 +24,7 @@ class CheckedRuntime(SimRuntime):
     def wait(self, *sources: Any, deadline_ns: int | None = None) -> Awaitable[bool]:  # type: ignore[override]
         """As ever, and preempted."""
         if self.hangs:
+            self._watch.silent.add(self._side)
             return cast(Awaitable[bool], super().wait())
         self._preempt()
         return cast(Awaitable[bool], super().wait(*sources, deadline_ns=deadline_ns))
@@ -40,6 +41,7 @@ class CheckedRuntime(SimRuntime):
 
     async def _unless_hung(self) -> None:
         if self.hangs:
+            self._watch.silent.add(self._side)
             await super().wait()
         self._preempt()
 

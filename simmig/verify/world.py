@@ -67,6 +67,7 @@ class World:
         self._inflate(small)
         self.dialer = _Dialer(devices[0], ADDRESS)
         self.listener = _Listener(devices[1], ADDRESS)
+        self.compared = False
         self.outcomes: dict[Side, Outcome] = {}
         self.ended_ns: dict[Side, int] = {}
         self.escaped: dict[Side, Exception] = {}
@@ -129,7 +130,7 @@ class World:
         return self.hosts[index].alive and not self.runtimes[index].hangs
 
     def _may_wait(self, index: int) -> bool:
-        """Whether a side may wait for ever: for a source that never came, or that hangs while its device answers."""
+        """Whether a side may wait for ever: for a source that never came, or hangs while its device answers."""
         return index == 1 and (not self.listener.made or self.runtimes[0].hangs)
 
     async def _side(self, side: Side, coroutine: Coroutine[Any, Any, Outcome]) -> None:
@@ -156,6 +157,7 @@ class World:
 
     def _compare(self) -> None:
         pages = sum(block.pages for block in self.guests[0].blocks)
+        self.compared = True
         different = different_pages(self.guests[0], self.guests[1])
         self.watch.emit(MemoryCompared(int(self.env.now), "destination", pages, different))
 
@@ -183,7 +185,6 @@ class World:
                 self.watch.silent.add(fault.side)
                 self.hosts[SIDES.index(fault.side)].kill()
             case f.Hangs():
-                self.watch.silent.add(fault.side)
                 self.runtimes[SIDES.index(fault.side)].hangs = True
             case f.LinkDown():
                 self.link.set_up(False)

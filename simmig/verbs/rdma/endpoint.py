@@ -13,6 +13,7 @@ from simmig.verbs.rdma.binding import Binding
 from simmig.verbs.rdma.cm import EventLane, RdmaConnection, resolve
 from simmig.verbs.rdma.runtime import RdmaRuntime
 from simmig.verbs.rdma.socket import RdmaSocket, within
+from simmig.verbs.runtime import Signal
 
 _BACKLOG = 4
 
@@ -126,6 +127,7 @@ class RdmaListener:
         self._port = port
         self._contexts = _Contexts(binding)
         self._sockets: list[RdmaSocket] = []
+        self.cancel: Signal | None = None  # looked at once a source has come
         self._closed = False
         self._lane: EventLane
         self._cmid: Any

@@ -8,6 +8,8 @@ import socket as sockets
 from collections.abc import Awaitable
 from typing import TypeVar
 
+from simmig.verbs.runtime import Signal
+
 _T = TypeVar("_T")
 
 
@@ -21,6 +23,7 @@ class RdmaSocket:
         self._loop = asyncio.get_running_loop()
         self.fd = raw.fileno()
         self.lost = ""
+        self.cancel: Signal | None = None  # looked at between messages
 
     async def send(self, data: bytes) -> None:
         """Send all of it; raises OSError when the connection is gone."""

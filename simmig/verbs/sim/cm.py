@@ -16,6 +16,7 @@ from typing import Any, cast
 from simpy.events import NORMAL
 
 from simmig.verbs import api
+from simmig.verbs.runtime import Signal
 from simmig.verbs.sim import enums as e
 from simmig.verbs.sim import tcp
 from simmig.verbs.sim.addr import GID, AHAttr, GlobalRoute
@@ -308,7 +309,7 @@ class SimListener(Waitable):
     Raises OSError (EADDRINUSE) when the device listens there already.
     """
 
-    __slots__ = ("_requests", "_runtime", "address", "device", "sockets")
+    __slots__ = ("_requests", "_runtime", "address", "cancel", "device", "sockets")
 
     def __init__(self, device: SimDevice, address: str) -> None:
         super().__init__()
@@ -319,6 +320,7 @@ class SimListener(Waitable):
         self.address = address
         self._runtime = SimRuntime(device.host)
         self._requests: deque[SimConnection] = deque()
+        self.cancel: Signal | None = None
         self.sockets = tcp.SocketQueue(self._runtime)
 
     @property
@@ -334,13 +336,13 @@ class SimListener(Waitable):
     async def request(self, deadline_ns: int | None = None) -> SimConnection:
         """The next connection request; raises TimeoutError at the deadline."""
         while not self._requests:
-            if not await self._runtime.wait(self, deadline_ns=deadline_ns):
+            if not await tcp.wait_unless_cancelled(self._runtime, self, self.cancel, deadline_ns):
                 raise TimeoutError(errno.ETIMEDOUT, f"nobody connected to {self.address} in time")
         return self._requests.popleft()
 
     async def socket(self, deadline_ns: int | None = None) -> tcp.SimSocket:
         """The next byte stream; raises TimeoutError at the deadline."""
-        return await self.sockets.accept(deadline_ns)
+        return await self.sockets.accept(deadline_ns, self.cancel)
 
     def close(self) -> None:
         """Stop listening; requests not taken are rejected. Idempotent."""

@@ -18,6 +18,7 @@ from collections import deque
 from collections.abc import Callable
 from functools import partial
 
+from simmig.verbs.runtime import Signal
 from simmig.verbs.sim.link import Direction
 from simmig.verbs.sim.memory import Payload, payload_bytes, payload_length
 from simmig.verbs.sim.runtime import SimRuntime
@@ -43,12 +44,14 @@ class SimSocket(Waitable):
         "_out",
         "_peer",
         "_runtime",
+        "cancel",
         "lost",
     )
 
     def __init__(self, runtime: SimRuntime, direction: Direction) -> None:
         super().__init__()
         self.lost = ""
+        self.cancel: Signal | None = None
         self._errno = 0
         self._closed = False
         self._runtime = runtime
@@ -168,7 +171,7 @@ class SimSocket(Waitable):
             count = min(PIECE_BYTES, length_bytes - start)
             self._out.needed_bytes = count
             while not self._out.ready:
-                await self._runtime.wait(self._out)
+                await wait_unless_cancelled(self._runtime, self._out, self.cancel)
             self._host.charge(self._host.costs.tcp_byte_ns * count)
             await self._runtime.checkpoint()  # it leaves when it has been copied
             self._check()
@@ -180,7 +183,7 @@ class SimSocket(Waitable):
             if self._in.at_end and not self._closed:
                 return False
             self._check()
-            await self._runtime.wait(self)
+            await wait_unless_cancelled(self._runtime, self, self.cancel)
         if self._closed:
             self._check()
         return True
@@ -207,12 +210,12 @@ class SocketQueue(Waitable):
         """Whether `accept` returns (or raises) at once."""
         return bool(self._sockets) or self.closed
 
-    async def accept(self, deadline_ns: int | None = None) -> SimSocket:
-        """The next connection; raises TimeoutError at the deadline, OSError when closed."""
+    async def accept(self, deadline_ns: int | None = None, cancel: Signal | None = None) -> SimSocket:
+        """The next connection; raises TimeoutError at the deadline, OSError when closed or cancelled."""
         while not self._sockets:
             if self.closed:
                 raise OSError(errno.EBADF, "not listening any more")
-            if not await self.runtime.wait(self, deadline_ns=deadline_ns):
+            if not await wait_unless_cancelled(self.runtime, self, cancel, deadline_ns):
                 raise TimeoutError(errno.ETIMEDOUT, "nobody opened a connection in time")
         return self._sockets.popleft()
 
@@ -281,6 +284,18 @@ class _Opening(Waitable):
     def _answered(self) -> None:
         self.over = True
         self.wake_waiters()
+
+
+async def wait_unless_cancelled(
+    runtime: SimRuntime, source: Waitable, cancel: Signal | None, deadline_ns: int | None = None
+) -> bool:
+    """Wait for the source; False at the deadline. Raises OSError (ECANCELED) once `cancel` is set."""
+    if cancel is None:
+        return await runtime.wait(source, deadline_ns=deadline_ns)
+    in_time: bool = await runtime.wait(source, cancel, deadline_ns=deadline_ns)
+    if cancel.is_set:
+        raise OSError(errno.ECANCELED, os.strerror(errno.ECANCELED))
+    return in_time
 
 
 async def connect(
