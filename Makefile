@@ -2,17 +2,23 @@
 PYTHON ?= python3
 VENV ?= .venv
 OUT ?= out
+TESTS ?= tests/device
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-# pictures: makes those of README.md anew; notebooks: runs them and keeps what they give.
-.PHONY: demo test bench lint pictures notebooks
+# pictures: makes those of README.md anew; notebooks: runs them and keeps what they give. test-device: the tests that
+# need RDMA devices, in the lab (`simmig lab`); TESTS names fewer of them.
+.PHONY: demo test test-device bench lint pictures notebooks
 
 demo: $(VENV)/.installed
 	@$(BIN)/simmig demo --out $(OUT)
 
 test: $(VENV)/.developing
 	$(BIN)/python -m pytest -n auto
+
+test-device: $(VENV)/.developing
+	SIMMIG_TEST_DEVICE=required $(BIN)/simmig lab --timeout '60 min' -- \
+	$(abspath $(BIN))/python -m pytest -p no:xdist $(TESTS)
 
 bench: $(VENV)/.developing
 	@set -e; for benchmark in benchmarks/[a-z]*.py; do echo "$$benchmark"; $(BIN)/python "$$benchmark"; done

@@ -66,7 +66,10 @@ class World:
         self.destination.close()
 
     async def migrate(self, cancel: RdmaSignal) -> None:
-        """The migration, both ends, until both have ended."""
+        """The migration, both ends, until both have ended.
+
+        `cancel` is the source's: the destination hears of it from there, as when it is another process.
+        """
         before = [
             device.sent_bytes(self.binding, name) for name in (self.devices.source, self.devices.destination)
         ]
@@ -78,7 +81,7 @@ class World:
                 self.binding,
                 self.runtime,
                 self.listener,
-                cancel,
+                self.runtime.signal(),
                 self.emit,
                 self._compare,
             ),

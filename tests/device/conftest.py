@@ -1,7 +1,8 @@
-"""Two RDMA devices joined by a link, as the lab makes them: `simmig lab -- pytest tests/device`."""
+"""Two RDMA devices joined by a link, as the lab makes them: `make test-device`."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Coroutine
+import os
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -13,10 +14,13 @@ from simmig.verbs.rdma.binding import Binding, load
 from simmig.verbs.rdma.endpoint import RdmaDialer, RdmaListener
 from simmig.verbs.rdma.errors import RdmaUnavailable
 from simmig.verbs.rdma.runtime import RdmaRuntime
+from simmig.verbs.sim.profiles import PROFILES
+from tests.verbs.ends import DeviceWorld, SimWorld, World
 
-SOURCE, DESTINATION = "rxe0", "rxe1"
+SOURCE, DESTINATION = os.environ.get("SIMMIG_TEST_DEVICES", "rxe0,rxe1").split(",")
 PORT = 4444
-PATIENCE_S = 60
+PATIENCE_S = 240
+"""Whatever takes longer hangs; emulated processors on a busy machine are slow."""
 
 
 @pytest.fixture(scope="session")
@@ -26,6 +30,8 @@ def verbs() -> Binding:
         device.check(binding, SOURCE)
         device.check(binding, DESTINATION)
     except RdmaUnavailable as reason:
+        if os.environ.get("SIMMIG_TEST_DEVICE") == "required":
+            pytest.fail(f"needs two RDMA devices: {reason}")
         pytest.skip(f"needs two RDMA devices: {reason}")
     return binding
 
@@ -62,9 +68,22 @@ def ends(verbs: Binding) -> MakeEnds:
 
 @pytest.fixture
 def run() -> Run:
-    """Runs a coroutine in a loop of its own; nothing may take longer than a minute."""
+    """Runs a coroutine in a loop of its own, with patience."""
 
     def _run(coroutine: Coroutine[Any, Any, Any]) -> Any:
         return asyncio.run(asyncio.wait_for(coroutine, PATIENCE_S))
 
     return _run
+
+
+@pytest.fixture(params=["ideal", "rxe", "device"])
+def world(request: pytest.FixtureRequest) -> Iterator[World]:
+    """Two devices to ask for the rules: simulated by the book, simulated like soft-RoCE, and real."""
+    made: World
+    if request.param == "device":
+        binding = request.getfixturevalue("verbs")
+        made = DeviceWorld(binding.CompChannel, (SOURCE, DESTINATION))
+    else:
+        made = SimWorld(PROFILES[request.param])
+    yield made
+    made.close()

@@ -2,7 +2,7 @@
 
 import os
 import signal
-import threading
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -11,6 +11,8 @@ from simmig.experiment.load import Overrides, load_scenario
 from simmig.experiment.machine import Devices
 from simmig.experiment.result import Result
 from simmig.experiment.run_rdma import run_rdma
+from simmig.trace.events import AnyEvent, PagesSaved
+from simmig.trace.readers import Reader
 from simmig.verbs.rdma.binding import Binding
 from tests.device.conftest import DESTINATION, SOURCE
 
@@ -53,14 +55,16 @@ WAYS = {
 pytestmark = pytest.mark.usefixtures("verbs")
 
 
-def _migrate(path: Path, settings: list[str] | None = None, policy: str | None = None) -> Result:
+def migrate(
+    path: Path, settings: list[str] | None = None, policy: str | None = None, readers: Sequence[Reader] = ()
+) -> Result:
     file = path / "scenario.toml"
     file.write_text(SCENARIO)
     scenario = load_scenario(file, Overrides(tuple(settings or ()), policy, None))
-    return run_rdma(scenario, Devices(SOURCE, DESTINATION))
+    return run_rdma(scenario, Devices(SOURCE, DESTINATION), readers)
 
 
-def _check(result: Result) -> None:
+def check_completed(result: Result) -> None:
     figures = result.figures()
     assert result.status == "completed", result.reason
     assert figures["memory_identical"]
@@ -72,33 +76,35 @@ def _check(result: Result) -> None:
 
 @pytest.mark.parametrize("policy", POLICIES)
 def test_policy(tmp_path: Path, policy: str) -> None:
-    _check(_migrate(tmp_path, policy=policy))
+    check_completed(migrate(tmp_path, policy=policy))
 
 
 @pytest.mark.parametrize("way", WAYS)
 def test_way(tmp_path: Path, way: str) -> None:
-    _check(_migrate(tmp_path, WAYS[way], "final-only"))
+    check_completed(migrate(tmp_path, WAYS[way], "final-only"))
 
 
 @pytest.mark.parametrize("transport", ["rdma", "tcp"])
 def test_an_interrupt_cancels_and_the_source_goes_on(tmp_path: Path, transport: str) -> None:
     endless = ["guest.workload.rate=4 MiB/s", "migration.downtime_limit=1 us", "migration.max_rounds=1000000"]
-    timer = threading.Timer(2.0, os.kill, (os.getpid(), signal.SIGINT))
-    timer.start()
-    try:
-        result = _migrate(tmp_path, [*endless, f"migration.transport={transport}"])
-    finally:
-        timer.cancel()
-        timer.join()
-    assert result.status == "cancelled"
+
+    interrupted: list[AnyEvent] = []
+
+    def interrupt(event: AnyEvent) -> None:
+        if isinstance(event, PagesSaved) and not interrupted:
+            interrupted.append(event)
+            os.kill(os.getpid(), signal.SIGINT)
+
+    result = migrate(tmp_path, [*endless, f"migration.transport={transport}"], readers=[interrupt])
+    assert result.status == "cancelled", result.reason
     assert (result.source_running, result.destination_running) == (True, False)
 
 
 def test_nothing_leaks(tmp_path: Path, verbs: Binding) -> None:
-    _migrate(tmp_path)
+    migrate(tmp_path)
     before = sorted(os.listdir("/proc/self/fd"))
     for _ in range(3):
-        _check(_migrate(tmp_path))
+        check_completed(migrate(tmp_path))
     assert sorted(os.listdir("/proc/self/fd")) == before
     with pytest.raises(ChildProcessError):
         os.waitpid(-1, os.WNOHANG)

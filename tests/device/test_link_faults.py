@@ -1,0 +1,92 @@
+"""The link loses, delays, breaks: the migration ends well, or fails in time and leaves the guest where it was."""
+
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from simmig.experiment.result import Result
+from simmig.trace.events import AnyEvent, PagesSaved
+from tests.device import link
+from tests.device.test_migration import check_completed, migrate
+
+BOUND_NS = 120_000_000_000
+"""Six times 2.1 s until a queue pair gives its peer up, 30 s for a control message; with room for emulation."""
+AWAY_S = 2.0
+
+
+@pytest.fixture(autouse=True)
+def _lab_link(verbs: object) -> Iterator[None]:
+    link.need()
+    before = link.objects()
+    yield
+    link.netem("")
+    link.up()
+    link.assert_no_more_than(before)
+
+
+class _Break:
+    """Takes the link down when the third chunk is under way; and, `back`, up again."""
+
+    def __init__(self, back: bool) -> None:
+        self.broken = False
+        self._timer = threading.Timer(AWAY_S, link.up) if back else None
+
+    def __call__(self, event: AnyEvent) -> None:
+        if isinstance(event, PagesSaved) and event.page >= 512 and not self.broken:
+            self.broken = True
+            link.down()
+            if self._timer is not None:
+                self._timer.start()
+
+    def finish(self) -> None:
+        if self._timer is not None:
+            self._timer.join()
+
+
+def check_failed(result: Result) -> None:
+    """In time, saying why, the guest running where it was and nowhere else."""
+    assert result.status == "failed"
+    assert result.reason
+    assert result.figures()["total_time_ns"] < BOUND_NS
+    assert (result.source_running, result.destination_running) == (True, False)
+    assert [name for name, held in result.invariants.items() if not held] == []
+
+
+@pytest.mark.parametrize("loss", ["0.1%", "1%", "5%"])
+@pytest.mark.parametrize("transport", ["rdma", "tcp"])
+def test_loss(tmp_path: Path, loss: str, transport: str) -> None:
+    link.netem(f"loss {loss}")
+    result = migrate(tmp_path, [f"migration.transport={transport}"])
+    if result.status == "failed" and loss == "5%":
+        check_failed(result)  # retries may be used up
+    else:
+        check_completed(result)
+
+
+def test_a_far_destination(tmp_path: Path) -> None:
+    link.netem("delay 50ms")
+    check_completed(migrate(tmp_path))
+
+
+def test_the_link_goes_down_for_a_while(tmp_path: Path) -> None:
+    broken = _Break(back=True)
+    result = migrate(tmp_path, policy="per-chunk", readers=[broken])
+    broken.finish()
+    assert broken.broken
+    check_completed(result)
+
+
+@pytest.mark.parametrize("way", ["migration.pin_all=true", "migration.pin_all=false", "migration.control_qp=own"])
+def test_the_link_goes_down_for_good(tmp_path: Path, way: str) -> None:
+    broken = _Break(back=False)
+    result = migrate(tmp_path, [way], policy="per-chunk", readers=[broken])
+    assert broken.broken
+    check_failed(result)
+
+
+def test_the_link_is_down_from_the_beginning(tmp_path: Path) -> None:
+    link.down()
+    with pytest.raises(Exception, match="ip link set veth0 up"):
+        migrate(tmp_path)
