@@ -9,6 +9,7 @@ from collections.abc import Sequence
 import click
 
 import simmig
+from simmig.cli.advise import advise
 from simmig.cli.demo import demo
 from simmig.cli.lab import lab
 from simmig.cli.plot import plot
@@ -36,6 +37,7 @@ cli.add_command(lab)
 cli.add_command(predict)
 cli.add_command(sweep)
 cli.add_command(plot)
+cli.add_command(advise)
 cli.add_command(demo)
 cli.add_command(verify)
 

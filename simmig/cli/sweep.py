@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -60,7 +61,7 @@ def sweep(
         require_writable(report)
     loaded = load_sweep(sweep)
     out = out or Path("out") / sweep.stem
-    workers = dask_cluster(dask) if dask is not None else processes(min(jobs or cores(), loaded.plan.points))
+    workers = partial(dask_cluster, dask) if dask is not None else partial(processes, jobs or cores())
     try:
         with _progress() as tell:
             finished = run_sweep(loaded, out, workers, tell)

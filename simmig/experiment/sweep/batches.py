@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
+from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, Future, wait
 
 from simmig.experiment.sweep.work import run_batch
 
@@ -62,17 +62,32 @@ class _Cutter:
         return max(1, min(MAX_BATCH, round(fitting), self._left // (2 * self._workers)))
 
 
+class WorkerDied(Exception):
+    """A worker process has died, and the executor with it; `batches` were under way."""
+
+    def __init__(self, batches: list[tuple[int, int]]) -> None:
+        super().__init__(f"a worker process has died, with {len(batches)} batches of points under way")
+        self.batches = sorted(batches)
+
+
 def run_all(executor: Executor, workers: int, job: bytes, ranges: list[tuple[int, int]], done: Done) -> None:
-    """Simulate the points in these ranges, handing each batch's rows to `done` as it comes back."""
+    """Simulate the points in these ranges, handing each batch's rows to `done` as it comes back.
+
+    Raises WorkerDied when the executor breaks; what any other executor's future raises comes through.
+    """
     cutter = _Cutter(ranges, workers)
     running: dict[Future[tuple[bytes, float]], tuple[int, int]] = {}
     while True:
-        while len(running) < IN_FLIGHT * workers and (batch := cutter.next()) is not None:
-            running[executor.submit(run_batch, job, *batch)] = batch
-        if not running:
-            return
-        for future in wait(running, return_when=FIRST_COMPLETED).done:
-            begin, end = running.pop(future)
-            rows, spent_s = future.result()
-            cutter.learn(end - begin, spent_s)
-            done(begin, end, rows)
+        try:
+            while len(running) < IN_FLIGHT * workers and (batch := cutter.next()) is not None:
+                running[executor.submit(run_batch, job, *batch)] = batch
+            if not running:
+                return
+            for future in wait(running, return_when=FIRST_COMPLETED).done:
+                begin, end = running[future]
+                rows, spent_s = future.result()
+                del running[future]
+                cutter.learn(end - begin, spent_s)
+                done(begin, end, rows)
+        except BrokenExecutor:
+            raise WorkerDied(list(running.values())) from None

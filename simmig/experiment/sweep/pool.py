@@ -19,11 +19,14 @@ def cores() -> int:
 
 
 @contextmanager
-def processes(jobs: int) -> Iterator[tuple[Executor, int]]:
-    """That many processes on this machine, or for one job a thread of this process: the executor, and how many."""
-    if jobs == 1:
-        with ThreadPoolExecutor(1) as thread:
+def processes(jobs: int, threads: bool = True) -> Iterator[tuple[Executor, int]]:
+    """That many processes on this machine: the executor, and how many. One is, with `threads`, a mere thread."""
+    if jobs == 1 and threads:
+        thread = ThreadPoolExecutor(1)
+        try:
             yield thread, 1
+        finally:
+            thread.shutdown(cancel_futures=True)
         return
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["simmig.experiment.sweep.work"])

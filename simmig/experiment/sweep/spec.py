@@ -18,6 +18,12 @@ from simmig.experiment.sweep.plan import Axis, Plan
 
 MAX_POINTS = 10_000_000
 
+_WHOLE: dict[Key, frozenset[str]] = {
+    ("policy",): frozenset({"name"}),
+    ("guest", "workload"): frozenset({"kind", "model"}),
+}
+"""A table that has one of these keys takes the place of the base scenario's."""
+
 _TABLES = ("scenario", "set", "axes", "variants")
 
 
@@ -87,13 +93,13 @@ def _sample(plan: Plan, steps: list[int], otherwise: list[int]) -> Scenario:
 
 
 def _flat(table: Mapping[str, Any], key: Key = ()) -> Iterator[tuple[Key, Any]]:
-    """Settings: dotted keys in quotes, or tables in tables down to what is none; policy and workload are one."""
+    """Settings: dotted keys in quotes, or tables in tables; a policy or workload with its name is one, whole."""
     for name, value in table.items():
         inner = (*key, *name.split("."))
         if (
             isinstance(value, Mapping)
             and not is_range(value)
-            and inner not in (("policy",), ("guest", "workload"))
+            and not _WHOLE.get(inner, frozenset()) & value.keys()
         ):
             yield from _flat(value, inner)
         else:

@@ -50,18 +50,17 @@ class Store:
             self._lock = known.open("a+", encoding="utf-8")
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
+            assert self._lock is not None
+            self._lock.close()
             raise InputError(f"--out {self.path}: another sweep is writing there") from None
         except OSError as error:
             raise InputError(f"--out {self.path}: cannot be written: {error.strerror}") from None
-        self._lock.seek(0)
-        text = self._lock.read()
-        if text:
-            self._compare(json.loads(text))
-        else:
-            self._lock.write(json.dumps(self._provenance, indent=2) + "\n")
-            self._lock.flush()
-            os.fsync(self._lock.fileno())
-        self._parts.mkdir(exist_ok=True)
+        try:
+            self._identify(self._lock)
+            self._parts.mkdir(exist_ok=True)
+        except BaseException:
+            self._lock.close()
+            raise
         return self
 
     def __exit__(
@@ -69,6 +68,22 @@ class Store:
     ) -> None:
         assert self._lock is not None
         self._lock.close()
+
+    def _identify(self, known: IO[str]) -> None:
+        """Write down whose points these are, or see whether they are ours."""
+        known.seek(0)
+        text = known.read()
+        try:
+            there = json.loads(text) if text else None
+        except ValueError:
+            there = None  # killed before it was written down whole: before there was any point
+        if there is not None:
+            self._compare(there)
+            return
+        known.truncate(0)
+        known.write(json.dumps(self._provenance, indent=2) + "\n")
+        known.flush()
+        os.fsync(known.fileno())
 
     def _compare(self, there: dict[str, Any]) -> None:
         for name in self._provenance:

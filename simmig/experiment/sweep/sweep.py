@@ -13,12 +13,15 @@ from typing import Any
 import numpy as np
 
 import simmig
-from simmig.experiment.sweep.batches import missing, run_all
+from simmig.experiment.sweep.batches import WorkerDied, missing, run_all
 from simmig.experiment.sweep.columns import columns_of, columns_of_axes
 from simmig.experiment.sweep.spec import Sweep
 from simmig.experiment.sweep.store import Store
-from simmig.experiment.sweep.work import Job
+from simmig.experiment.sweep.work import Job, error_row
 
+Ranges = list[tuple[int, int]]
+Workers = Callable[[], AbstractContextManager[tuple[Executor, int]]]
+"""Starts executors: each time another, and how many batches it runs at a time."""
 Tell = Callable[[int, int], None]
 """Takes how many points are done, and of how many."""
 
@@ -41,7 +44,7 @@ class Finished:
 def run_sweep(
     sweep: Sweep,
     out: Path,
-    executor: AbstractContextManager[tuple[Executor, int]],
+    workers: Workers,
     tell: Tell = lambda done, points: None,
 ) -> Finished:
     """Simulate the points that `out` does not have yet, and merge all when none is missing.
@@ -66,11 +69,29 @@ def run_sweep(
             finished += end - begin
             tell(finished, points)
 
-        if ranges:
-            with executor as (workers, count):
-                run_all(workers, count, Job(sweep.plan, columns).packed(), ranges, keep)
+        _simulate(workers, Job(sweep.plan, columns), ranges, lambda: list(missing(points, store.done())), keep)
         store.merge(columns.types())
         return Finished(store.results, points, left)
+
+
+def _simulate(
+    workers: Workers, job: Job, ranges: Ranges, left: Callable[[], Ranges], keep: Callable[[int, int, bytes], None]
+) -> None:
+    """Simulate these ranges, and what is `left` when a worker died; the points that it may have died of alone."""
+    packed = job.packed()
+    while ranges:
+        try:
+            with workers() as (executor, count):
+                run_all(executor, count, packed, ranges, keep)
+            return
+        except WorkerDied as died:
+            for point in (point for begin, end in died.batches for point in range(begin, end)):
+                try:
+                    with workers() as (executor, _):
+                        run_all(executor, 1, packed, [(point, point + 1)], keep)
+                except WorkerDied:
+                    keep(point, point + 1, error_row(job, point, "the worker process that simulated it died"))
+        ranges = left()
 
 
 def provenance(sweep: Sweep) -> dict[str, Any]:

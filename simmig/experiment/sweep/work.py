@@ -15,7 +15,9 @@ from multiprocessing.process import BaseProcess
 import msgspec
 
 from simmig.experiment.errors import InputError
+from simmig.experiment.result import Result
 from simmig.experiment.run import run
+from simmig.experiment.schema import Scenario
 from simmig.experiment.sweep.columns import Columns
 from simmig.experiment.sweep.plan import Plan
 
@@ -50,11 +52,25 @@ def _read(job: bytes) -> Job:
     return read
 
 
+def simulate(scenario: Scenario) -> Result:
+    """One point: figures are asked for, no trace."""
+    return run(scenario)
+
+
+def error_row(job: Job, point: int, error: str) -> bytes:
+    """What a batch of this one point would be if it had that error."""
+    try:
+        scenario = job.plan.scenario(point)
+    except InputError:
+        scenario = None
+    return msgspec.msgpack.encode([job.columns.row(point, job.plan, scenario, None, error)])
+
+
 def _row(job: Job, point: int) -> list[object]:
     scenario = result = error = None
     try:
         scenario = job.plan.scenario(point)
-        result = run(scenario)
+        result = simulate(scenario)
     except InputError as caught:
         error = str(caught)
     except Exception as caught:  # the rest of the sweep goes on without this point

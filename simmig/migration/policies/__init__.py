@@ -18,7 +18,10 @@ from simmig.migration.policies.per_iteration import PerIteration
 from simmig.migration.policies.per_round import PerRound
 from simmig.migration.policies.policy import FULLY, Point, Policy, Sender, promise_of
 
-__all__ = ["FULLY", "Point", "Policy", "PolicyError", "Sender", "builtin", "load", "promise_of"]
+__all__ = ["FULLY", "Point", "Policy", "PolicyError", "Sender", "builtin", "load", "promise_of", "register"]
+
+_registered: dict[str, type[Policy]] = {}
+"""Policies written where this process runs, a notebook say: found by name here and nowhere else."""
 
 ENTRY_POINTS = "simmig.policies"
 
@@ -46,7 +49,7 @@ def load(spec: str) -> type[Policy]:
 
     Raises PolicyError when there is none, when its file raises, or when it has no `drain` method.
     """
-    if spec in (named := builtin()):
+    if spec in (named := builtin() | _registered):
         return named[spec]
     path, colon, name = spec.rpartition(":")
     if colon and path.endswith(".py"):
@@ -61,6 +64,17 @@ def load(spec: str) -> type[Policy]:
     near = difflib.get_close_matches(spec, known, n=1)
     hint = f"did you mean {near[0]!r}?" if near else f"one of {', '.join(known)}, or path/to/file.py:Name"
     raise PolicyError(f"unknown policy {spec!r}: {hint}")
+
+
+def register(name: str, policy: type[Policy]) -> str:
+    """Have `load` find a policy under this name, in this process; the last of a name counts.
+
+    Raises PolicyError for the name of a built-in one, and for what is no policy.
+    """
+    if name in builtin():
+        raise PolicyError(f"policy {name!r} is built in: give your own another name")
+    _registered[name] = _checked(policy, name)
+    return name
 
 
 def _from_file(path: Path, name: str) -> object:

@@ -1,0 +1,141 @@
+"""``simmig advise``: which policy, with which parameters, for this guest on this link."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from simmig.experiment.errors import InputError
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+    from simmig.experiment.advise.search import Advice
+
+
+@click.command(short_help="Find the policy with the shortest migration that keeps a downtime.")
+@click.argument("scenario", type=click.Path(path_type=Path))
+@click.option("--downtime", required=True, metavar="TIME", help="What to keep, e.g. '50 ms'.")
+@click.option("--set", "settings", metavar="TABLE.KEY=VALUE", multiple=True, help="Replace a value.")
+@click.option("--policies", metavar="NAME[,NAME]...", help="Only these; default: all built-in ones.")
+@click.option("--freedoms", is_flag=True, help="Use what the wire leaves a sender free to do, too.")
+@click.option("--trials", type=click.IntRange(1, 100_000), default=64, show_default=True, help="How many to try.")
+@click.option(
+    "--seeds", type=click.IntRange(1, 10_000), default=20, show_default=True, help="To test the best with."
+)
+@click.option(
+    "--confidence", type=click.FloatRange(0.5, 0.999999), default=0.95, show_default=True, help="To say how sure."
+)
+@click.option("--jobs", type=click.IntRange(1, 1024), metavar="N", help="Processes; default: one a core.")
+@click.option("--out", type=click.Path(path_type=Path), metavar="DIR", help="Leave report and picture there.")
+@click.option("--json", "as_json", is_flag=True, help="Print what was found as one JSON object.")
+def advise(
+    scenario: Path,
+    downtime: str,
+    settings: tuple[str, ...],
+    policies: str | None,
+    freedoms: bool,
+    trials: int,
+    seeds: int,
+    confidence: float,
+    jobs: int | None,
+    out: Path | None,
+    as_json: bool,
+) -> int:
+    """Search policies and their parameters for the shortest migration of SCENARIO that keeps a downtime.
+
+    The migration's own downtime limit is searched as well, up to the downtime asked for. The best found are tested
+    with seeds that the search has not seen. The same answer on any machine.
+
+    \b
+    simmig advise scenarios/quickstart.toml --downtime '50 ms'
+    simmig advise scenarios/quickstart.toml --downtime '20 ms' --freedoms --seeds 59 --out out/advice
+
+    Exit status: 0 when a policy keeps it, 1 when none does, 2 bad input.
+    """
+    if importlib.util.find_spec("optuna") is None:
+        raise click.ClickException("the search is Optuna's: pip install 'simmig[advise]'")
+    from simmig.experiment.advise.report import figures, report
+    from simmig.experiment.advise.search import search
+    from simmig.experiment.advise.space import Space, chosen_policies
+    from simmig.experiment.advise.trial import Question
+    from simmig.experiment.load import read_toml
+    from simmig.experiment.output import OutputDir
+    from simmig.experiment.report import json_document
+    from simmig.experiment.sweep.pool import cores, processes
+
+    space = Space(chosen_policies(policies), _downtime_ns(downtime), freedoms)
+    for setting in settings:
+        key = setting.partition("=")[0].strip()
+        if key in ("seed", "migration.downtime_limit") or key.split(".")[0] == "policy":
+            raise InputError(f"--set {setting}: advise chooses {key} itself")
+    question = Question(read_toml(scenario), scenario, settings)
+    question.scenario(None)
+    with (
+        OutputDir(out) if out is not None else nullcontext() as directory,
+        processes(jobs or cores()) as workers,
+        _progress() as tell,
+    ):
+        advice = search(question, space, workers, trials, seeds, confidence, tell)
+        if directory is not None:
+            _write(advice, directory.work, scenario, settings)
+            directory.keep()
+    if as_json:
+        click.echo(json_document(figures(advice, scenario, settings)), nl=False)
+    else:
+        _print(report(advice, scenario, settings))
+    return 0 if advice.winner is not None else 1
+
+
+def _downtime_ns(text: str) -> int:
+    from simmig.experiment import units
+
+    try:
+        downtime_ns = units.time_ns(text)
+    except units.QuantityError as error:
+        raise InputError(f"--downtime: {error}") from None
+    if not 10_000 <= downtime_ns <= 2 * 10**12:
+        raise InputError(f'--downtime: "{text}" is out of bounds: from 10 us to 2000 s')
+    return downtime_ns
+
+
+def _write(advice: Advice, directory: Path, scenario: Path, settings: tuple[str, ...]) -> None:
+    from simmig.experiment.advise.report import draw, figures, report
+    from simmig.experiment.report import can_plot, json_document
+    from simmig.experiment.summary import as_text
+
+    (directory / "advice.txt").write_text(as_text(report(advice, scenario, settings), 160), encoding="utf-8")
+    (directory / "advice.json").write_bytes(json_document(figures(advice, scenario, settings)))
+    if can_plot() and advice.front:
+        draw(advice, directory / "front.png")
+
+
+def _print(shown: RenderableType) -> None:
+    from rich.console import Console
+
+    from simmig.experiment.summary import as_text
+
+    if sys.stdout.isatty():
+        Console(highlight=False, soft_wrap=True).print(shown)
+    else:
+        click.echo(as_text(shown, 160), nl=False)
+
+
+@contextmanager
+def _progress() -> Iterator[Callable[[str, int, int], None]]:
+    """On a terminal, how far it is and how long it may take; elsewhere nothing."""
+    if not sys.stderr.isatty():
+        yield lambda what, done, of: None
+        return
+    from rich.console import Console
+    from rich.progress import Progress
+
+    with Progress(console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task("searching", total=None)
+        yield lambda what, done, of: progress.update(task, description=what, completed=done, total=of)

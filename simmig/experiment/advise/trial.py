@@ -1,0 +1,60 @@
+"""One candidate's migrations, one for each of some seeds; what worker processes are given to do."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from simmig.experiment.advise.space import Candidate
+from simmig.experiment.load import Overrides, build_scenario
+from simmig.experiment.schema import Hotspot, Scenario, Uniform
+from simmig.experiment.sweep.work import simulate
+
+
+@dataclass(frozen=True)
+class Question:
+    """The scenario's tables, the file to name in messages, and what the command line sets in it."""
+
+    raw: dict[str, Any]
+    path: Path
+    settings: tuple[str, ...] = ()
+
+    def scenario(self, candidate: Candidate | None, seed: int | None = None) -> Scenario:
+        """With a candidate's choices. Raises InputError."""
+        choices = candidate.tables() if candidate is not None else []
+        settings = [(key, value, "advise") for key, value in choices]
+        overrides = Overrides(self.settings, None, seed)
+        return build_scenario(copy.deepcopy(self.raw), self.path, overrides, settings)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a candidate's migrations came to, over its seeds.
+
+    Attributes:
+        completed: all of them completed, and nothing that must hold was broken.
+        total_time_ns: the mean.
+        downtime_ns: the longest.
+    """
+
+    completed: bool
+    total_time_ns: int
+    downtime_ns: int
+
+
+def try_out(question: Question, candidate: Candidate, seeds: Sequence[int]) -> Outcome:
+    """Simulate a candidate with each of these seeds."""
+    results = [simulate(question.scenario(candidate, seed)) for seed in seeds]
+    return Outcome(
+        all(result.good for result in results),
+        sum(result.metrics.total_time_ns for result in results) // len(results),
+        max(result.metrics.downtime_ns for result in results),
+    )
+
+
+def depends_on_seed(scenario: Scenario) -> bool:
+    """Whether anything in it is drawn: which pages are written, which packets are lost."""
+    return isinstance(scenario.guest.workload, Uniform | Hotspot) or scenario.link.loss > 0
