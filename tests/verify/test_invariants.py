@@ -110,8 +110,10 @@ BREAKING: list[tuple[str, Trace, Trace]] = [  # the invariant, what breaks it, a
     ("keys_registered", live(*write(10, 0, key=31), written(11)), live(*write(10), written(11))),
     (
         "keys_registered",
-        live(ev.MemoryDeregistered(8, D, 0, 0, 30), *write(10), written(11)),
-        live(*write(10), written(11), ev.MemoryDeregistered(12, D, 0, 0, 30)),
+        failed(
+            ev.MemoryDeregistered(8, D, 0, 0, 30), *message(9, D, "UNREGISTER_FINISHED"), *write(10), written(11)
+        ),
+        failed(ev.MemoryDeregistered(8, D, 0, 0, 30), *write(10), written(11)),  # it goes down, unheard of
     ),
     (
         "keys_registered",
@@ -234,6 +236,17 @@ def test_nobody_can_know_who_has_the_guest_when_the_last_acknowledgement_is_lost
     assert broken(both) == []
     ends[0] = ev.MigrationEnded(26, S, "cancelled", "x")  # but the user's cancellation is no such thing
     assert broken([*SETUP, *LIVE, *sent, ev.VmResumed(25, S), *ends]) == ["one_side_runs"]
+
+
+def test_nor_when_the_acknowledgement_at_a_socket_is_lost() -> None:
+    def ended(status: str) -> Trace:
+        ends = [ev.MigrationEnded(26, S, status, "x"), ev.MigrationEnded(27, D, "completed", "")]
+        compared = ev.MemoryCompared(23, D, 512, 0)
+        trace: Trace = [ev.VmStopped(20, S), ev.DeviceStateSent(21, S, 9), compared, ev.VmResumed(23, D)]
+        return [began(transport="tcp"), ev.SetupEnded(6, S), *trace, ev.VmResumed(25, S), *ends]
+
+    assert broken(ended("failed")) == []
+    assert broken(ended("cancelled")) == ["one_side_runs"]
 
 
 def test_a_dead_host_runs_no_guest() -> None:

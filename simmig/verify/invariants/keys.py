@@ -18,7 +18,11 @@ def _range_of(event: ev.MemoryRegistered) -> tuple[int, int, int]:
 
 
 class KeysRegistered(Invariant):
-    """A remote key works from its registration to its end, and for its own range."""
+    """A remote key works from its registration to its end, and for its own range.
+
+    A destination that goes down takes its keys along, and a source that has not heard of it yet may go on posting:
+    a key counts as gone when its destination has lived on to send another message.
+    """
 
     name = "keys_registered"
     rule = "R31"
@@ -27,6 +31,7 @@ class KeysRegistered(Invariant):
     def __init__(self, ledger: Ledger) -> None:
         super().__init__(ledger)
         self._remote: dict[int, tuple[int, int, int]] = {}
+        self._going: list[int] = []
         self._local: dict[tuple[int, int], int] = {}
 
     def checks(self) -> Mapping[Key, Check]:
@@ -34,6 +39,7 @@ class KeysRegistered(Invariant):
         return {
             ev.MemoryRegistered: self._on_registered,
             ev.MemoryDeregistered: self._on_deregistered,
+            ev.ControlSent: self._on_sent,
             (ev.WorkPosted, "write"): self._on_posted,
         }
 
@@ -44,14 +50,22 @@ class KeysRegistered(Invariant):
     def _on_registered(self, event: ev.MemoryRegistered) -> None:
         if event.side == "destination":
             self._remote[event.key] = _range_of(event)
+            if event.key in self._going:
+                self._going.remove(event.key)
         else:
             self._local[event.block, event.chunk] = event.length_bytes
 
     def _on_deregistered(self, event: ev.MemoryDeregistered) -> None:
         if event.side == "destination":
-            self._remote.pop(event.key, None)
+            self._going.append(event.key)
         else:
             self._local.pop((event.block, event.chunk), None)
+
+    def _on_sent(self, event: ev.ControlSent) -> None:
+        if self._going and event.side == "destination":
+            for key in self._going:
+                self._remote.pop(key, None)
+            self._going.clear()
 
     def _on_posted(self, event: ev.WorkPosted) -> None:
         offset, block = event.offset_bytes, event.block
