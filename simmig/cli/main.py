@@ -10,7 +10,10 @@ import click
 
 import simmig
 from simmig.cli.advise import advise
+from simmig.cli.calibrate import calibrate
+from simmig.cli.compare import compare
 from simmig.cli.demo import demo
+from simmig.cli.ends import receive, send
 from simmig.cli.lab import lab
 from simmig.cli.plot import plot
 from simmig.cli.predict import predict
@@ -33,6 +36,10 @@ def cli() -> None:
 
 
 cli.add_command(run)
+cli.add_command(send)
+cli.add_command(receive)
+cli.add_command(compare)
+cli.add_command(calibrate)
 cli.add_command(lab)
 cli.add_command(predict)
 cli.add_command(sweep)

@@ -9,6 +9,7 @@ from simmig.guest.api import PAGE_BYTES
 from simmig.trace import events as ev
 
 _EVERY = 5000
+_EVERY_MESSAGES = 20
 
 
 class Progress:
@@ -30,3 +31,22 @@ class Progress:
         if self._seen % _EVERY == 0:
             left = format_bytes(max(0, self._left) * PAGE_BYTES)
             self._show(f"round {self._round}: {left} left, {format_time(event.t_ns)} of the guest's time")
+
+
+class Received:
+    """The same for a destination, which knows only what it is told: a reader of its own events."""
+
+    def __init__(self, show: Callable[[str], None]) -> None:
+        self._show = show
+        self._messages = 0
+
+    def __call__(self, event: ev.AnyEvent) -> None:
+        """Take the next event."""
+        if type(event) is ev.ControlReceived:
+            self._messages += 1
+            if self._messages % _EVERY_MESSAGES == 1:
+                self._show(
+                    f"receiving: {self._messages} control messages, {format_time(event.t_ns)} since the start"
+                )
+        elif type(event) is ev.DeviceStateLoaded:
+            self._show("all is here: comparing, resuming")

@@ -2,34 +2,23 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
+from simmig.cli.show import output_options, scenario_options, show_result, status_line
 from simmig.experiment.errors import InputError
 
 if TYPE_CHECKING:
     from simmig.experiment.machine import Devices
     from simmig.experiment.result import Result
     from simmig.experiment.schema import Scenario
-    from simmig.trace.readers import Reader
 
 
 @click.command(short_help="Simulate one migration, or carry it out on RDMA devices.")
-@click.argument("scenario", type=click.Path(path_type=Path))
-@click.option("--policy", metavar="NAME[,KEY=VALUE]...", help="Drain policy; replaces the scenario's.")
-@click.option(
-    "--set",
-    "settings",
-    metavar="TABLE.KEY=VALUE",
-    multiple=True,
-    help="Replace a value of the scenario, e.g. guest.memory='4 GiB'; may be given again.",
-)
-@click.option("--seed", type=int, help="Replace the scenario's seed.")
+@scenario_options
 @click.option(
     "--backend", type=click.Choice(["sim", "rdma"]), default="sim", show_default=True, help="What carries it out."
 )
@@ -41,15 +30,9 @@ if TYPE_CHECKING:
     help="With --backend rdma: the source's RDMA device, and again: the destination's. Default: this host's two.",
 )
 @click.option(
-    "--out",
-    type=click.Path(path_type=Path),
-    metavar="DIR",
-    help="Write summary, figures, trace, Perfetto timeline and plot there; never over another run's.",
-)
-@click.option(
     "--report", type=click.Path(path_type=Path), metavar="FILE", help="Write one HTML file with everything in it."
 )
-@click.option("--json", "as_json", is_flag=True, help="Print the figures as one JSON object instead of a summary.")
+@output_options
 def run(
     scenario: Path,
     policy: str | None,
@@ -88,13 +71,7 @@ def run(
         from simmig.experiment.html.runs import page_of
 
         write(page_of(result, loaded), report)
-    if as_json:
-        from simmig.experiment.report import json_document
-
-        click.echo(json_document(result.figures()), nl=False)
-    else:
-        _print_summary(result, loaded, out)
-    return 0 if result.good else 1
+    return show_result(result, loaded, out, as_json)
 
 
 def _devices(backend: str, names: tuple[str, ...]) -> Devices | None:
@@ -117,45 +94,18 @@ def _devices(backend: str, names: tuple[str, ...]) -> Devices | None:
 
 
 def _run(scenario: Scenario, out: Path | None, devices: Devices | None) -> Result:
+    from simmig.cli.progress import Progress
     from simmig.experiment.output import OutputDir
     from simmig.experiment.report import run_into
 
-    with OutputDir(out) if out is not None else nullcontext() as directory, _progress(scenario) as readers:
+    with OutputDir(out) if out is not None else nullcontext() as directory, status_line("setup") as show:
+        readers = [Progress(show)] if show is not None else []
         if devices is None:
             return run_into(directory, scenario, readers)
+        from simmig.experiment.run_rdma import run_rdma
         from simmig.verbs.rdma.errors import RdmaUnavailable
 
         try:
-            return run_into(directory, scenario, readers, devices=devices)
+            return run_into(directory, scenario, readers, lambda *trace: run_rdma(trace[0], devices, *trace[1:]))
         except RdmaUnavailable as error:
             raise InputError(f"--backend rdma: {error}") from None
-
-
-def _print_summary(result: Result, scenario: Scenario, out: Path | None) -> None:
-    from rich.console import Console
-
-    from simmig.experiment.report import can_plot
-    from simmig.experiment.summary import as_text, summary
-
-    if sys.stdout.isatty():
-        Console(highlight=False).print(summary(result, scenario))
-    else:
-        click.echo(as_text(summary(result, scenario)), nl=False)
-    if out is not None:
-        picture = "timeline.png to look at" if can_plot() else "no timeline.png without pip install 'simmig[plot]'"
-        click.echo(f"\n  Results are in {out}: {picture}, timeline.json to open in ui.perfetto.dev.")
-
-
-@contextmanager
-def _progress(scenario: Scenario) -> Iterator[list[Reader]]:
-    """On a terminal, a line that tells how far it is; elsewhere nothing."""
-    if not sys.stderr.isatty():
-        yield []
-        return
-    from rich.console import Console
-
-    from simmig.cli.progress import Progress
-
-    console = Console(stderr=True)
-    with console.status("setup") as status:
-        yield [Progress(status.update)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from itertools import zip_longest
 from typing import Any
 
@@ -17,6 +18,7 @@ from simmig.experiment.output import OutputDir
 from simmig.experiment.predict import RESAMPLES, Forecast, Prediction
 from simmig.experiment.report import json_document, run_into
 from simmig.experiment.result import Result
+from simmig.experiment.run import run
 from simmig.experiment.summary import as_text
 from simmig.guest.api import PAGE_BYTES
 from simmig.trace.metrics import Stretch
@@ -78,7 +80,7 @@ def write_into(directory: OutputDir, prediction: Prediction) -> None:
     """Leave the prediction and the files of the simulated run (see `run_into`) in a directory of results."""
     (directory.work / "prediction.txt").write_text(as_text(report(prediction)), encoding="utf-8")
     (directory.work / "prediction.json").write_bytes(json_document(figures(prediction)))
-    run_into(directory, prediction.answer.scenario, subject=prediction.subject)
+    run_into(directory, prediction.answer.scenario, carry_out=partial(run, subject=prediction.subject))
 
 
 def report(prediction: Prediction) -> RenderableType:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import msgspec
 
-from simmig.experiment.machine import Devices, Subject
 from simmig.experiment.output import OutputDir
 from simmig.experiment.result import Result
 from simmig.experiment.run import run
@@ -18,24 +17,23 @@ from simmig.trace.perfetto import Timeline
 from simmig.trace.readers import Reader
 from simmig.trace.recorder import Sink, TraceFile
 
+CarryOut = Callable[[Scenario, Sequence[Reader], Sink | None], Result]
+"""Carries a scenario out, and shows the readers and the sink its trace."""
+
 
 def run_into(
-    directory: OutputDir | None,
-    scenario: Scenario,
-    readers: Sequence[Reader] = (),
-    subject: Subject | None = None,
-    devices: Devices | None = None,
+    directory: OutputDir | None, scenario: Scenario, readers: Sequence[Reader] = (), carry_out: CarryOut = run
 ) -> Result:
-    """Run a scenario, simulated or, given `devices`, on them; given a directory, leave in it all there is to know.
+    """Carry a scenario out, simulated unless told otherwise; given a directory, leave there all there is to know.
 
     summary.txt is for reading, result.json has the figures and the tables of rounds and slices, trace.jsonl.gz
     every event, timeline.json opens in Perfetto, timeline.png is the same as a picture.
     """
     if directory is None:
-        return _carry_out(scenario, readers, None, subject, devices)
+        return carry_out(scenario, readers, None)
     timeline = Timeline()
     with TraceFile(directory.work / "trace.jsonl.gz") as file:
-        result = _carry_out(scenario, (timeline, *readers), file.sink, subject, devices)
+        result = carry_out(scenario, (timeline, *readers), file.sink)
     metrics = result.metrics
     (directory.work / "summary.txt").write_text(as_text(summary(result, scenario)), encoding="utf-8")
     (directory.work / "result.json").write_bytes(json_document(result.figures() | result.tables()))
@@ -44,20 +42,6 @@ def run_into(
         _plot(result, scenario, directory.work / "timeline.png")
     directory.keep()
     return result
-
-
-def _carry_out(
-    scenario: Scenario,
-    readers: Sequence[Reader],
-    sink: Sink | None,
-    subject: Subject | None,
-    devices: Devices | None,
-) -> Result:
-    if devices is None:
-        return run(scenario, readers, sink, subject)
-    from simmig.experiment.run_rdma import run_rdma  # noqa: PLC0415  # a simulation needs none of it
-
-    return run_rdma(scenario, devices, readers, sink)
 
 
 def can_plot() -> bool:

@@ -15,7 +15,7 @@ class Result:
     Attributes:
         status: completed, failed, cancelled or not-converging.
         reason: why, when it is not completed.
-        backend: "sim", or "qemu" for a recording.
+        backend: "sim", "rdma", or "qemu" for a recording.
         policy: its name.
         policy_parameters: what it was given, times in ns and sizes in bytes.
         seed: the scenario's.
@@ -42,6 +42,11 @@ class Result:
     def good(self) -> bool:
         """Completed, and nothing that must hold was broken."""
         return self.status == "completed" and all(self.invariants.values())
+
+    @property
+    def remark(self) -> str:
+        """What is to be said of the other end, by a result that is only one end's."""
+        return ""
 
     def figures(self) -> dict[str, Any]:
         """The object that ``--json`` prints: times in ns, sizes in bytes."""

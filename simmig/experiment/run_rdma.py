@@ -31,7 +31,7 @@ from simmig.verbs.rdma.runtime import RdmaRuntime, RdmaSignal
 from simmig.verify.invariants import Invariants
 
 PORT = 4444
-_CONTROL_BYTES = 16 << 20
+CONTROL_BYTES = 16 << 20
 """Message buffers and queues of both ends, rounded up."""
 
 
@@ -126,14 +126,14 @@ def run_rdma(
     for name in (devices.source, devices.destination):
         device.check(binding, name)
     machine = machine_of(scenario)
-    device.check_memlock(2 * machine.pages * 4096 + _CONTROL_BYTES)
+    device.check_memlock(2 * machine.pages * 4096 + CONTROL_BYTES)
     metrics, invariants = Metrics(), Invariants()
     recorder = Recorder((metrics, invariants, *readers), sink)
 
     async def body() -> tuple[Outcome, bool, bool]:
         world = World(binding, scenario, machine, devices, recorder.emit)
         try:
-            async with _interruptible(world.runtime) as cancel:
+            async with interruptible(world.runtime) as cancel:
                 await world.migrate(cancel)
             return world.outcome, world.source.running, world.destination.running
         finally:
@@ -157,7 +157,7 @@ def run_rdma(
 
 
 @asynccontextmanager
-async def _interruptible(runtime: RdmaRuntime) -> AsyncIterator[RdmaSignal]:
+async def interruptible(runtime: RdmaRuntime) -> AsyncIterator[RdmaSignal]:
     """A signal that Ctrl-C sets, as long as the block lasts."""
     cancel = runtime.signal()
     loop = asyncio.get_running_loop()

@@ -58,6 +58,12 @@ def headline(result: Result, scenario: Scenario) -> Text:
 
 def facts(result: Result) -> Iterable[tuple[str, str, str]]:
     """The figures a person asks for: name, amount with its unit, details; a name left out is the one before it."""
+    if result.metrics.began is not None:  # else it is one end's result, and that end was not the source
+        yield from _figures(result)
+    yield from _endings(result)
+
+
+def _figures(result: Result) -> Iterable[tuple[str, str, str]]:
     metrics, counts, parts = result.metrics, result.metrics.counts, result.metrics.downtime
     yield "total time", format_time(metrics.total_time_ns), f"of which setup {format_time(metrics.setup_time_ns)}"
     spent = (
@@ -77,10 +83,16 @@ def facts(result: Result) -> Iterable[tuple[str, str, str]]:
     yield "", format_time(counts.protocol_drain_ns), "because the protocol must (before device state)"
     yield "pending", format_bytes(metrics.max_pending_bytes), "at most"
     yield "", format_bytes(metrics.pending_bytes_at_stop), "when the guest was stopped"
+
+
+def _endings(result: Result) -> Iterable[tuple[str, str, str]]:
     yield "guest runs on", _runs_on(result), ""
     yield "memory", _memory(result), ""
-    broken = [name for name, held in result.invariants.items() if not held]
-    yield "invariants", "BROKEN" if broken else "hold", ", ".join(broken or result.invariants)
+    if result.remark:
+        yield "other end", "", result.remark
+    broken = [name for name, holds in result.invariants.items() if not holds]
+    held = "hold" if result.invariants else "not judged"
+    yield "invariants", "BROKEN" if broken else held, ", ".join(broken or result.invariants)
     yield "seed", str(result.seed), f"trace {result.trace_sha256[:16]}"
 
 
@@ -92,7 +104,7 @@ def _runs_on(result: Result) -> str:
 def _memory(result: Result) -> str:
     compared = result.metrics.compared
     if compared is None:
-        return "not moved"
+        return "not compared" if result.status == "completed" else "not moved"
     if compared.different_pages:
         return f"{compared.different_pages} pages differ"
     return "identical"

@@ -134,8 +134,7 @@ class RdmaConnection(Waiters):
         what = f"connecting to {self._where}"
         self._call(what, lambda: self._cmid.connect(self._parameters(qp, private_data)))
         self.private_data, _ = await self._lane.expect(what, ("CONNECT_RESPONSE", "ESTABLISHED"), timeout_ns)
-        self._modify(qp, "IBV_QPS_RTR")
-        self._modify(qp, "IBV_QPS_RTS")
+        self._make_ready(qp)
         self._call(what, self._cmid.establish)
         self._up = self.established = True
         return self.private_data
@@ -143,8 +142,7 @@ class RdmaConnection(Waiters):
     async def accept(self, qp: QP, private_data: bytes) -> None:
         """Accept the peer's request; returns once the connection is established."""
         what = f"accepting a connection on {self._where}"
-        self._modify(qp, "IBV_QPS_RTR")
-        self._modify(qp, "IBV_QPS_RTS")
+        self._make_ready(qp)
         self._call(what, lambda: self._cmid.accept(self._parameters(qp, private_data)))
         self._up = True  # from here on a disconnect is one
         await self._lane.expect(what, ("ESTABLISHED",), ACCEPT_TIMEOUT_NS)
@@ -180,6 +178,15 @@ class RdmaConnection(Waiters):
         )
         parameters.set_private_data(private_data)
         return parameters
+
+    def _make_ready(self, qp: QP) -> None:
+        """Bring the queue pair to RTS.
+
+        By way of INIT once more: what the peer may do here (R31) the connection manager tells only now, and
+        without it the empty writes of a waiting peer are refused.
+        """
+        for state in ("IBV_QPS_INIT", "IBV_QPS_RTR", "IBV_QPS_RTS"):
+            self._modify(qp, state)
 
     def _modify(self, qp: QP, state: str) -> None:
         def modify() -> None:

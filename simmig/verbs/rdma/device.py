@@ -48,6 +48,14 @@ def pair(binding: Binding) -> tuple[str, str]:
     raise RdmaUnavailable(f"a migration on one host takes two RDMA devices; {here}")
 
 
+def only(binding: Binding) -> str:
+    """This host's device. Raises RdmaUnavailable unless there is exactly one, so that it need not be named."""
+    found = devices(binding)
+    if len(found) == 1:
+        return found[0]
+    raise RdmaUnavailable(f"this host has {', '.join(found)}: name one" if found else _NO_DEVICE)
+
+
 def check(binding: Binding, name: str) -> None:
     """Raise RdmaUnavailable, with what helps, unless that device is there and its port is up."""
     found = devices(binding)

@@ -40,6 +40,16 @@ class _Contexts:
         return connection
 
     @property
+    def device(self) -> str | None:
+        """The first device that was opened."""
+        return next(iter(self._contexts), None)
+
+    @property
+    def used(self) -> bool:
+        """Whether there is any connection, established or not."""
+        return bool(self._connections)
+
+    @property
     def connected(self) -> bool:
         """Whether any of the connections was ever established."""
         return any(connection.established for connection in self._connections)
@@ -68,6 +78,7 @@ class RdmaDialer:
         self._ip = ip
         self._port = port
         self._source_ip: str | None = None
+        self._device = device
         if device is not None:
             devices.check(binding, device)
             self._source_ip = devices.address(binding, device).ip
@@ -84,6 +95,11 @@ class RdmaDialer:
             lane.close()
             raise
         return self._contexts.add(RdmaConnection(lane, cmid, context, f"{self._ip}:{self._port}"))
+
+    @property
+    def device(self) -> str | None:
+        """The device that is dialled from, as soon as that is known."""
+        return self._device or self._contexts.device
 
     @property
     def connected(self) -> bool:
@@ -160,6 +176,16 @@ class RdmaListener:
         opened = RdmaSocket(raw)
         self._sockets.append(opened)
         return opened
+
+    @property
+    def device(self) -> str | None:
+        """The device that a source came to, over RDMA."""
+        return self._contexts.device
+
+    @property
+    def visited(self) -> bool:
+        """Whether a source has come, be it that nothing became of it."""
+        return bool(self._sockets) or self._contexts.used
 
     def close(self) -> None:
         """Stop listening and give everything back. Again is a no-op."""

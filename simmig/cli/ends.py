@@ -1,0 +1,125 @@
+"""``simmig send`` and ``simmig receive``: one migration, its two ends in two processes, on two hosts or on one."""
+
+from __future__ import annotations
+
+import socket
+from contextlib import nullcontext
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from simmig.cli.show import output_options, scenario_options, show_result, status_line
+from simmig.experiment.errors import InputError
+
+if TYPE_CHECKING:
+    from simmig.experiment.ends import Address
+    from simmig.experiment.report import CarryOut
+    from simmig.experiment.result import Result
+    from simmig.experiment.schema import Scenario
+
+
+@click.command(short_help="Migrate a guest of this process to a `simmig receive`.")
+@scenario_options
+@click.option("--to", metavar="ADDRESS:PORT", required=True, help="Where the destination listens.")
+@click.option(
+    "--device", "name", metavar="NAME", help="The RDMA device to send from. Default: where the routes lead."
+)
+@output_options
+def send(
+    scenario: Path,
+    policy: str | None,
+    settings: tuple[str, ...],
+    seed: int | None,
+    to: str,
+    name: str | None,
+    out: Path | None,
+    as_json: bool,
+) -> int:
+    """Run the guest that SCENARIO describes and migrate it to a `simmig receive` with the same scenario.
+
+    Ctrl-C cancels, and the guest goes on running here. When all is over the two ends exchange what they saw, by
+    TCP on the same port, and both show the whole migration; where that fails, each shows what it knows.
+
+    \b
+    simmig receive scenarios/lab-small.toml --device rxe1 --listen 10.9.9.2:4444 &
+    simmig send scenarios/lab-small.toml --device rxe0 --to 10.9.9.2:4444 --policy per-chunk
+    """
+    from simmig.cli.progress import Progress
+    from simmig.experiment import ends
+    from simmig.experiment.load import Overrides, load_scenario
+
+    loaded = load_scenario(scenario, Overrides(settings, policy, seed))
+    destination = _address("--to", to)
+    with status_line("setup") as show:
+        live = [Progress(show)] if show is not None else []
+        carry_out: CarryOut = lambda s, readers, sink: ends.send(s, destination, name, live, readers, sink)  # noqa: E731
+        result = _carry_out(loaded, out, carry_out)
+    return show_result(result, loaded, out, as_json)
+
+
+@click.command(short_help="Take over the guest that a `simmig send` migrates.")
+@scenario_options
+@click.option(
+    "--device", "name", metavar="NAME", help="The RDMA device to listen on. Default: this host's only one."
+)
+@click.option(
+    "--listen", metavar="ADDRESS:PORT", help="Where to listen instead. Default: the device's address, port 4444."
+)
+@output_options
+def receive(
+    scenario: Path,
+    policy: str | None,
+    settings: tuple[str, ...],
+    seed: int | None,
+    name: str | None,
+    listen: str | None,
+    out: Path | None,
+    as_json: bool,
+) -> int:
+    """Wait for one `simmig send` and take its guest over; SCENARIO must describe the same guest.
+
+    Ctrl-C ends the wait, or cancels the migration: the guest then goes on running at the source.
+    """
+    from simmig.cli.progress import Received
+    from simmig.experiment import ends
+    from simmig.experiment.load import Overrides, load_scenario
+
+    loaded = load_scenario(scenario, Overrides(settings, policy, seed))
+    at = None if listen is None else _address("--listen", listen)
+    with status_line("starting") as show:
+        live = [Received(show)] if show is not None else []
+
+        def listening(address: Address) -> None:
+            if show is not None:
+                show(f"waiting for a source on {address}")
+
+        carry_out: CarryOut = lambda s, readers, sink: ends.receive(s, at, name, listening, live, readers, sink)  # noqa: E731
+        result = _carry_out(loaded, out, carry_out)
+    return show_result(result, loaded, out, as_json)
+
+
+def _carry_out(scenario: Scenario, out: Path | None, carry_out: CarryOut) -> Result:
+    from simmig.experiment.output import OutputDir
+    from simmig.experiment.report import run_into
+    from simmig.verbs.rdma.errors import RdmaUnavailable
+
+    with OutputDir(out) if out is not None else nullcontext() as directory:
+        try:
+            return run_into(directory, scenario, carry_out=carry_out)
+        except RdmaUnavailable as error:
+            raise InputError(str(error)) from None
+
+
+def _address(option: str, text: str) -> Address:
+    """The first IP address of a host, and a port."""
+    from simmig.experiment.ends import Address
+
+    host, colon, port = text.rpartition(":")
+    if not colon or not host or not port.isdecimal() or not 0 < int(port) < 1 << 16:
+        raise InputError(f"{option} {text}: write ADDRESS:PORT, e.g. 192.0.2.7:4444 or [2001:db8::7]:4444")
+    try:
+        found = socket.getaddrinfo(host.strip("[]"), int(port), type=socket.SOCK_STREAM)
+    except OSError as error:
+        raise InputError(f"{option} {text}: {error.strerror}") from None
+    return Address(str(found[0][4][0]), int(port))

@@ -1,0 +1,93 @@
+"""What commands that migrate have in common: their options, a line of progress, and how a result is shown."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from simmig.experiment.result import Result
+    from simmig.experiment.schema import Scenario
+
+_SCENARIO = (
+    click.argument("scenario", type=click.Path(path_type=Path)),
+    click.option("--policy", metavar="NAME[,KEY=VALUE]...", help="Drain policy; replaces the scenario's."),
+    click.option(
+        "--set",
+        "settings",
+        metavar="TABLE.KEY=VALUE",
+        multiple=True,
+        help="Replace a value of the scenario, e.g. guest.memory='4 GiB'; may be given again.",
+    ),
+    click.option("--seed", type=int, help="Replace the scenario's seed."),
+)
+_OUTPUT = (
+    click.option(
+        "--out",
+        type=click.Path(path_type=Path),
+        metavar="DIR",
+        help="Write summary, figures, trace, Perfetto timeline and plot there; never over another run's.",
+    ),
+    click.option(
+        "--json", "as_json", is_flag=True, help="Print the figures as one JSON object instead of a summary."
+    ),
+)
+
+
+def scenario_options(function: Callable[..., int]) -> Callable[..., int]:
+    """SCENARIO, and what replaces parts of it."""
+    return _apply(_SCENARIO, function)
+
+
+def output_options(function: Callable[..., int]) -> Callable[..., int]:
+    """Where results go."""
+    return _apply(_OUTPUT, function)
+
+
+def _apply(options: tuple[Any, ...], function: Callable[..., int]) -> Callable[..., int]:
+    for option in reversed(options):
+        function = option(function)
+    return function
+
+
+def show_result(result: Result, scenario: Scenario, out: Path | None, as_json: bool) -> int:
+    """Print it, and where its files are; returns the exit status."""
+    if as_json:
+        from simmig.experiment.report import json_document
+
+        click.echo(json_document(result.figures()), nl=False)
+    else:
+        _print_summary(result, scenario, out)
+    return 0 if result.good else 1
+
+
+def _print_summary(result: Result, scenario: Scenario, out: Path | None) -> None:
+    from rich.console import Console
+
+    from simmig.experiment.report import can_plot
+    from simmig.experiment.summary import as_text, summary
+
+    if sys.stdout.isatty():
+        Console(highlight=False).print(summary(result, scenario))
+    else:
+        click.echo(as_text(summary(result, scenario)), nl=False)
+    if out is not None:
+        picture = "timeline.png to look at" if can_plot() else "no timeline.png without pip install 'simmig[plot]'"
+        click.echo(f"\n  Results are in {out}: {picture}, timeline.json to open in ui.perfetto.dev.")
+
+
+@contextmanager
+def status_line(first: str) -> Iterator[Callable[[str], None] | None]:
+    """On a terminal, a line that tells how far it is: what replaces its text. Elsewhere nothing."""
+    if not sys.stderr.isatty():
+        yield None
+        return
+    from rich.console import Console
+
+    with Console(stderr=True).status(first) as status:
+        yield status.update

@@ -1,0 +1,315 @@
+"""A migration between two processes, on two hosts or on one: the source's end, and the destination's.
+
+Each end records its own events; when all is over the two exchange them (`exchange.py`), so that both have the
+whole trace and the same figures. An end that cannot reach the other has its own view only, and leaves open what it
+does not show.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from simmig.experiment import exchange
+from simmig.experiment.errors import InputError
+from simmig.experiment.machine import machine_of
+from simmig.experiment.policy_choice import make_policy, parameters_of
+from simmig.experiment.result import Result
+from simmig.experiment.run_rdma import CONTROL_BYTES, PORT, interruptible
+from simmig.experiment.schema import Scenario
+from simmig.guest.api import PAGE_BYTES
+from simmig.guest.machine import Machine
+from simmig.guest.real import RealGuest
+from simmig.migration import destination, source
+from simmig.migration.config import Outcome
+from simmig.trace.events import AnyEvent, PortCounted, Side
+from simmig.trace.metrics import Metrics
+from simmig.trace.readers import Reader
+from simmig.trace.recorder import Recorder, Sink
+from simmig.verbs.rdma import device
+from simmig.verbs.rdma.binding import Binding, load
+from simmig.verbs.rdma.endpoint import RdmaDialer, RdmaListener
+from simmig.verbs.rdma.runtime import RdmaRuntime, RdmaSignal
+from simmig.verbs.rdma.socket import RdmaSocket
+from simmig.verify.invariants import Invariants
+
+_ASK_NS = 2_000_000_000
+_ANSWER_NS = 10_000_000_000
+"""How long a destination waits for its source to ask, once it has ended."""
+_ONE_SIDED = frozenset({"memory_identical", "invariants"})
+_SOURCE_ALONE = _ONE_SIDED | {"destination_running"}
+_DESTINATION_KNOWS = frozenset(
+    {"status", "reason", "backend", "side", "peer", "destination_running", "seed", "trace_sha256"}
+)
+
+
+@dataclass(frozen=True)
+class Address:
+    """An IP address and a port."""
+
+    ip: str
+    port: int
+
+    def __str__(self) -> str:
+        return f"[{self.ip}]:{self.port}" if ":" in self.ip else f"{self.ip}:{self.port}"
+
+
+@dataclass(frozen=True)
+class EndResult(Result):
+    """A migration as one end knows it.
+
+    Attributes:
+        side: which end.
+        peer: the other end's account; None when it could not be asked.
+        silence: why not.
+        clock_uncertainty_ns: how far the other end's times may be off; 0 on one host.
+    """
+
+    side: Side
+    peer: exchange.Account | None
+    silence: str
+    clock_uncertainty_ns: int
+
+    @property
+    def remark(self) -> str:
+        """How the other end ended, or why nobody knows."""
+        if self.peer is None:
+            return self.silence
+        return self.peer.status + (f" ({self.peer.reason})" if self.peer.reason else "")
+
+    def figures(self) -> dict[str, Any]:
+        """As every run's, what this end cannot know null; `side`, and of the other end `peer`."""
+        figures = super().figures() | {"side": self.side, "peer": None, "peer_silence": self.silence}
+        if self.peer is not None:
+            figures["peer"] = {
+                "status": self.peer.status,
+                "reason": self.peer.reason,
+                "clock_uncertainty_ns": self.clock_uncertainty_ns,
+            }
+            return figures
+        unknown = _SOURCE_ALONE if self.side == "source" else figures.keys() - _DESTINATION_KNOWS
+        return figures | dict.fromkeys(unknown - {"peer_silence"})
+
+
+class _End:
+    """One side: its guest, its events as they come, the way to the other side."""
+
+    def __init__(self, scenario: Scenario, side: Side, readers: Sequence[Reader]) -> None:
+        if scenario.guest.ballooned_pages:
+            raise InputError("guest.ballooned: a real guest has no balloon")
+        self.binding: Binding = load()
+        self.scenario = scenario
+        self.side = side
+        self.machine: Machine = machine_of(scenario)
+        device.check_memlock(self.machine.pages * PAGE_BYTES + CONTROL_BYTES)
+        self.config = scenario.migration.config()
+        self.runtime = RdmaRuntime()
+        self.origin_ns = self.runtime.origin_ns
+        self.events: list[AnyEvent] = []
+        self.digests = b""
+        self._readers = readers
+        self.guest = RealGuest(self.runtime, self.machine, incoming=side == "destination", emit=self.emit)
+
+    def emit(self, event: AnyEvent) -> None:
+        """Take an event of this side."""
+        self.events.append(event)
+        for reader in self._readers:
+            reader(event)
+
+    def digest(self) -> None:
+        """Remember what the memory is; the clock stands still meanwhile, as wherever memory is compared."""
+        with self.runtime.halted():
+            self.digests = exchange.page_digests(self.guest.memory)
+
+    def count_port(self, name: str, before: int | None) -> None:
+        """Record what the device's port has sent since."""
+        now = device.sent_bytes(self.binding, name)
+        if now is not None and before is not None:
+            self.emit(PortCounted(self.runtime.now_ns(), self.side, now - before))
+
+    def account(self, outcome: Outcome) -> exchange.Account:
+        """What this end has to tell."""
+        return exchange.make_account(
+            self.origin_ns, outcome.status, outcome.reason, self.guest.running, self.events, self.digests
+        )
+
+    async def exchange(
+        self, own: exchange.Account, reach: Awaitable[RdmaSocket], talk: Callable[..., Any]
+    ) -> tuple[exchange.Account | None, exchange.Clock, str]:
+        """The other end's account, its clock, and why there is none."""
+        try:
+            socket = await reach
+            async with asyncio.timeout(exchange.patience_s(self.machine.pages)):
+                theirs, clock = await talk(socket, own)
+        except exchange.ExchangeError as error:
+            return None, exchange.Clock(), str(error)
+        except (OSError, TimeoutError) as error:
+            return None, exchange.Clock(), f"the other end cannot be asked: {_text(error)}"
+        return theirs, clock, ""
+
+
+def send(
+    scenario: Scenario,
+    to: Address,
+    name: str | None,
+    live: Sequence[Reader] = (),
+    readers: Sequence[Reader] = (),
+    sink: Sink | None = None,
+) -> EndResult:
+    """Migrate a guest of this process to whoever listens at `to`; Ctrl-C cancels, and the guest goes on running.
+
+    `name` is the device to send from; without it the routes decide. `live` see this end's events as they come,
+    `readers` and `sink` get the whole trace in the end. Raises InputError and RdmaUnavailable.
+    """
+
+    async def body() -> EndResult:
+        end = _End(scenario, "source", readers)
+        dialer = None
+        try:
+            dialer = RdmaDialer(end.binding, end.runtime, to.ip, to.port, name)
+            policy = make_policy(scenario.policy.name, scenario.policy.parameters)
+            before = {each: device.sent_bytes(end.binding, each) for each in device.devices(end.binding)}
+            async with interruptible(end.runtime) as cancel:
+                await end.guest.resume()
+                outcome = await source.migrate(
+                    end.config, end.guest, end.binding, end.runtime, dialer, policy, cancel, end.emit
+                )
+            if dialer.device is not None:
+                end.count_port(dialer.device, before.get(dialer.device))
+            if not end.guest.running:
+                end.digest()
+            own = end.account(outcome)
+            theirs, clock, silence = await end.exchange(own, dialer.dial_socket(_ASK_NS), exchange.ask)
+            return _result(scenario, "source", own, theirs, clock, silence, readers, sink)
+        finally:
+            if dialer is not None:
+                dialer.close()
+            end.guest.close()
+
+    return asyncio.run(body())
+
+
+def receive(
+    scenario: Scenario,
+    listen: Address | None,
+    name: str | None,
+    listening: Callable[[Address], None],
+    live: Sequence[Reader] = (),
+    readers: Sequence[Reader] = (),
+    sink: Sink | None = None,
+) -> EndResult:
+    """Wait for one source and take its guest over into this process; Ctrl-C cancels.
+
+    Listens at `listen`, by default at the address of the device `name`, or of this host's only one. `listening` is
+    called with the address as soon as a source may come; the rest as in `send`.
+    """
+
+    async def body() -> EndResult:
+        end = _End(scenario, "destination", live)
+        listener = None
+        try:
+            async with interruptible(end.runtime) as cancel:
+                at = listen or Address(_own_ip(end.binding, name), PORT)
+                try:
+                    listener = RdmaListener(end.binding, end.runtime, at.ip, at.port)
+                except OSError as error:
+                    raise InputError(f"--listen {at}: {_text(error)}") from None
+                listening(at)
+                before = {each: device.sent_bytes(end.binding, each) for each in device.devices(end.binding)}
+                outcome = await _take_over(end, listener, cancel)
+            if listener.device is not None:
+                end.count_port(listener.device, before.get(listener.device))
+            own = end.account(outcome)
+            if not listener.visited:
+                return _result(
+                    scenario, "destination", own, None, exchange.Clock(), "no source came", readers, sink
+                )
+            deadline_ns = end.runtime.now_ns() + _ANSWER_NS
+            theirs, clock, silence = await end.exchange(own, listener.socket(deadline_ns), exchange.answer)
+            return _result(scenario, "destination", own, theirs, clock, silence, readers, sink)
+        finally:
+            if listener is not None:
+                listener.close()
+            end.guest.close()
+
+    return asyncio.run(body())
+
+
+async def _take_over(end: _End, listener: RdmaListener, cancel: RdmaSignal) -> Outcome:
+    """The destination's migration. An interrupt cancels the wait for a source, or the migration."""
+    receiving = end.runtime.start(
+        destination.receive(
+            end.config, end.guest, end.binding, end.runtime, listener, cancel, end.emit, end.digest
+        ),
+        "destination",
+    )
+
+    def give_up() -> None:
+        if not listener.visited:
+            receiving.cancel()
+
+    cancel.add_waiter(give_up)
+    if cancel.is_set:
+        give_up()
+    with contextlib.suppress(asyncio.CancelledError):
+        outcome: Outcome = await receiving.join()
+        return outcome
+    return Outcome("cancelled", "cancelled by the user, no source had come")
+
+
+def _own_ip(binding: Binding, name: str | None) -> str:
+    name = name or device.only(binding)
+    device.check(binding, name)
+    return device.address(binding, name).ip
+
+
+def _result(
+    scenario: Scenario,
+    side: Side,
+    own: exchange.Account,
+    theirs: exchange.Account | None,
+    clock: exchange.Clock,
+    silence: str,
+    readers: Sequence[Reader],
+    sink: Sink | None,
+) -> EndResult:
+    metrics, invariants = Metrics(), Invariants()
+    recorder = Recorder((metrics, invariants, *readers), sink)
+    events, outcome = own.trace, own
+    if theirs is not None:
+        there, here = (own, theirs) if side == "source" else (theirs, own)
+        events = exchange.whole_trace(there, here, clock)
+        outcome = here if there.status == "completed" else there  # as of a run in one process
+    for event in events:
+        recorder.emit(event)
+    recorder.flush()
+    policy = make_policy(scenario.policy.name, scenario.policy.parameters)
+    running = {side: own.running, _other(side): theirs is not None and theirs.running}
+    return EndResult(
+        status=outcome.status,
+        reason=outcome.reason,
+        backend="rdma",
+        policy=scenario.policy.name,
+        policy_parameters=parameters_of(policy),
+        seed=scenario.seed,
+        invariants=invariants.results() if theirs is not None else {},
+        source_running=running["source"],
+        destination_running=running["destination"],
+        trace_sha256=recorder.sha256(),
+        metrics=metrics,
+        side=side,
+        peer=theirs,
+        silence=silence,
+        clock_uncertainty_ns=clock.uncertainty_ns,
+    )
+
+
+def _other(side: Side) -> Side:
+    return "destination" if side == "source" else "source"
+
+
+def _text(error: Exception) -> str:
+    return getattr(error, "strerror", None) or str(error) or type(error).__name__

@@ -1,0 +1,50 @@
+"""simmig send and receive, given what they cannot use. With devices: tests/device/test_ends.py."""
+
+from pathlib import Path
+
+import pytest
+
+from simmig.cli.main import main
+
+SCENARIO = """# A small guest.
+[guest]
+memory = "4 MiB"
+[link]
+bandwidth = "1 Gbit/s"
+latency = "1 us"
+"""
+
+
+@pytest.fixture
+def scenario(tmp_path: Path) -> str:
+    path = tmp_path / "scenario.toml"
+    path.write_text(SCENARIO)
+    return str(path)
+
+
+@pytest.mark.parametrize("where", ["192.0.2.7", "192.0.2.7:", ":4444", "192.0.2.7:0", "192.0.2.7:70000", "h:p"])
+def test_an_address_that_is_none(scenario: str, capsys: pytest.CaptureFixture[str], where: str) -> None:
+    assert main(["send", scenario, "--to", where]) == 2
+    assert f"simmig: --to {where}: write ADDRESS:PORT, e.g. 192.0.2.7:4444" in capsys.readouterr().err
+    assert main(["receive", scenario, "--listen", where]) == 2
+    assert f"simmig: --listen {where}: write ADDRESS:PORT" in capsys.readouterr().err
+
+
+def test_a_scenario_is_checked_before_anything_is_opened(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    missing = str(tmp_path / "none.toml")
+    assert main(["send", missing, "--to", "192.0.2.7:4444"]) == 2
+    assert f"{missing}: cannot be read" in capsys.readouterr().err
+    assert main(["receive", missing]) == 2
+    assert f"{missing}: cannot be read" in capsys.readouterr().err
+
+
+def test_a_device_that_does_not_exist(scenario: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "out"
+    assert main(["receive", scenario, "--device", "nosuch0", "--out", str(out)]) == 2
+    told = capsys.readouterr()
+    assert told.out == ""
+    assert told.err.startswith("simmig: ")
+    assert "nosuch0" in told.err or "pyverbs" in told.err
+    assert not out.exists()
