@@ -31,7 +31,7 @@ MODELS: dict[Key, str] = {
     ("destination_host",): "hosts",
     ("guest", "workload"): "workloads",
 }
-"""The tables that may name a model, and the directory of `models/` it is in."""
+"""The tables that may name a model, and its directory in `models/`. FILE.toml is one that `calibrate` wrote."""
 
 
 class Origins:
@@ -191,6 +191,10 @@ def rebase(raw: dict[str, Any], base: Path) -> None:
     policy = _table(raw, ("policy",))
     if policy is not None and isinstance(policy.get("name"), str) and ".py:" in policy["name"]:
         policy["name"] = str(base / policy["name"])
+    for key in MODELS:
+        table = _table(raw, key)
+        if table is not None and str(table.get("model")).endswith(".toml"):
+            table["model"] = str(base / table["model"])
 
 
 def _apply_model(raw: dict[str, Any], key: Key, kind: str, origins: Origins) -> None:
@@ -198,14 +202,22 @@ def _apply_model(raw: dict[str, Any], key: Key, kind: str, origins: Origins) -> 
     table = _table(raw, key)
     if table is None or "model" not in table:
         return
-    known = models(kind)
     name = table["model"]
-    if name not in known:
-        text = f"unknown model {name!r}; {nearest(str(name), list(known))}"
-        raise InputError(f"{origins.of((*key, 'model'))}: {_tell((*key, 'model'), text)}")
-    model = read_toml(known[name])
-    model.pop("source", None)
+    if isinstance(name, str) and name.endswith(".toml"):
+        path = Path(name)
+        found = _table(read_toml(path), key)
+        if found is None:
+            raise InputError(f"{path}: has no table [{'.'.join(key)}]; `simmig calibrate` writes files that have")
+        model = found
+    else:
+        known = models(kind)
+        if name not in known:
+            text = f"unknown model {name!r}; {nearest(str(name), list(known))}"
+            raise InputError(f"{origins.of((*key, 'model'))}: {_tell((*key, 'model'), text)}")
+        path = known[name]
+        model = read_toml(path)
+        model.pop("source", None)
     for part, value in model.items():
         if part not in table:
             table[part] = value
-            origins.mark((*key, part), value, str(known[name]))
+            origins.mark((*key, part), value, str(path))

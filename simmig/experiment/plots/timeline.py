@@ -37,10 +37,10 @@ def figure(metrics: Metrics, title: str) -> Figure:
     took, stood = format_time(metrics.total_time_ns), format_time(metrics.downtime_ns)
     drawn.suptitle(f"total time {took}, guest stopped for {stood}", x=0.09, y=0.98, ha="left", fontsize=13)
     drawn.text(0.09, 0.918, title, fontsize=9, color="#444444")
-    _draw_pending(pending, metrics)
+    draw_pending(pending, metrics)
     _draw_rates(rates, metrics)
     _draw_waits(waits, metrics)
-    _draw_downtime(downtime, metrics)
+    draw_downtime(downtime, metrics)
     for axes in (pending, rates):
         axes.tick_params(labelbottom=False)
     waits.set_xlabel("time since the migration began (s)")
@@ -86,7 +86,8 @@ def _per_second(amount: Amount, until_ns: int, bins: int = 60) -> tuple[Floats, 
     return np.arange(len(totals) + 1, dtype=float) * width_ns, totals * 1e9 / width_ns
 
 
-def _draw_pending(axes: Axes, metrics: Metrics) -> None:
+def draw_pending(axes: Axes, metrics: Metrics) -> None:
+    """What is pending, over time, with the rounds behind it."""
     end_ns = metrics.began_ns + metrics.total_time_ns
     times, lows, highs = steps(metrics.pending, end_ns)
     axes.set_ylabel("pending writes (MiB)")
@@ -171,7 +172,7 @@ def _draw_waits(axes: Axes, metrics: Metrics) -> None:
     _legend_above(axes)
 
 
-def _draw_downtime(axes: Axes, metrics: Metrics) -> None:
+def draw_downtime(axes: Axes, metrics: Metrics) -> None:
     """Where the downtime went, as one bar."""
     axes.set_yticks([])
     for side in ("top", "right", "left"):

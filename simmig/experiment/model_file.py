@@ -1,0 +1,61 @@
+"""A calibrated model as a TOML file: what a scenario's `model = "FILE.toml"` reads, and where it comes from."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+from simmig.experiment.amounts import format_rate, format_time
+from simmig.experiment.calibrate import Model
+from simmig.experiment.calibrate_log import Figure
+from simmig.experiment.errors import InputError
+
+
+def write_model(model: Model, path: Path) -> None:
+    """Write it; raises InputError when the file exists already or cannot be written."""
+    try:
+        with path.open("x", encoding="utf-8") as file:
+            file.write("".join(f"{text}\n" for text in _lines(model)))
+    except FileExistsError:
+        raise InputError(f"--out {path}: exists already, and is not overwritten; name another file") from None
+    except OSError as error:
+        raise InputError(f"--out {path}: cannot be written: {error.strerror}") from None
+
+
+def amount(figure: Figure) -> str:
+    """A figure's value, for a person."""
+    if figure.unit == "bit/s":
+        return format_rate(figure.value)
+    if figure.unit == "B":
+        return f"{figure.value:.0f} B"
+    return format_time(round(figure.value)) if figure.value >= 1000 else f"{figure.value:.3g} ns"
+
+
+def _lines(model: Model) -> Iterator[str]:
+    devices = model.devices
+    yield f"# Measured by simmig calibrate from {devices.source} to {devices.destination}."
+    yield '# Use it in a scenario: model = "THIS FILE" in [link], [host] and [destination_host].'
+    yield ""
+    yield "[measured]"
+    for key, value in (
+        ("date", model.made),
+        ("kernel", model.kernel),
+        ("source_device", devices.source),
+        ("destination_device", devices.destination),
+    ):
+        yield f"{key} = {_text(value)}"
+    for name, table in model.tables.items():
+        yield ""
+        yield f"[{name}]"
+        for key, value in table.items():
+            yield f"{key} = {_text(value)}"
+    yield ""
+    yield "[source]"
+    for figure in model.figures:
+        key = figure.name.replace(" ", "_")
+        yield f"{key} = {_text(f'{amount(figure)}, from {figure.events} samples: {figure.source}')}"
+
+
+def _text(value: str) -> str:
+    return json.dumps(value, ensure_ascii=False)  # a basic string of TOML is one of JSON, but for "\\/"
