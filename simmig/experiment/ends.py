@@ -39,11 +39,12 @@ from simmig.verify.invariants import Invariants
 _ASK_NS = 2_000_000_000
 _ANSWER_NS = 10_000_000_000
 """How long a destination waits for its source to ask, once it has ended."""
-_ONE_SIDED = frozenset({"memory_identical", "invariants"})
-_SOURCE_ALONE = _ONE_SIDED | {"destination_running"}
+_SOURCE_DOES_NOT_KNOW = frozenset({"memory_identical", "destination_running"})
 _DESTINATION_KNOWS = frozenset(
-    {"status", "reason", "backend", "side", "peer", "destination_running", "seed", "trace_sha256"}
+    {"status", "reason", "backend", "side", "peer", "peer_silence"}
+    | {"invariants", "destination_running", "seed", "trace_sha256"}
 )
+"""Of a run's figures, by an end that could not ask the other."""
 
 
 @dataclass(frozen=True)
@@ -90,8 +91,8 @@ class EndResult(Result):
                 "clock_uncertainty_ns": self.clock_uncertainty_ns,
             }
             return figures
-        unknown = _SOURCE_ALONE if self.side == "source" else figures.keys() - _DESTINATION_KNOWS
-        return figures | dict.fromkeys(unknown - {"peer_silence"})
+        unknown = _SOURCE_DOES_NOT_KNOW if self.side == "source" else figures.keys() - _DESTINATION_KNOWS
+        return figures | dict.fromkeys(unknown)
 
 
 class _End:
@@ -295,7 +296,7 @@ def _result(
         policy=scenario.policy.name,
         policy_parameters=parameters_of(policy),
         seed=scenario.seed,
-        invariants=invariants.results() if theirs is not None else {},
+        invariants=invariants.results(),
         source_running=running["source"],
         destination_running=running["destination"],
         trace_sha256=recorder.sha256(),

@@ -91,8 +91,7 @@ def _endings(result: Result) -> Iterable[tuple[str, str, str]]:
     if result.remark:
         yield "other end", "", result.remark
     broken = [name for name, holds in result.invariants.items() if not holds]
-    held = "hold" if result.invariants else "not judged"
-    yield "invariants", "BROKEN" if broken else held, ", ".join(broken or result.invariants)
+    yield "invariants", "BROKEN" if broken else "hold", ", ".join(broken or result.invariants)
     yield "seed", str(result.seed), f"trace {result.trace_sha256[:16]}"
 
 

@@ -69,6 +69,10 @@ def steps(gauge: Gauge, end_ns: int) -> tuple[Floats, Floats, Floats]:
         lows.append(values.low)
         highs.append(values.high)
     if times:
+        if end_ns > times[-1] + gauge.width_ns:  # nothing happened since
+            times.append(times[-1] + gauge.width_ns)
+            lows.append(last)
+            highs.append(last)
         times.append(max(end_ns, times[-1] + gauge.width_ns))
         lows.append(last)
         highs.append(last)
