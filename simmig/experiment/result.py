@@ -22,7 +22,7 @@ class Result:
         invariants: each one's name, and whether it held.
         source_running: whether the guest runs on the source in the end.
         destination_running: whether it runs on the destination.
-        trace_sha256: digest of the trace.
+        trace_sha256: digest of the trace; None of a run that nobody asked for a trace.
         metrics: everything else, from the trace.
     """
 
@@ -35,7 +35,7 @@ class Result:
     invariants: dict[str, bool]
     source_running: bool
     destination_running: bool
-    trace_sha256: str
+    trace_sha256: str | None
     metrics: Metrics
 
     @property

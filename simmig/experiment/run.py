@@ -7,6 +7,7 @@ from typing import Any, cast
 
 import simpy
 
+from simmig.experiment import leap
 from simmig.experiment.errors import InputError
 from simmig.experiment.interrupt import interrupt_between_events
 from simmig.experiment.machine import Subject, inflate_balloon, machine_of
@@ -47,7 +48,11 @@ ADDRESS = "10.0.0.2:4444"
 
 
 def run(
-    scenario: Scenario, readers: Sequence[Reader] = (), sink: Sink | None = None, subject: Subject | None = None
+    scenario: Scenario,
+    readers: Sequence[Reader] = (),
+    sink: Sink | None = None,
+    subject: Subject | None = None,
+    traced: bool = True,
 ) -> Result:
     """Simulate one migration.
 
@@ -56,9 +61,15 @@ def run(
         readers: called with every event of the trace, in order.
         sink: where the trace is written, a JSON object a line.
         subject: a guest in place of the scenario's.
+        traced: False when nobody wants the trace or its digest: the same result, `trace_sha256` apart, and where
+            `leap` can, a hundred times as fast.
 
     Raises InputError when the guest cannot be built or the user's own policy raises.
     """
+    if not traced and not readers and sink is None and subject is None:
+        result = leap.untraced(scenario)
+        if result is not None:
+            return result
     metrics, invariants = Metrics(), Invariants()
     recorder = Recorder((metrics, invariants, *readers), sink)
     world = World(scenario, recorder.emit, subject)
@@ -75,7 +86,7 @@ def run(
         invariants=invariants.results(),
         source_running=source_running,
         destination_running=destination_running,
-        trace_sha256=recorder.sha256(),
+        trace_sha256=recorder.sha256() if traced else None,
         metrics=metrics,
     )
 

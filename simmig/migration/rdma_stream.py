@@ -17,10 +17,10 @@ from simmig.migration.stream import Stream, StreamError
 from simmig.migration.wire import Message, RegisterResult, RemoteBlock, Type
 from simmig.verbs.runtime import Work
 
-_PIN_BYTES_S = 32 << 20
+PIN_BYTES_S = 32 << 20
 """A destination that pins slower than this counts as hung. The slowest device measured pins 70 MiB/s."""
 LINGER_NS = 10_000_000_000
-_ABORT_PATIENCE_NS = 1_000_000_000
+ABORT_PATIENCE_NS = 1_000_000_000
 
 
 class RdmaStream(Stream):
@@ -47,7 +47,7 @@ class RdmaStream(Stream):
             lane.error = ""
             if self.mode == "wb":  # without a RECV posted at the peer, message and connection would be lost
                 with contextlib.suppress(MigrationError, lane.verbs.PyverbsError):
-                    await self._control.granted("ERROR", _ABORT_PATIENCE_NS)
+                    await self._control.granted("ERROR", ABORT_PATIENCE_NS)
             with contextlib.suppress(MigrationError, lane.verbs.PyverbsError):  # it was the last thing to try
                 await self._control.post(Message(Type.ERROR))
                 await self._control.settle()
@@ -179,7 +179,7 @@ class RdmaSource(RdmaStream):
         registry = self._registry = Registry(self._ram_lane, blocks, remote=False)
         patience_ns = PATIENCE_NS
         if self._pin_all:
-            patience_ns += sum(b.length_bytes for b in blocks) * 1_000_000_000 // _PIN_BYTES_S
+            patience_ns += sum(b.length_bytes for b in blocks) * 1_000_000_000 // PIN_BYTES_S
         answer = await self._control.send(
             Message(Type.RAM_BLOCKS_REQUEST),
             answer=Type.RAM_BLOCKS_RESULT,

@@ -405,11 +405,7 @@ class _Source:
             raise Cancelled("cancelled by the user")
 
     def _tell_divergence(self) -> str:
-        left = self._bitmap.dirty_pages * PAGE_BYTES
-        return (
-            f"after {self.round} rounds {left / 2**20:.0f} MiB are dirty, more than the "
-            f"{self._convergence.threshold_bytes / 2**20:.0f} MiB that fit into the downtime limit"
-        )
+        return divergence(self.round, self._bitmap.dirty_pages, self._convergence.threshold_bytes)
 
     def _record_begin(self) -> None:
         config = self._config
@@ -429,3 +425,12 @@ class _Source:
                     *lane.depths(config.send_queue_depth),
                 )
             )
+
+
+def divergence(rounds: int, dirty_pages: int, threshold_bytes: int) -> str:
+    """Why a migration that does not converge gives up, in words."""
+    left = dirty_pages * PAGE_BYTES
+    return (
+        f"after {rounds} rounds {left / 2**20:.0f} MiB are dirty, more than the "
+        f"{threshold_bytes / 2**20:.0f} MiB that fit into the downtime limit"
+    )

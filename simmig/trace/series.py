@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Self
 
 MAX_BINS = 2048
 _FIRST_SHIFT = 14  # bins start 16 us wide
@@ -25,6 +26,17 @@ class Gauge:
         self._shift = _FIRST_SHIFT
         self._bin = GaugeBin(0, 0, 0)
         self._bin_end_ns = 0
+
+    @classmethod
+    def of(cls, bins: dict[int, GaugeBin], width_ns: int) -> Self:
+        """One with these bins, in order of time."""
+        gauge = cls()
+        gauge._shift = width_ns.bit_length() - 1
+        gauge.bins = bins
+        if bins:
+            last = max(bins)
+            gauge._bin, gauge._bin_end_ns = bins[last], (last + 1) * width_ns
+        return gauge
 
     @property
     def width_ns(self) -> int:
@@ -65,6 +77,14 @@ class Amount:
     def __init__(self) -> None:
         self.bins: dict[int, float] = {}
         self._shift = _FIRST_SHIFT
+
+    @classmethod
+    def of(cls, bins: dict[int, float], width_ns: int) -> Self:
+        """One with these bins."""
+        amount = cls()
+        amount._shift = width_ns.bit_length() - 1
+        amount.bins = bins
+        return amount
 
     @property
     def width_ns(self) -> int:

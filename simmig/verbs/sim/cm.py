@@ -36,8 +36,8 @@ REPEATS = 15
 ADDRESS_TIMEOUT_NS = 1_000_000_000
 """After which a lost address request is repeated (ARP)."""
 
-_DATAGRAM_BYTES = 256  # a management datagram, headers apart
-_ARP_BYTES = 64
+DATAGRAM_BYTES = 256  # a management datagram, headers apart
+ARP_BYTES = 64
 _READS = 2
 _RETRY_COUNT = 5
 _TIMEOUT = 14  # 67 ms
@@ -121,7 +121,7 @@ class SimConnection(Waitable):
         self._direction = direction
         self._find = find
         self._runtime = SimRuntime(device.host)
-        self._post = _Post(direction, _DATAGRAM_BYTES, RESPONSE_TIMEOUT_NS)
+        self._post = _Post(direction, DATAGRAM_BYTES, RESPONSE_TIMEOUT_NS)
         self._answer = _Word()
         self._refused = False
         self._peer: SimConnection | None = None
@@ -180,7 +180,7 @@ class SimConnection(Waitable):
             return
         self._lose("disconnected")
         if self._peer is not None:
-            _Post(self._direction, _DATAGRAM_BYTES, RESPONSE_TIMEOUT_NS).send(
+            _Post(self._direction, DATAGRAM_BYTES, RESPONSE_TIMEOUT_NS).send(
                 self._peer._lose, "the peer disconnected"
             )
 
@@ -244,7 +244,7 @@ class SimConnection(Waitable):
         listener = self._find()
         back = self._direction.reverse
         if listener is None:
-            _Post(back, _DATAGRAM_BYTES, RESPONSE_TIMEOUT_NS).send(self._rejected)
+            _Post(back, DATAGRAM_BYTES, RESPONSE_TIMEOUT_NS).send(self._rejected)
             return
         server = SimConnection(self._direction.target, back, self._find, private_data)
         server._peer = self
@@ -277,8 +277,8 @@ class SimDialer:
         await self._runtime.checkpoint()
         direction = self._direction()
         answer = _Word()
-        ask = _Post(direction, _ARP_BYTES, ADDRESS_TIMEOUT_NS)
-        reply = _Post(direction.reverse, _ARP_BYTES, ADDRESS_TIMEOUT_NS)
+        ask = _Post(direction, ARP_BYTES, ADDRESS_TIMEOUT_NS)
+        reply = _Post(direction.reverse, ARP_BYTES, ADDRESS_TIMEOUT_NS)
         ask.send(reply.send, answer.say)
         deadline_ns = self._runtime.now_ns() + timeout_ns
         if not await self._runtime.wait(answer, deadline_ns=deadline_ns):

@@ -1,0 +1,176 @@
+"""From a scenario to a state in which both ends are connected: no time passes yet."""
+
+from __future__ import annotations
+
+from math import gcd
+from typing import Any
+
+import numpy as np
+from numpy.random import PCG64
+from numpy.typing import NDArray
+
+from simmig.experiment.leap.envelope import POLICIES
+from simmig.experiment.leap.guest import HOTSPOT, IDLE, SWEEP, UNIFORM
+from simmig.experiment.leap.source import UNLIMITED, WHOLE_ROUND
+from simmig.experiment.leap.state import ROW, Memory, new_state
+from simmig.experiment.machine import machine_of
+from simmig.experiment.policy_choice import make_policy
+from simmig.experiment.schema import Host, Hotspot, Scenario, Sweep, Uniform
+from simmig.guest.api import PAGE_BYTES, RamBlock
+from simmig.guest.machine import Machine
+from simmig.migration import savevm
+from simmig.migration.config import CHUNK_PAGES, WINDOW_NS
+from simmig.migration.control import DEFERRED_BUFFERS, PATIENCE_NS
+from simmig.migration.rdma_stream import PIN_BYTES_S
+
+_NS_BITS = 8_000_000_000
+_SECOND_NS = 1_000_000_000
+_COSTS = (
+    "post",
+    "post_byte",
+    "poll",
+    "poll_cqe",
+    "message",
+    "scan",
+    "sync",
+    "zero_test",
+    "write",
+    "register",
+    "register_page",
+    "deregister",
+    "deregister_page",
+)
+_KEYS = {"scan": "scan_page_ns", "sync": "sync_page_ns", "zero_test": "zero_test_page_ns"}
+
+
+def begin(scenario: Scenario, slice_rows: int) -> tuple[Any, Memory]:
+    """The state of two connected ends, and the memory, with room for that many slices."""
+    machine = machine_of(scenario)
+    state = new_state()
+    s = state[0]
+    _set_link(s, scenario)
+    for side, host in enumerate((scenario.host, scenario.destination_host or scenario.host)):
+        _set_host(s, side, host)
+    _set_migration(s, scenario, machine)
+    _set_workload(s, machine, scenario)
+    memory = _memory(s, scenario, machine, slice_rows)
+    s["connect_ns"] = scenario.host.connect_ns
+    return state, memory
+
+
+def _set_link(s: Any, scenario: Scenario) -> None:
+    link = scenario.link
+    divisor = gcd(_NS_BITS, link.bandwidth_bit_s)
+    s["num"], s["den"] = _NS_BITS // divisor, link.bandwidth_bit_s // divisor
+    s["latency"], s["mtu"], s["header"] = link.latency_ns, link.mtu_bytes, link.header_bytes
+    s["stream_min"] = -(-link.latency_ns * int(s["den"]) // int(s["num"])) + 1
+
+
+def _set_host(s: Any, side: int, host: Host) -> None:
+    for cost in _COSTS:
+        s[cost][side] = getattr(host, _KEYS.get(cost, f"{cost}_ns"))
+    s["wake_ns"][side] = round(host.wake_ns)
+    if side == 0 and host.stop_ns:
+        s["stop_ns"] = round(host.stop_ns)
+    if side == 1 and host.resume_ns:
+        s["resume_ns"] = round(host.resume_ns)
+
+
+def _set_migration(s: Any, scenario: Scenario, machine: Machine) -> None:
+    migration = scenario.migration
+    policy = make_policy(scenario.policy.name, scenario.policy.parameters)
+    s["policy"] = POLICIES.index(scenario.policy.name)
+    s["limit_bytes"] = getattr(policy, "limit", getattr(policy, "interval", 0))
+    s["pin_all"] = migration.pin_all
+    s["deferred"] = migration.control_wait == "deferred"
+    s["slots"] = DEFERRED_BUFFERS if s["deferred"] else 1
+    s["registration_batch"] = migration.registration_batch
+    s["max_rounds"], s["downtime_limit"] = migration.max_rounds, migration.downtime_limit_ns
+    slice_ns = migration.slice_ns
+    s["slice_ns"] = slice_ns if isinstance(slice_ns, int) else UNLIMITED if slice_ns is None else WHOLE_ROUND
+    if migration.max_bandwidth_bytes_s is not None:
+        s["window_limit"] = migration.max_bandwidth_bytes_s * WINDOW_NS // _SECOND_NS
+    s["patience_ns"] = PATIENCE_NS
+    if migration.pin_all:
+        s["patience_ns"] += machine.pages * PAGE_BYTES * _SECOND_NS // PIN_BYTES_S
+    blocks = [RamBlock(name, 0, length_bytes, 0, 0) for name, length_bytes in machine.blocks]
+    opening = savevm.stream_header() + savevm.ram_start(blocks) + savevm.flag(savevm.FLAG_HOOK)
+    s["start_bytes"] = len(opening)
+    s["device_bytes"] = len(savevm.device_section(b"")) + machine.device_state_bytes
+
+
+def _set_workload(s: Any, machine: Machine, scenario: Scenario) -> None:
+    workload = scenario.guest.workload
+    kinds: dict[type, int] = {Sweep: SWEEP, Uniform: UNIFORM, Hotspot: HOTSPOT}
+    s["workload"] = kinds.get(type(workload), IDLE)
+    if not isinstance(workload, Sweep | Uniform | Hotspot):
+        return
+    s["rate"], s["span"] = workload.rate_bytes_s, len(machine.workload.span)
+    if isinstance(workload, Hotspot):
+        s["hot"] = workload.hot_set_bytes // PAGE_BYTES
+        s["hot_below"] = int(workload.hot_fraction * 2**32)
+    random = PCG64(scenario.seed).state["state"]
+    for name, value in (("pcg", random["state"]), ("pcg_inc", random["inc"])):
+        s[f"{name}_high"], s[f"{name}_low"] = divmod(value, 1 << 64)
+
+
+def _memory(s: Any, scenario: Scenario, machine: Machine, slice_rows: int) -> Memory:
+    lengths = np.array([length_bytes // PAGE_BYTES for _, length_bytes in machine.blocks], dtype=np.int64)
+    ends = np.cumsum(lengths)
+    firsts = ends - lengths
+    chunks = -(-lengths // CHUNK_PAGES)
+    pages = _bytes(machine.pages)
+    pages[: machine.pages] = 1
+    log = _bytes(len(machine.workload.span))
+    balloon = given_back(scenario, machine)
+    for first, count in balloon:
+        pages[first : first + count] = 0
+    zero = np.zeros(0, dtype=np.uint8)
+    if not scenario.migration.pin_all and (machine.zero_fraction or balloon):
+        zero = np.zeros(machine.pages, dtype=np.uint8)
+        for first, end in zip(firsts.tolist(), ends.tolist(), strict=True):
+            zero[first + machine.zero_from(end - first) : end] = 1
+        for first, count in balloon:
+            zero[first : first + count] = 1
+    s["page_count"], s["blocks"] = machine.pages, len(lengths)
+    s["dirty"] = machine.pages - sum(count for _, count in balloon)
+    s["block_end_page"] = ends[0]
+    total = int(chunks.sum())
+    return Memory(
+        pages=pages,
+        page_words=pages.view(np.uint64),
+        log=log,
+        log_words=log.view(np.uint64),
+        zero=zero,
+        last=np.zeros(total, dtype=np.int64),
+        known=np.zeros(total, dtype=np.uint8),
+        order=np.zeros(total + 1, dtype=np.int32),
+        block_first=firsts,
+        block_end=ends,
+        block_chunk=np.cumsum(chunks) - chunks,
+        rounds=np.empty((scenario.migration.max_rounds + 2, ROW), dtype=np.int64),
+        slices=np.empty((slice_rows, ROW), dtype=np.int64),
+    )
+
+
+def _bytes(count: int) -> NDArray[np.uint8]:
+    """As many zero bytes, in whole words."""
+    return np.zeros(-(-count // 8) * 8, dtype=np.uint8)
+
+
+def given_back(scenario: Scenario, machine: Machine) -> tuple[tuple[int, int], ...]:
+    """The pages in the balloon, as runs (first, count): those of `machine.inflate_balloon`."""
+    left = scenario.guest.ballooned_pages
+    first = 0
+    runs: list[tuple[int, int]] = []
+    for _, length_bytes in machine.blocks:
+        end = first + length_bytes // PAGE_BYTES
+        low = max(machine.workload.span.stop, first)
+        count = min(left, end - low)
+        if count > 0:
+            left -= count
+            if runs and sum(runs[-1]) == low:
+                low, count = runs[-1][0], runs.pop()[1] + count
+            runs.append((low, count))
+        first = end
+    return tuple(runs)

@@ -1,0 +1,120 @@
+"""What the source decides as it goes: the built-in policies, the bandwidth estimate, how long a slice may last."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from simmig.experiment.leap.lane import now_of
+from simmig.experiment.leap.state import NONE, Declined, compiled
+from simmig.migration.config import CHUNK_PAGES, WINDOW_NS
+from simmig.migration.pace import CHECK_PAGES
+
+CHUNK_FULL, SLICE_END, ROUND_END, BEFORE_STOP, BEFORE_DEVICE_STATE = range(5)
+FINAL_ONLY, AT_SWITCH, PER_ROUND, DOWNTIME_BUDGET, PENDING_LIMIT, EVERY_BYTES, PER_ITERATION, PER_CHUNK = range(8)
+"""The order of `envelope.POLICIES`."""
+
+TIMED, LONG, STOPPED = 0, 1, 2  # how a walk is paced
+
+_SECOND_NS = 1_000_000_000
+_LARGE = 1 << 62
+
+
+@compiled
+def per_second(rate: int, duration: int) -> int:
+    """Floor of rate x duration over a second, where the product may need more than 64 bits."""
+    whole, part = rate // _SECOND_NS, rate % _SECOND_NS
+    if whole and duration > _LARGE // whole:
+        raise Declined
+    seconds, rest = duration // _SECOND_NS, duration % _SECOND_NS
+    return whole * duration + part * seconds + part * rest // _SECOND_NS
+
+
+@compiled
+def decide(s: Any, point: int) -> int:
+    """How many bytes the policy lets stay pending here; NONE: it does not wait."""
+    policy = s.policy
+    if policy == FINAL_ONLY:
+        return 0 if point == BEFORE_DEVICE_STATE else NONE
+    if policy == PER_ROUND:
+        return 0 if point == ROUND_END else NONE
+    if policy == PER_ITERATION:
+        return 0 if point == SLICE_END else NONE
+    if policy == DOWNTIME_BUDGET:
+        if point not in (CHUNK_FULL, BEFORE_STOP) or not s.bandwidth:
+            return NONE
+        return per_second(s.bandwidth, s.downtime_limit)
+    if policy == AT_SWITCH or point != CHUNK_FULL:
+        return NONE
+    if policy == PER_CHUNK:
+        return 0
+    if policy == PENDING_LIMIT:
+        return s.limit_bytes
+    if s.posted_bytes - s.drained_at < s.limit_bytes:
+        return NONE
+    s.drained_at = s.posted_bytes
+    return 0
+
+
+@compiled
+def rate_of(amount: int, duration: int) -> int:
+    """Floor of amount x a second over the duration, likewise: long division, three digits at a time."""
+    rate, rest = amount // duration, amount % duration
+    if rate > _LARGE // _SECOND_NS:
+        raise Declined
+    for _ in range(3):
+        rest *= 1000
+        rate = rate * 1000 + rest // duration
+        rest %= duration
+    return rate
+
+
+@compiled
+def window_is_over(s: Any) -> bool:
+    """Whether the bandwidth is to be estimated anew."""
+    return now_of(s, 0) >= s.window_began + WINDOW_NS
+
+
+@compiled
+def estimate(s: Any) -> None:
+    """Close the window."""
+    now = now_of(s, 0)
+    position = s.stream_bytes + s.out + s.posted_bytes
+    s.bandwidth = rate_of(position - s.window_position, max(1, now - s.window_began))
+    s.threshold = per_second(s.bandwidth, s.downtime_limit)
+    s.window_began = now
+    s.window_position = position
+    s.window_bytes = 0
+
+
+@compiled
+def exhausted(s: Any) -> bool:
+    """Whether the rate limit forbids sending more in this window."""
+    return s.window_limit >= 0 and s.window_bytes > s.window_limit
+
+
+@compiled
+def early(s: Any, saved: int) -> bool:
+    """Whether the slice has room for a whole chunk."""
+    elapsed = now_of(s, 0) - s.slice_began
+    return elapsed + elapsed * CHUNK_PAGES // saved <= s.slice_ns
+
+
+@compiled
+def pace(s: Any, kind: int, saved: int) -> int:
+    """How many pages may follow in one run; 0 ends the stretch."""
+    if kind == STOPPED:
+        return CHUNK_PAGES
+    if kind == LONG:
+        if window_is_over(s):
+            estimate(s)
+        return 0 if exhausted(s) else CHUNK_PAGES
+    if exhausted(s):
+        return 0
+    if not saved:
+        return 1
+    if early(s, saved):
+        return CHUNK_PAGES
+    to_look = (1 - saved) % CHECK_PAGES
+    if to_look:
+        return to_look
+    return 0 if now_of(s, 0) - s.slice_began > s.slice_ns else CHECK_PAGES

@@ -1,0 +1,43 @@
+"""Which scenarios a leap knows."""
+
+from __future__ import annotations
+
+from simmig.experiment.schema import Hotspot, Idle, Scenario, Sweep, Uniform
+from simmig.verbs.sim.profiles import PROFILES
+
+POLICIES = (
+    "final-only",
+    "at-switch",
+    "per-round",
+    "downtime-budget",
+    "pending-limit",
+    "every-bytes",
+    "per-iteration",
+    "per-chunk",
+)
+"""Those a leap knows, in the order of its codes."""
+MAX_LATENCY_NS = 30_000_000
+"""Above it the round trip comes near the ack timeout (67 ms), whose timers a leap leaves out."""
+MAX_RATE_BYTES_S = 9 * 10**9
+"""Above it a count of page writes takes more than 64 bits on the way."""
+MIN_BANDWIDTH_BIT_S = 1_000_000
+"""Below it setting up the connection comes near its timeouts."""
+
+
+def outside(scenario: Scenario) -> str | None:
+    """Why the event model has to simulate this one; None when a leap can."""
+    migration, guest, link = scenario.migration, scenario.guest, scenario.link
+    window = PROFILES[scenario.device.profile].window_packets
+    packet_ns = -(-(link.mtu_bytes + link.header_bytes) * 8_000_000_000 // link.bandwidth_bit_s)
+    reasons = {
+        "transport": migration.transport != "rdma",
+        "control queue pair": migration.control_qp != "shared",
+        "policy of one's own": scenario.policy.name not in POLICIES,
+        "recorded workload": not isinstance(guest.workload, Idle | Uniform | Sweep | Hotspot),
+        "dirty rate": getattr(guest.workload, "rate_bytes_s", 0) > MAX_RATE_BYTES_S,
+        "loss": link.loss > 0,
+        "latency": link.latency_ns > MAX_LATENCY_NS,
+        "bandwidth": link.bandwidth_bit_s < MIN_BANDWIDTH_BIT_S,
+        "the device's window": packet_ns + 2 * link.latency_ns > window * packet_ns,
+    }
+    return next((reason for reason, holds in reasons.items() if holds), None)

@@ -1,0 +1,118 @@
+"""The source's guest: what it has written by a moment, and the dirty log. Memory's contents are not needed.
+
+A draw of numpy's PCG64 is made here as numpy makes it, for a compiled loop cannot call it.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from simmig.experiment.leap import meter
+from simmig.experiment.leap.lane import host_now
+from simmig.experiment.leap.state import Memory, compiled
+
+IDLE, SWEEP, UNIFORM, HOTSPOT = 0, 1, 2, 3
+
+_LOW = np.uint64(0xFFFFFFFF)
+_32 = np.uint64(32)
+_56 = np.uint64(56)
+_58, _63, _64 = np.uint64(58), np.uint64(63), np.uint64(64)
+_0, _1 = np.uint64(0), np.uint64(1)
+_MULTIPLIER_HIGH = np.uint64(0x2360ED051FC65DA4)
+_MULTIPLIER_LOW = np.uint64(0x4385DF649FCCF645)
+_ONES = np.uint64(0x0101010101010101)
+_SECOND_NS = 1_000_000_000
+_PAGE_BYTES = 4096
+
+
+@compiled
+def draw(s: Any) -> Any:
+    """The next 64 random bits (O'Neill's PCG XSL-RR 128/64: step, then output)."""
+    low, high = s.pcg_low, s.pcg_high
+    # 128-bit product, the low halves by 32-bit pieces
+    a0, a1 = low & _LOW, low >> _32
+    b0, b1 = _MULTIPLIER_LOW & _LOW, _MULTIPLIER_LOW >> _32
+    p00, p01, p10, p11 = a0 * b0, a0 * b1, a1 * b0, a1 * b1
+    middle = (p00 >> _32) + (p01 & _LOW) + (p10 & _LOW)
+    new_low = (p00 & _LOW) | (middle << _32)
+    new_high = p11 + (p01 >> _32) + (p10 >> _32) + (middle >> _32)
+    new_high += low * _MULTIPLIER_HIGH + high * _MULTIPLIER_LOW
+    new_low += s.pcg_inc_low
+    new_high += s.pcg_inc_high + (_1 if new_low < s.pcg_inc_low else _0)
+    s.pcg_low, s.pcg_high = new_low, new_high
+    word = new_high ^ new_low
+    turn = new_high >> _58
+    return (word >> turn) | (word << ((_64 - turn) & _63))
+
+
+@compiled
+def _page(s: Any, write: int) -> int:
+    """Which page that write hits."""
+    if s.workload == SWEEP:
+        return write % s.span
+    bits = draw(s)
+    place = bits >> _32
+    if s.workload == UNIFORM:
+        return np.int64((place * np.uint64(s.span)) >> _32)  # type: ignore[return-value]
+    if np.int64(bits & _LOW) < s.hot_below:
+        return np.int64((place * np.uint64(s.hot)) >> _32)  # type: ignore[return-value]
+    return s.hot + np.int64((place * np.uint64(s.span - s.hot)) >> _32)
+
+
+@compiled
+def advance(s: Any, m: Memory, now: int) -> None:
+    """Have the guest write what it has written by then."""
+    if s.workload == IDLE:
+        return
+    seconds = now // _SECOND_NS
+    target = (s.rate * seconds + s.rate * (now - seconds * _SECOND_NS) // _SECOND_NS) // _PAGE_BYTES
+    zeros = len(m.zero) > 0
+    for write in range(s.writes, target):
+        page = _page(s, write)
+        if s.logging:
+            m.log[page] = 1
+        if zeros:
+            m.zero[page] = 0
+    s.writes = max(s.writes, target)
+
+
+@compiled
+def report(s: Any, m: Memory) -> None:
+    """Tell how many pages were written since the last time."""
+    if s.writes > s.told:
+        meter.dirtied(s, m.rounds, host_now(s, 0), s.writes - s.told)
+    s.told = s.writes
+
+
+@compiled
+def sync(s: Any, m: Memory) -> None:
+    """Merge the dirty log into the bitmap, and walk on from where the walk is."""
+    advance(s, m, host_now(s, 0))
+    report(s, m)
+    for i in range(len(m.log_words)):
+        marked = m.log_words[i]
+        if marked:
+            new = marked & ~m.page_words[i]
+            s.dirty += np.int64((new * _ONES) >> _56)
+            m.page_words[i] |= marked
+            m.log_words[i] = _0
+    s.debt[0] += s.sync[0] * s.page_count
+    s.cursor = s.scan_at = s.window_end = s.position
+    s.cut_at = -1
+    meter.remaining(s, int(s.now + s.debt[0]), s.dirty)
+
+
+@compiled
+def is_zero(s: Any, m: Memory, first: int, count: int) -> bool:
+    """Whether these pages are all zero now; charges for the look."""
+    zero = len(m.zero) > 0
+    if zero:
+        advance(s, m, host_now(s, 0))
+        for page in range(first, first + count):
+            if not m.zero[page]:
+                zero = False
+                break
+    s.debt[0] += s.zero_test[0] * (count if zero else 1)
+    return zero

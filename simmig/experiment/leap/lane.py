@@ -1,0 +1,222 @@
+"""Polling and waiting on a connection's queues, as `migration.lane` does, for either side.
+
+A wait is taken step by step: `begin` says for what, `step` goes on until it is over or the side has to pause.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from simmig.experiment.leap import meter
+from simmig.experiment.leap.state import (
+    ARRIVED,
+    NONE,
+    PENDING,
+    POLLED,
+    READY_BUFFER,
+    RECEIVE_MASK,
+    RECEIVES,
+    RING_MASK,
+    ROOM,
+    SEND,
+    SENDS,
+    SLOT_FREE,
+    WAKE,
+    WRITE,
+    Declined,
+    compiled,
+)
+from simmig.experiment.leap.wire import post, push, set_deadline
+from simmig.migration.config import SEND_QUEUE_DEPTH
+from simmig.migration.wire import HEADER
+
+POLL_BATCH = 16
+HEADER_BYTES = HEADER.size
+
+
+@compiled
+def now_of(s: Any, side: int) -> int:
+    """A host's time, as its runtime tells it."""
+    return int(s.now + s.debt[side])
+
+
+@compiled
+def host_now(s: Any, side: int) -> int:
+    """A host's time, as the host itself tells it."""
+    return s.now + int(s.debt[side])
+
+
+@compiled
+def take_debt(s: Any, side: int) -> int:
+    """The debt in whole nanoseconds, now to be paid; fractions stay."""
+    debt = int(s.debt[side])
+    s.debt[side] -= debt
+    return debt
+
+
+@compiled
+def post_receive(s: Any, side: int, index: int) -> None:
+    """Give a receive buffer to the device."""
+    s.got[side, index] = 0
+    s.debt[side] += s.post[side]
+    tail = s.rx_tail[side] & RECEIVE_MASK
+    s.rx_index[side, tail] = index
+    s.rx_visible[side, tail] = host_now(s, side)
+    s.rx_tail[side] += 1
+
+
+@compiled
+def post_message(s: Any, side: int, kind: int, data_bytes: int, arg: int, slot: int) -> None:
+    """Post the control message made in that buffer."""
+    post(s, side, SEND, HEADER_BYTES + data_bytes, kind, arg, slot)
+    s.slots_busy[side] |= 1 << slot
+
+
+@compiled
+def take_slot(s: Any, side: int) -> int:
+    """The next buffer to send from."""
+    slot = s.next_slot[side]
+    s.next_slot[side] = (slot + 1) % s.slots
+    return slot
+
+
+@compiled
+def end_forced(s: Any) -> None:
+    """Its wait is over, or nothing is pending any more."""
+    if s.forced:
+        s.forced = 0
+        meter.drain_ended(s, meter.BY_WIRE, now_of(s, 0))
+
+
+@compiled
+def _write_completed(s: Any, length: int) -> None:
+    t = now_of(s, 0)
+    s.pending -= length
+    s.completed_bytes += length
+    meter.amount(s, meter.ARRIVED_AMOUNT, t, length)
+    meter.gauge(s, meter.PENDING_GAUGE, t, s.pending)
+    if s.forced and not s.pending:
+        end_forced(s)
+
+
+@compiled
+def poll_sends(s: Any, side: int) -> None:
+    """Take all completions of sends and writes."""
+    while True:
+        count = min(s.acked[side] - s.polled[side], POLL_BATCH)
+        if count == 0:
+            s.debt[side] += s.poll[side]
+            return
+        s.debt[side] += s.poll[side] + count * s.poll_cqe[side]
+        first = s.polled[side]
+        s.polled[side] = first + count
+        for ordinal in range(first, first + count):
+            i = ordinal & RING_MASK
+            kind = s.w_kind[side, i]
+            if kind == WRITE:
+                _write_completed(s, s.w_bytes[side, i])
+            elif kind == SEND:
+                s.slots_busy[side] &= ~(1 << s.w_slot[side, i])
+        if count < POLL_BATCH:
+            return
+
+
+@compiled
+def begin_forced(s: Any) -> None:
+    """The control channel starts to wait: with writes pending that is a drain."""
+    if s.hooked and s.pending and not s.forced:
+        s.forced = 1
+        meter.drain_began(s, meter.BY_WIRE, now_of(s, 0))
+
+
+@compiled
+def poll_receives(s: Any, side: int) -> None:
+    """Take all messages that have come."""
+    while True:
+        count = min(s.rc_tail[side] - s.rc_head[side], POLL_BATCH)
+        if count == 0:
+            s.debt[side] += s.poll[side]
+            return
+        s.debt[side] += s.poll[side] + count * s.poll_cqe[side]
+        for _ in range(count):
+            i = s.rc_head[side] & RECEIVE_MASK
+            s.rc_head[side] += 1
+            s.debt[side] += s.message[side]
+            index = s.rc_index[side, i]
+            s.got[side, index] = s.rc_type[side, i]
+            s.got_arg[side, index] = s.rc_arg[side, i]
+        if count < POLL_BATCH:
+            return
+
+
+@compiled
+def begin(s: Any, side: int, queue: int, goal: int, arg: int, until: int) -> None:
+    """Start to wait for completions on `queue`, until then at the latest (NONE: for ever)."""
+    s.queue[side] = queue
+    s.goal[side] = goal
+    s.goal_arg[side] = arg
+    s.until[side] = until
+
+
+@compiled
+def _done(s: Any, side: int) -> bool:
+    goal, arg = s.goal[side], s.goal_arg[side]
+    if goal == SLOT_FREE:
+        return (s.slots_busy[side] >> arg) & 1 == 0
+    if goal == ARRIVED:
+        return s.got[side, arg] != 0
+    if goal == POLLED:
+        return s.polled[side] >= arg
+    if goal == ROOM:
+        return s.posted[side] - s.polled[side] < SEND_QUEUE_DEPTH
+    assert goal == PENDING
+    return s.pending <= arg
+
+
+@compiled
+def take_event(s: Any, side: int) -> None:
+    """Take the event off the channel and ask for the next."""
+    queue = s.queue[side]
+    s.ready[side, queue] = 0
+    s.armed[side, queue] = 1
+
+
+@compiled
+def step(s: Any, side: int) -> bool:
+    """Go on with a wait; False when the side has to pause first."""
+    queue = s.queue[side]
+    while True:
+        if queue == RECEIVES:
+            poll_sends(s, side)
+            poll_receives(s, side)
+        else:
+            poll_sends(s, side)
+        if _done(s, side):
+            return True
+        if s.lost[side]:
+            raise Declined
+        if not s.armed_once[side, queue]:
+            s.armed_once[side, queue] = s.armed[side, queue] = 1
+            continue
+        debt = take_debt(s, side)
+        if not s.ready[side, queue]:
+            if queue == SENDS and side == 0:
+                s.heard = 1
+            s.waiting[side] = 1
+            s.channel[side] = queue
+            s.paid[side] = s.now + debt
+            s.deadline[side] = NONE
+            if s.until[side] >= 0:
+                set_deadline(s, side, s.until[side])
+            return False
+        if debt:
+            s.value[side] = 1
+            push(s, s.now + debt, WAKE + side)
+            return False
+        take_event(s, side)
+
+
+@compiled
+def message_is_here(s: Any, side: int) -> bool:
+    """Whether the next message has been polled already."""
+    return s.got[side, READY_BUFFER] != 0

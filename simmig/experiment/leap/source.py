@@ -1,0 +1,324 @@
+"""The source's side from the moment it is connected to its end, as `migration.source`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from simmig.experiment.leap import meter
+from simmig.experiment.leap.connect import connect
+from simmig.experiment.leap.control import (
+    answered,
+    checkpoint,
+    post_control,
+    send_message,
+    send_request,
+    send_stream,
+    settle,
+    sleep,
+    wait,
+    wait_receive,
+)
+from simmig.experiment.leap.decide import (
+    BEFORE_DEVICE_STATE,
+    BEFORE_STOP,
+    CHUNK_FULL,
+    LONG,
+    ROUND_END,
+    SLICE_END,
+    STOPPED,
+    TIMED,
+    decide,
+    early,
+    estimate,
+    exhausted,
+    pace,
+    window_is_over,
+)
+from simmig.experiment.leap.guest import IDLE, advance, report, sync
+from simmig.experiment.leap.lane import host_now, now_of, poll_receives, poll_sends
+from simmig.experiment.leap.peer import ERROR, RAM_BLOCKS_REQUEST, REGISTER_FINISHED, deregister, rest
+from simmig.experiment.leap.ram import flush, merge, put_back, take
+from simmig.experiment.leap.state import LOST, NONE, PENDING, READY_BUFFER, SENDS, Memory, compiled, entry
+from simmig.experiment.leap.wire import push, transmit
+from simmig.migration.config import CHUNK_PAGES, WINDOW_NS
+from simmig.migration.control import PATIENCE_NS
+from simmig.migration.rdma_stream import ABORT_PATIENCE_NS
+from simmig.migration.wire import BUFFER_BYTES
+from simmig.verbs.sim.cm import DATAGRAM_BYTES
+
+COMPLETED, NOT_CONVERGING = 0, 1
+UNLIMITED, WHOLE_ROUND = -1, -2  # slices that no clock ends
+
+_PAGE_BYTES = 4096
+_FLAG_BYTES, _FOOTER_BYTES, _SECTION_BYTES = 8, 5, 5
+_BUFFER_PAGES = BUFFER_BYTES // _PAGE_BYTES
+
+
+@compiled
+def _give_back(s: Any, m: Memory, side: int) -> None:
+    """Deregister everything."""
+    for _ in range(2 + s.slots):
+        deregister(s, side, _BUFFER_PAGES)
+    if s.pin_all:
+        for block in range(s.blocks):
+            deregister(s, side, m.block_end[block] - m.block_first[block])
+        return
+    for i in range(s.registered):
+        index = m.order[i]
+        block = 0
+        while block + 1 < s.blocks and index >= m.block_chunk[block + 1]:
+            block += 1
+        chunk = index - m.block_chunk[block]
+        pages = m.block_end[block] - m.block_first[block] - chunk * CHUNK_PAGES
+        deregister(s, side, min(CHUNK_PAGES, pages))
+
+
+@compiled
+def _begin_round(s: Any, m: Memory) -> None:
+    t = now_of(s, 0)
+    meter.remaining(s, t, s.dirty)
+    before = m.rounds[s.rounds - 1, 0] if s.rounds else 1
+    meter.open_row(s, m.rounds, s.rounds, s.rounds + 1, before, t, s.dirty)
+    s.rounds += 1
+
+
+@compiled
+def _setup(s: Any, m: Memory) -> None:
+    advance(s, m, host_now(s, 0))
+    s.logging = 1
+    sync(s, m)
+    _begin_round(s, m)
+    s.out = s.start_bytes
+    send_stream(s, 0)
+    for block in range(s.blocks):
+        s.batch[block] = m.block_end[block] - m.block_first[block]
+    send_request(s, RAM_BLOCKS_REQUEST, 0, 0, s.patience_ns)
+    if s.pin_all:
+        for block in range(s.blocks):
+            s.debt[0] += s.register[0] + s.batch[block] * s.register_page[0]
+    answered(s, s.patience_ns)
+    s.hooked = 1
+    send_message(s, REGISTER_FINISHED, 0, 0)
+    s.out += _FLAG_BYTES
+    send_stream(s, 0)
+    s.out += _FOOTER_BYTES
+    s.setup_end = s.window_began = now_of(s, 0)
+    s.window_position = s.stream_bytes + s.out + s.posted_bytes
+
+
+@compiled
+def _end_round(s: Any, m: Memory) -> None:
+    t = now_of(s, 0)
+    meter.close_row(s, m.rounds, s.rounds, t)
+    if s.stopped >= 0:
+        meter.account(s, t)
+        s.phase = meter.DEVICE_STATE
+
+
+@compiled
+def _too_much(s: Any) -> bool:
+    return s.dirty > 0 and s.dirty * _PAGE_BYTES >= s.threshold
+
+
+@compiled
+def _drain(s: Any, target: int, asked_by: int) -> None:
+    if s.pending <= target:
+        return
+    meter.drain_began(s, asked_by, now_of(s, 0))
+    wait(s, SENDS, PENDING, target, NONE)
+    meter.drain_ended(s, asked_by, now_of(s, 0))
+
+
+@compiled
+def _ask(s: Any, point: int) -> None:
+    target = decide(s, point)
+    if target != NONE:
+        _drain(s, target, meter.BY_POLICY)
+
+
+@compiled
+def _converged(s: Any, m: Memory) -> bool:
+    if _too_much(s):
+        return False
+    if not s.threshold:
+        estimate(s)
+    _ask(s, ROUND_END)
+    _end_round(s, m)
+    sync(s, m)
+    if _too_much(s):
+        if s.rounds == s.max_rounds:
+            s.diverged = s.dirty
+        else:
+            _begin_round(s, m)
+        return False
+    return True
+
+
+@compiled
+def _walk(s: Any, m: Memory, kind: int) -> bool:
+    """Send dirty pages as far as the pace allows; False when none is left."""
+    saved = 0
+    while True:
+        limit = pace(s, kind, saved)
+        if not limit:
+            return True
+        count = take(s, m, limit)
+        if not count:
+            return False
+        first = s.position - count
+        if not merge(s, m, first, count):
+            left_chunk = not s.chunk_first <= first < s.limit
+            flush(s, m)
+            if kind == TIMED and count > 1 and not early(s, saved):
+                put_back(s, m, first + 1, count - 1)
+                count = 1
+            merge(s, m, first, count)
+            if s.queued_events and s.heap_at[0] <= s.now + s.debt[0]:
+                checkpoint(s)
+                poll_receives(s, 0)
+                poll_sends(s, 0)
+            if left_chunk:
+                s.chunks += 1
+                _ask(s, CHUNK_FULL)
+        s.debt[0] += s.scan[0] * count
+        s.window_bytes += count * _PAGE_BYTES
+        saved += count
+
+
+@compiled
+def _flush_chunk(s: Any, m: Memory) -> None:
+    if flush(s, m):
+        s.chunks += 1
+        _ask(s, CHUNK_FULL)
+
+
+@compiled
+def _flush_stream(s: Any, m: Memory) -> None:
+    """Send what was put into the stream, behind the run of pages held back."""
+    if s.out:
+        flush(s, m)
+        send_stream(s, 0)
+
+
+@compiled
+def _open_section(s: Any, m: Memory) -> None:
+    if s.section_open:
+        return
+    s.section_open = 1
+    index = m.rounds[s.rounds - 1, 0] if s.rounds else s.slices + 1
+    meter.open_row(s, m.slices, s.slices, s.slices + 1, index, now_of(s, 0), s.remaining)
+    s.slices += 1
+    s.out += _SECTION_BYTES + _FLAG_BYTES
+    _flush_stream(s, m)
+
+
+@compiled
+def _close_section(s: Any, m: Memory) -> None:
+    flush(s, m)
+    send_message(s, REGISTER_FINISHED, 0, 0)
+    s.out += _FLAG_BYTES
+    _flush_stream(s, m)
+    s.out += _FOOTER_BYTES
+    s.section_open = 0
+    meter.close_row(s, m.slices, s.slices, now_of(s, 0))
+
+
+@compiled
+def _obey_rate_limit(s: Any) -> None:
+    if exhausted(s):
+        sleep(s, max(0, s.window_began + WINDOW_NS - now_of(s, 0)))
+
+
+@compiled
+def _slice(s: Any, m: Memory) -> None:
+    _open_section(s, m)
+    if s.slice_ns >= 0:
+        s.slice_began = now_of(s, 0)
+        _walk(s, m, TIMED)
+    else:
+        while _walk(s, m, LONG):
+            _obey_rate_limit(s)
+    _flush_chunk(s, m)
+    if s.slice_ns != UNLIMITED:
+        _ask(s, SLICE_END)
+        _close_section(s, m)
+
+
+@compiled
+def _live(s: Any, m: Memory) -> bool:
+    """Slices until what is left would fit into the downtime limit; False when it never will."""
+    while not _converged(s, m):
+        if s.diverged >= 0:
+            return False
+        _slice(s, m)
+        _obey_rate_limit(s)
+        if window_is_over(s):
+            _flush_stream(s, m)
+            estimate(s)
+    return True
+
+
+@compiled
+def _stop_and_copy(s: Any, m: Memory) -> None:
+    _ask(s, BEFORE_STOP)
+    if s.stop_ns >= 0:
+        sleep(s, s.stop_ns)
+    advance(s, m, host_now(s, 0))
+    report(s, m)
+    s.workload = IDLE
+    s.stopped = s.part_began = now_of(s, 0)
+    s.pending_at_stop = s.pending
+    sync(s, m)
+    _begin_round(s, m)
+    _open_section(s, m)
+    _walk(s, m, STOPPED)
+    _flush_chunk(s, m)
+    _ask(s, ROUND_END)
+    _ask(s, SLICE_END)
+    _ask(s, BEFORE_DEVICE_STATE)
+    _drain(s, 0, meter.BY_PROTOCOL)
+    _end_round(s, m)
+    _close_section(s, m)
+
+
+@compiled
+def _hand_over(s: Any) -> None:
+    s.out += s.device_bytes
+    send_stream(s, 0)
+    s.out += 1
+    wait_receive(s, READY_BUFFER, PATIENCE_NS)
+    send_stream(s, 1)
+    settle(s)
+
+
+@compiled
+def _abort(s: Any) -> None:
+    """Tell the destination that it is over."""
+    wait_receive(s, READY_BUFFER, ABORT_PATIENCE_NS)
+    post_control(s, ERROR, 0, 0)
+    settle(s)
+
+
+@entry
+def migrate(s: Any, m: Memory) -> int:
+    """All of it; returns how it ended."""
+    connect(s)
+    _setup(s, m)
+    outcome = NOT_CONVERGING
+    if _live(s, m):
+        _stop_and_copy(s, m)
+        _hand_over(s)
+        outcome = COMPLETED
+    else:
+        _abort(s)
+    if not s.lost[0]:
+        push(s, transmit(s, 0, DATAGRAM_BYTES), LOST + 1)
+    s.lost[0] = 1
+    _give_back(s, m, 0)
+    s.source_end = now_of(s, 0)
+    meter.close_row(s, m.rounds, s.rounds, s.source_end)
+    meter.close_row(s, m.slices, s.slices, s.source_end)
+    rest(s)
+    _give_back(s, m, 1)
+    s.destination_end = int(s.over_at + s.debt[1])
+    return outcome

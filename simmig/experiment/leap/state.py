@@ -1,0 +1,208 @@
+"""Everything a leap knows while it runs: one flat record that compiled code works on in place.
+
+Sides are 0 (source) and 1 (destination), and so are the directions that begin there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple, TypeVar, cast, get_type_hints
+
+import numba
+import numpy as np
+from numpy.typing import NDArray
+
+SENDS, RECEIVES, ELSEWHERE = 0, 1, 2
+WRITE, SEND, PROBE = 0, 1, 2  # kinds of work requests
+READY_BUFFER, DATA_BUFFER = 0, 1
+NONE = -1
+
+# What an event is; where there are two, the second is for the side or direction 1.
+DEPART, ARRIVE, ANSWER, RING, WAKE, ALARM, LOST = 0, 2, 4, 6, 8, 10, 12
+STREAM_ARRIVE, STREAM_ANSWER, CONFIRM = 14, 15, 16
+
+# What a side waits for on its lane.
+SLOT_FREE, ARRIVED, POLLED, ROOM, PENDING = 0, 1, 2, 3, 4
+
+RING_SIZE = 1024  # work requests outstanding, at most 512 and a few
+RING_MASK = RING_SIZE - 1
+RECEIVE_MASK = 15
+HEAP_SIZE = 4096
+GAUGE_SIZE = 2064
+AMOUNT_SIZE = 4224
+
+COUNTS = 8
+POSTED, DATA_PAGES, ZERO_PAGES, GUEST_WRITES, DRAINS, DRAIN_NS, FORCED_NS, PROTOCOL_NS = range(COUNTS)
+"""The order of `trace.metrics.Counts`."""
+ROW = 6 + COUNTS
+"""A round or slice: index, began_ns, round, dirty_pages, ended_ns, pending_bytes, and its counts."""
+
+Ints = NDArray[np.int64]
+
+
+class Declined(Exception):
+    """Something came up that a leap does not know: the event model has to say what happens."""
+
+
+class TableFull(Exception):
+    """More slices than there was room for: begin again with more."""
+
+
+class Memory(NamedTuple):
+    """What is as long as the guest, or as the migration.
+
+    `pages` has the dirty bitmap, a byte a page, `log` the dirty log likewise, `zero` which pages are zero (empty
+    when none can be); the `words` are the same bytes, eight at a time. Of each chunk: `last`, the ordinal of its
+    latest write, `known`, whether it is registered, and `order`, the chunks as they were registered.
+    """
+
+    pages: NDArray[np.uint8]
+    page_words: NDArray[np.uint64]
+    log: NDArray[np.uint8]
+    log_words: NDArray[np.uint64]
+    zero: NDArray[np.uint8]
+    last: Ints
+    known: NDArray[np.uint8]
+    order: NDArray[np.int32]
+    block_first: Ints
+    block_end: Ints
+    block_chunk: Ints
+    rounds: Ints
+    slices: Ints
+
+
+_INT, _FLOAT = "i8", "f8"
+_PAIR = (2,)
+_FIELDS: list[tuple[Any, ...]] = [
+    # events
+    *((name, _INT) for name in ("now", "events", "queued_events", "resumed")),
+    *((name, _INT, (HEAP_SIZE,)) for name in ("heap_at", "heap_id", "heap_kind")),
+    # the link
+    *((name, _INT) for name in ("num", "den", "latency", "mtu", "header", "stream_min", "streaming", "late")),
+    *((name, _INT, _PAIR) for name in ("base", "rest", "end", "sent", "busy", "active", "doorbell")),
+    # queue pairs
+    *((name, _INT, _PAIR) for name in ("posted", "head", "landed", "acked", "polled")),
+    *(
+        (name, _INT, (2, RING_SIZE))
+        for name in ("w_kind", "w_wire", "w_bytes", "w_visible", "w_stream", "w_type", "w_arg", "w_slot")
+    ),
+    *((name, _INT, _PAIR) for name in ("rx_head", "rx_tail", "rc_head", "rc_tail")),
+    *((name, _INT, (2, RECEIVE_MASK + 1)) for name in ("rx_index", "rx_visible", "rc_index", "rc_type", "rc_arg")),
+    *((name, _INT, (2, 2)) for name in ("armed", "ready", "armed_once")),
+    ("heard", _INT),
+    ("connect_ns", _FLOAT),
+    # hosts
+    *(
+        (name, _FLOAT, _PAIR)
+        for name in (
+            "debt",
+            "post",
+            "post_byte",
+            "poll",
+            "poll_cqe",
+            "message",
+            "zero_test",
+            "scan",
+            "sync",
+            "write",
+            "register",
+            "register_page",
+            "deregister",
+            "deregister_page",
+        )
+    ),
+    *(
+        (name, _INT, _PAIR)
+        for name in ("wake_ns", "waiting", "paid", "deadline", "alarm", "channel", "value", "lost")
+    ),
+    *((name, _INT) for name in ("stop_ns", "resume_ns")),
+    # lanes and control
+    *((name, _INT, _PAIR) for name in ("queue", "goal", "goal_arg", "until", "slots_busy", "next_slot")),
+    *((name, _INT, (2, 2)) for name in ("got", "got_arg")),
+    *((name, _INT) for name in ("slots", "deferred", "hooked", "batch_count")),
+    ("batch", _INT, (4096,)),
+    # the destination
+    *((name, _INT) for name in ("p_state", "p_type", "p_bytes", "p_slot", "over_at", "blocks", "pin_all")),
+    # RAM
+    *((name, _INT) for name in ("page_count", "dirty", "scan_at", "window_end", "cursor", "position", "cut_at")),
+    *((name, _INT) for name in ("first", "count", "chunk", "chunk_first", "limit", "block", "block_first_page")),
+    *((name, _INT) for name in ("block_end_page", "registration_batch", "registered", "posted_bytes")),
+    *((name, _INT) for name in ("completed_bytes", "pending", "max_pending")),
+    # the guest
+    *((name, _INT) for name in ("workload", "rate", "span", "hot", "hot_below", "writes", "told", "logging")),
+    *((name, "u8") for name in ("pcg_high", "pcg_low", "pcg_inc_high", "pcg_inc_low")),
+    # the source
+    *(
+        (name, _INT)
+        for name in ("policy", "limit_bytes", "drained_at", "slice_ns", "max_rounds", "downtime_limit")
+    ),
+    *((name, _INT) for name in ("window_limit", "window_bytes", "window_began", "window_position", "bandwidth")),
+    *((name, _INT) for name in ("threshold", "out", "stream_bytes", "section_open", "slice_began", "chunks")),
+    *((name, _INT) for name in ("start_bytes", "device_bytes", "patience_ns", "diverged", "source_end")),
+    # figures
+    ("counts", _INT, (COUNTS,)),
+    ("parts", _INT, (4,)),
+    ("draining", _INT, (3,)),
+    *((name, _INT) for name in ("rounds", "slices", "setup_end", "stopped", "pending_at_stop", "resumed_at")),
+    *((name, _INT) for name in ("phase", "part_began", "forced", "remaining", "dirtied_at", "destination_end")),
+    *((name, _INT) for name in ("control_bytes", "compared_at")),
+    *((name, _INT, _PAIR) for name in ("g_count", "g_shift", "g_end")),
+    *((name, _INT, (2, GAUGE_SIZE)) for name in ("g_index", "g_low", "g_high", "g_last")),
+    *((name, _INT, (5,)) for name in ("a_count", "a_shift")),
+    ("a_index", _INT, (5, AMOUNT_SIZE)),
+    ("a_value", _FLOAT, (5, AMOUNT_SIZE)),
+]
+
+STATE = np.dtype(_FIELDS)
+
+
+def new_state() -> Any:
+    """A state with everything at rest, as an array of one."""
+    array = np.zeros(1, STATE)
+    state = array[0]
+    for name in ("end", "doorbell", "deadline", "alarm", "draining", "late", "stopped", "resumed_at", "cut_at"):
+        state[name] = NONE
+    for name in ("compared_at", "stop_ns", "resume_ns", "diverged", "window_limit"):
+        state[name] = NONE
+    state["g_shift"] = state["a_shift"] = 14
+    return array
+
+
+# --- compiling ---
+
+_BYTES, _WORDS, _INTS = numba.uint8[::1], numba.uint64[::1], numba.int64[::1]
+_TYPES: dict[Any, Any] = {
+    Any: numba.from_dtype(STATE),
+    int: numba.int64,
+    Ints: numba.int64[:, ::1],
+    Memory: cast(Any, numba.types.NamedTuple)(
+        (
+            *(_BYTES, _WORDS, _BYTES, _WORDS, _BYTES, _INTS, _BYTES, numba.int32[::1]),
+            *(_INTS, _INTS, _INTS, numba.int64[:, ::1], numba.int64[:, ::1]),
+        ),
+        Memory,
+    ),
+}
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+
+def compiled(function: Function) -> Function:
+    """Compile a function for arguments of the types it is annotated with (the state is Any), and no others.
+
+    Left to itself numba would compile it once more for every constant it is called with. No fast maths, so that
+    floats come out as Python's do.
+    """
+    return _compile(function, no_cpython_wrapper=True, no_cfunc_wrapper=True)
+
+
+def entry(function: Function) -> Function:
+    """The same for one that is called from outside."""
+    return _compile(function)
+
+
+def _compile(function: Function, **options: bool) -> Function:
+    hints = get_type_hints(function)
+    hints.pop("return")
+    arguments = tuple(_TYPES[hint] for hint in hints.values())
+    return cast(Function, cast(Any, numba.njit)(arguments, cache=True, **options)(function))

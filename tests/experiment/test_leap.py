@@ -1,0 +1,279 @@
+"""A leap against the event model: every figure, every table, every bin.
+
+The code that numba compiles runs as plain Python here, on small guests: compiling it takes a minute.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+import types
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import strategies as st
+
+from simmig.experiment import leap as fast
+from simmig.experiment.leap.envelope import POLICIES, outside
+from simmig.experiment.result import Result
+from simmig.experiment.run import run
+from simmig.experiment.schema import Scenario
+from simmig.migration import policies
+from simmig.trace.metrics import Metrics
+from tests.endtoend.worlds import scenario
+
+numba = pytest.importorskip("numba")
+
+Leap = Callable[[Scenario], Result | None]
+
+
+def interpreted() -> Leap:
+    """`leap.leap` as plain Python."""
+    package = "simmig.experiment.leap."
+    before = {name: sys.modules.pop(name) for name in list(sys.modules) if name.startswith(package)}
+    switch = numba.config.DISABLE_JIT
+    numba.config.DISABLE_JIT = 1
+    try:
+        module = importlib.import_module(f"{package}leap")
+    finally:
+        numba.config.DISABLE_JIT = switch
+        for name in [name for name in sys.modules if name.startswith(package)]:
+            del sys.modules[name]
+        sys.modules.update(before)
+
+    module.migrate = loosely(module.migrate)  # type: ignore[attr-defined]
+
+    def leap(what: Scenario) -> Result | None:
+        with np.errstate(over="ignore"):  # as machine words do
+            return module.leap(what)  # type: ignore[no-any-return]
+
+    return leap
+
+
+@pytest.fixture(scope="module")
+def leap() -> Leap:
+    return interpreted()
+
+
+def loosely(migrate: Callable[[Any, Any], int]) -> Callable[[Any, Any], int]:
+    """Give plain Python the state as attributes, which numpy's records do not have."""
+
+    def run_loosely(record: Any, memory: Any) -> int:
+        names = record.dtype.names
+        values = {name: record[name].copy() for name in names}
+        plain = {
+            name: value.item() for name, value in values.items() if value.dtype == np.int64 and not value.ndim
+        }
+        loose = types.SimpleNamespace(**{**values, **plain})
+        try:
+            return migrate(loose, memory)
+        finally:
+            for name in names:
+                record[name] = getattr(loose, name)
+
+    return run_loosely
+
+
+def told(metrics: Metrics) -> dict[str, Any]:
+    """Everything that metrics tell."""
+    series: dict[str, Any] = {"pending": metrics.pending, "remaining": metrics.remaining_pages}
+    series |= {"arrived": metrics.arrived, "dirtied": metrics.dirtied}
+    series |= {f"waited, {name}": amount for name, amount in metrics.waited.items()}
+    names = ["began", "setup_ended_ns", "stopped_ns", "resumed_ns", "resumed_side", "ended", "compared", "counts"]
+    names += ["rounds", "slices", "pending_bytes", "pending_bytes_at_stop", "max_pending_bytes", "downtime"]
+    return {name: getattr(metrics, name) for name in names} | {
+        name: (each.bins, each.width_ns) for name, each in series.items()
+    }
+
+
+def differences(one: Result, other: Result) -> dict[str, tuple[Any, Any]]:
+    """What two results differ in, the trace's digest apart."""
+    ours = one.figures() | told(one.metrics) | one.tables()
+    theirs = other.figures() | told(other.metrics) | other.tables()
+    return {key: (ours[key], theirs[key]) for key in ours if key != "trace_sha256" and ours[key] != theirs[key]}
+
+
+def check(leap: Leap, **changes: Any) -> Result:
+    what = scenario(**changes)
+    assert outside(what) is None
+    leapt = leap(what)
+    assert leapt is not None
+    assert leapt.trace_sha256 is None
+    expected = run(what)
+    assert not differences(expected, leapt)
+    return leapt
+
+
+# --- random scenarios ---
+
+working_sets = st.integers(1, 1000).map(lambda pages: f"{pages * 4} KiB")
+rates = st.sampled_from(["1 MiB/s", "100 MiB/s", "1 GiB/s", "3 GiB/s"])
+workloads = st.one_of(
+    st.just({"kind": "idle"}),
+    st.fixed_dictionaries(
+        {"kind": st.sampled_from(["uniform", "sweep"]), "working_set": working_sets, "rate": rates}
+    ),
+    st.fixed_dictionaries(
+        {
+            "kind": st.just("hotspot"),
+            "working_set": st.just("3 MiB"),
+            "hot_set": st.sampled_from(["4 KiB", "1 MiB"]),
+            "hot_fraction": st.floats(0, 1),
+            "rate": rates,
+        }
+    ),
+)
+guests = st.fixed_dictionaries(
+    {
+        "block": st.lists(st.integers(1, 900), max_size=3).map(
+            lambda sizes: [{"name": f"b{i}", "size": f"{pages * 4} KiB"} for i, pages in enumerate([1024, *sizes])]
+        ),
+        "workload": workloads,
+        "zero_fraction": st.sampled_from([0.0, 0.0, 0.1, 0.6, 1.0]),
+        "ballooned": st.sampled_from(["0 KiB", "0 KiB", "64 KiB"]),
+        "device_state": st.sampled_from(["1 KiB", "100 KiB"]),
+    }
+)
+policy_tables = st.sampled_from(POLICIES).flatmap(
+    lambda name: st.fixed_dictionaries(
+        {"name": st.just(name)}
+        | ({"limit": st.sampled_from(["0 B", "1 MiB", "5 MiB"])} if name == "pending-limit" else {})
+        | ({"interval": st.sampled_from(["1 MiB", "3 MiB"])} if name == "every-bytes" else {})
+    )
+)
+migrations = st.fixed_dictionaries(
+    {
+        "pin_all": st.booleans(),
+        "slice": st.sampled_from(["50 ms", "1 ms", "50 us", "round", "unlimited"]),
+        "registration_batch": st.sampled_from([1, 1, 3, 4096]),
+        "control_wait": st.sampled_from(["completion", "deferred"]),
+        "max_rounds": st.integers(1, 6),
+        "downtime_limit": st.sampled_from(["1 ms", "5 ms", "300 ms"]),
+        "max_bandwidth": st.sampled_from(["unlimited", "unlimited", "100 MiB/s", "10 MiB/s"]),
+    }
+)
+links = st.fixed_dictionaries(
+    {
+        "bandwidth": st.sampled_from(["100 Mbit/s", "1 Gbit/s", "26.5 Gbit/s", "40 Gbit/s"]),
+        "latency": st.sampled_from(["0 us", "2 us", "100 us", "2 ms"]),
+        "mtu": st.sampled_from(["256 B", "1024 B", "4096 B"]),
+        "header": st.sampled_from(["0 B", "26 B", "74 B"]),
+    }
+)
+
+
+def costs(largest_ns: float) -> st.SearchStrategy[str]:
+    return st.one_of(st.just("0 ns"), st.floats(0, largest_ns).map(lambda ns: f"{ns:.3f} ns"))
+
+
+hosts: st.SearchStrategy[dict[str, str]] = st.one_of(
+    st.just({}),
+    st.sampled_from([{"model": "qemu-docs-2013"}, {"model": "server-2020"}]),
+    st.fixed_dictionaries(
+        {},
+        optional={
+            "post": costs(1e3),
+            "post_byte": costs(0.5),
+            "poll": costs(500),
+            "poll_cqe": costs(500),
+            "wake": costs(2e4),
+            "message": costs(5e3),
+            "scan_page": costs(300),
+            "sync_page": costs(20),
+            "zero_test_page": costs(500),
+            "write": costs(1e5),
+            "register": costs(1e5),
+            "register_page": costs(700),
+            "deregister": costs(1e4),
+            "deregister_page": costs(100),
+            "connect": costs(1e7),
+            "stop": costs(1e6),
+            "resume": costs(1e6),
+        },
+    ),
+)
+worlds = st.fixed_dictionaries(
+    {
+        "guest": guests,
+        "policy": policy_tables,
+        "migration": migrations,
+        "link": links,
+        "host": hosts,
+        "device": st.sampled_from(["ideal", "rxe", "mlx5"]).map(lambda profile: {"profile": profile}),
+        "seed": st.integers(0, 2**63 - 1),
+    },
+    optional={"destination_host": hosts},
+)
+
+
+@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(world=worlds)
+def test_a_leap_comes_out_as_the_event_model_does(leap: Leap, world: dict[str, Any]) -> None:
+    assume(outside(scenario(**world)) is None)
+    check(leap, **world)
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+@pytest.mark.parametrize("pin_all", [False, True])
+@pytest.mark.parametrize("kind", ["idle", "sweep", "uniform", "hotspot"])
+def test_every_policy_registration_and_workload(leap: Leap, policy: str, pin_all: bool, kind: str) -> None:
+    workload: dict[str, Any] = {"kind": kind}
+    if kind != "idle":
+        workload |= {"working_set": "2 MiB", "rate": "50 MiB/s"}
+    if kind == "hotspot":
+        workload |= {"hot_set": "1 MiB", "hot_fraction": 0.9}
+    result = check(
+        leap,
+        guest={"memory": "12 MiB", "workload": workload, "device_state": "64 KiB", "zero_fraction": 0.1},
+        host={"model": "server-2020"},
+        migration={"pin_all": pin_all, "downtime_limit": "2 ms", "slice": "2 ms"},
+        policy={"name": policy, **({"limit": "2 MiB"} if policy == "pending-limit" else {})},
+    )
+    assert result.status == "completed"
+
+
+def test_a_guest_that_outruns_the_link_ends_alike(leap: Leap) -> None:
+    busy = {"kind": "sweep", "working_set": "16 MiB", "rate": "4 GiB/s"}
+    result = check(
+        leap,
+        guest={"memory": "16 MiB", "workload": busy},
+        host={"post": "123.4 ns", "wake": "3 us", "poll": "0.3 ns"},
+        migration={"downtime_limit": "1 ms", "max_rounds": 4},
+    )
+    assert result.status == "not-converging"
+
+
+def test_a_destination_that_waits_long_asks_for_signs_of_life(leap: Leap) -> None:
+    """One slice of 12 s: two probes."""
+    check(
+        leap,
+        guest={"memory": "12 MiB"},
+        link={"bandwidth": "8 Mbit/s", "latency": "1 ms", "header": "74 B"},
+        migration={"slice": "unlimited", "pin_all": True},
+    )
+
+
+def test_the_policies_known_are_all_there_are() -> None:
+    assert set(POLICIES) == set(policies.builtin())
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"migration": {"transport": "tcp"}}, "transport"),
+        ({"migration": {"control_qp": "own"}}, "control queue pair"),
+        ({"link__loss": 0.01}, "loss"),
+        ({"link__latency": "50 ms"}, "latency"),
+        ({"device": {"profile": "rxe"}, "link__latency": "10 ms"}, "the device's window"),
+    ],
+)
+def test_what_a_leap_does_not_know_is_left_to_the_event_model(changes: dict[str, Any], reason: str) -> None:
+    what = scenario(**changes, guest__memory="16 MiB")
+    assert outside(what) == reason
+    assert fast.untraced(what) is None
+    result = run(what, traced=False)
+    assert result.trace_sha256 is None
+    assert not differences(run(what), result)
