@@ -22,7 +22,10 @@ MAX_ROWS = 200
 
 def page_of_run(result: Result, title: str, scenario: Scenario | None = None) -> Page:
     """All there is to know of one run; `title` says what ran."""
-    shown = [Fact(name or "and", amount, details) for name, amount, details in facts(result)]
+    shown: list[Fact] = []
+    for name, amount, details in facts(result):
+        if name != "invariants":  # they have a table of their own
+            shown.append(Fact(name or shown[-1].name, amount, details))
     rounds = result.metrics.rounds
     note = f"The first {MAX_ROWS} of {len(rounds)}." if len(rounds) > MAX_ROWS else ""
     began_ns = result.metrics.began_ns

@@ -44,7 +44,7 @@ def draw_panels(
         for axes, (title, rows) in zip(grid, shown, strict=False):
             draw(axes, rows)
             if title:
-                axes.set_title("\n".join(textwrap.wrap(title, 55)), loc="left", fontsize=8)
+                axes.set_title("\n".join(textwrap.wrap(title, 44)), loc="left", fontsize=8)
         for axes in grid[len(shown) :]:
             axes.remove()
         if len(shown) < len(parts):

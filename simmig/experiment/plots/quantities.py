@@ -25,6 +25,7 @@ _PARSE = {
     "_ns": units.time_ns,
 }
 _NAMES = {
+    "policy.name": "policy",
     "link.bandwidth": "link",
     "guest.memory": "memory",
     "guest.workload.rate": "dirty rate",
