@@ -59,7 +59,7 @@ def draw(axes: Axes, frame: pd.DataFrame) -> None:
             width = finished[f"downtime_parts.{part}"].mean() / shown.divisor if len(finished) else 0.0
             axes.barh(
                 number, width, left=left, height=0.72, color=color, hatch=hatch, edgecolor="white", lw=0,
-                label=label,
+                label=label if number == 0 else None,
             )  # fmt: skip
             left += width
         lost = space.why_not(rows) if len(finished) < len(rows) else ""

@@ -33,8 +33,17 @@ def varied(frame: pd.DataFrame) -> list[str]:
 
 
 def choices(frame: pd.DataFrame) -> list[str]:
-    """The columns of what is chosen, as far as they vary."""
-    return [column for column in varied(frame) if _is_choice(frame, column)]
+    """The columns of what is chosen, as far as they vary: of a policy's parameters, those with several values."""
+    found = [column for column in varied(frame) if _is_choice(frame, column)]
+    return [
+        column
+        for column in found
+        if column == POLICY or not column.startswith("policy.") or _varies_within_policy(frame, column)
+    ]
+
+
+def _varies_within_policy(frame: pd.DataFrame, column: str) -> bool:
+    return bool((frame.groupby(POLICY)[column].nunique() > 1).any())
 
 
 def circumstances(frame: pd.DataFrame) -> list[str]:

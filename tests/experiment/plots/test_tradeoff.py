@@ -87,3 +87,14 @@ def test_no_label_hides_another(spread: float) -> None:
     assert sorted(names) == sorted(POLICIES * 2) or names == ["every policy"] * 2
     boxes = [super(Annotation, label).get_window_extent() for label in labels]
     assert not any(one.overlaps(other) for i, one in enumerate(boxes) for other in boxes[:i])
+
+
+def test_a_parameter_is_named_only_where_its_policy_has_several_values_of_it() -> None:
+    one = frame(row("final-only", 9), row("pending-limit", 5, policy__limit_bytes=4 << 20))
+    several = frame(*one.to_dict("records"), row("pending-limit", 7, policy__limit_bytes=8 << 20))
+    assert [point.text for point in tradeoff.points_of(one)] == ["final-only", "pending-limit"]
+    assert [point.text for point in tradeoff.points_of(several)] == [
+        "final-only",
+        "pending-limit 4 MiB",
+        "pending-limit 8 MiB",
+    ]
