@@ -235,24 +235,25 @@ class RdmaDestination(RdmaStream):
         return data
 
     async def _receive(self) -> Message:
-        """The next message. If it may be the stream's last one, no failure here keeps it from being read."""
+        """The next message.
+
+        When it may be the stream's last one, the source may have let go of the guest already. Then neither failure
+        nor cancellation decides, but whether the message was there when this side took the queue pair down.
+        """
+        lane = self._control_lane
         try:
             return await self._control.receive()
-        except (MigrationError, self._control_lane.verbs.PyverbsError):
-            message = await self._control.receive_in_spite() if self._all_loaded else None
+        except (MigrationError, lane.verbs.PyverbsError):
+            if not self._all_loaded:
+                raise
+            lane.connection.disconnect()
+            message = await self._control.receive_in_spite()
             if message is None:
                 raise
             return message
 
     async def acknowledge(self) -> None:
-        """Asking for the next message says it; from then on it is too late to cancel.
-
-        Raises Cancelled when it is not.
-        """
-        for lane in self._lanes:
-            if lane.cancel is not None:
-                lane.check()
-                lane.cancel = None
+        """Asking for the next message says it; from then on the source may let go of the guest."""
         self._all_loaded = True
 
     async def linger(self) -> None:

@@ -170,10 +170,9 @@ class SocketDestination(_SocketStream):
         return await self._get(size)
 
     async def acknowledge(self) -> None:
-        """Tell the source that everything so far is here and good; from then on it is too late to cancel."""
+        """Tell the source that everything so far is here and good. Raises Cancelled instead if it is to be so."""
         if self._socket.cancel is not None and self._socket.cancel.is_set:
             raise Cancelled("cancelled")
-        self._socket.cancel = None
         await self._send(_ACKNOWLEDGEMENT)
 
     async def linger(self) -> None:

@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
-from simmig.trace.events import AnyEvent, ControlSent, VmStopped, WorkCompleted
+from simmig.trace.events import (
+    AnyEvent,
+    ControlSent,
+    DeviceStateSent,
+    MigrationBegan,
+    MigrationEnded,
+    VmStopped,
+    WorkCompleted,
+)
 from simmig.verify import faults as f
-from simmig.verify.invariants import Violation
+from simmig.verify.invariants import CATALOGUE, Violation
 from simmig.verify.watch import SIDES
 from simmig.verify.world import World
 
@@ -63,14 +71,75 @@ def _who_runs(world: World, events: Sequence[AnyEvent]) -> str:
 
 
 def handover_is_open(events: Sequence[AnyEvent]) -> bool:
-    """Whether the stream's last byte was sent and its completion never came: two generals, nobody can know."""
+    """Whether the stream's last byte was sent and its arrival never confirmed: two generals, nobody can know.
+
+    On a socket that begins with the device state, and what was not confirmed has failed.
+    """
     last = None
+    socket = bool(events) and isinstance(events[0], MigrationBegan) and events[0].transport == "tcp"
+    failed = False
     for index, event in enumerate(events):
-        if isinstance(event, ControlSent) and event.side == "source" and event.type == "QEMU_FILE":
+        if event.side != "source":
+            continue
+        if isinstance(event, ControlSent) and event.type == "QEMU_FILE":
+            last = index if event.length_bytes == 1 else None
+        elif socket and isinstance(event, DeviceStateSent):
             last = index
-    if last is None or events[last].length_bytes != 1:  # type: ignore[union-attr]
-        return False
-    return not any(
-        isinstance(event, WorkCompleted) and event.side == "source" and event.opcode == "send"
-        for event in events[last:]
-    )
+        elif isinstance(event, WorkCompleted) and event.opcode == "send" and last is not None:
+            return False
+        elif isinstance(event, MigrationEnded):
+            failed = event.status == "failed"
+    return last is not None and (failed or not socket)
+
+
+def excuse(name: str, world: World) -> str:
+    """Why this run may break that invariant of its trace; empty when it may not."""
+    for names, why, applies in _EXCUSES:
+        if name in names and applies(world):
+            return why
+    return ""
+
+
+def _peer_is_hostile(world: World) -> bool:
+    return any(isinstance(fault, f.Hostile) for fault in world.watch.happened)
+
+
+def _destination_gave_up(world: World) -> bool:
+    ended = world.outcomes.get("destination")
+    return bool(world.watch.happened) and (ended is None or ended.status != "completed")
+
+
+_EVERY = frozenset(kind.name for kind in CATALOGUE)
+_EXCUSES: tuple[tuple[frozenset[str], str, Callable[[World], bool]], ...] = (
+    (_EVERY, "what a hostile peer says of itself need not be true", _peer_is_hostile),
+    (
+        frozenset({"one_side_runs"}),
+        "two generals: nobody can know whether the last byte arrived",
+        lambda world: handover_is_open(world.watch.events),
+    ),
+    (
+        frozenset({"one_side_runs", "trace_is_whole"}),
+        "a side that died or hangs tells nothing",
+        lambda world: not (world.lives(0) and world.lives(1)),
+    ),
+    (
+        frozenset({"every_wait_ends"}),
+        "a source that hangs while its device answers cannot be told from a slow one",
+        lambda world: world.runtimes[0].hangs,
+    ),
+    (
+        frozenset({"keys_registered"}),
+        "a destination that failed has given up its memory before the source hears of it",
+        _destination_gave_up,
+    ),
+    (
+        frozenset({"memory_identical"}),
+        "a destination that died or hangs compares nothing",
+        lambda world: not world.lives(1) and not world.compared,
+    ),
+    (
+        frozenset({"all_work_ended"}),
+        "who is dead acknowledges nothing, and who hangs does not look",
+        lambda world: not (world.lives(0) and world.lives(1)),
+    ),
+)

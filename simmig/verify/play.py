@@ -16,7 +16,7 @@ from simmig.verify import faults as f
 from simmig.verify.case import Case, Choice
 from simmig.verify.choices import Choices
 from simmig.verify.invariants import Invariants, Violation
-from simmig.verify.judge import judge
+from simmig.verify.judge import excuse, judge
 from simmig.verify.watch import SIDES, Watch
 from simmig.verify.wire import CheckedDirection
 from simmig.verify.world import World
@@ -67,9 +67,7 @@ def play(case: Case, choices: Choices | None = None, policy: Policy | None = Non
     broken = list(judge(world, watch.events))
     named = {each.invariant for each in broken}
     broken += [
-        each
-        for each in invariants.violations
-        if each.invariant not in named and not _excused(each.invariant, world, happened)
+        each for each in invariants.violations if each.invariant not in named and not excuse(each.invariant, world)
     ]
     outcome = world.outcomes.get("source")
     if outcome is not None and outcome.status == "completed":
@@ -95,18 +93,3 @@ def _occasions(world: World) -> dict[str, int]:
         counts[f"{side} not-ready"] = world.watch.asked[side]
     counts["event"] = len(world.watch.events)
     return counts
-
-
-def _excused(name: str, world: World, happened: tuple[f.Fault, ...]) -> bool:
-    """Invariants of the trace that a fault takes the ground from."""
-    if any(isinstance(fault, f.Hostile) for fault in happened):
-        return True
-    if name == "every_wait_ends" and world.runtimes[0].hangs:
-        return True  # its device answers, and nobody can tell a source that hangs from one that is slow
-    ended = world.outcomes.get("destination")
-    if name == "keys_registered" and happened and (ended is None or ended.status != "completed"):
-        return True  # the destination has given up its memory, and the source has yet to hear of it
-    if name == "memory_identical" and not world.lives(1) and not world.compared:
-        return True
-    lame = not all(world.lives(index) for index in range(len(SIDES)))
-    return lame and name in ("trace_is_whole", "one_side_runs")
