@@ -1,4 +1,4 @@
-"""A hundred migrations in a row leave nothing behind. Minutes under emulation: only when this file is named."""
+"""A hundred migrations in a row leave nothing behind. Minutes under emulation: only when asked for."""
 
 import os
 import resource

@@ -151,6 +151,9 @@ class World:
     v: SimpleNamespace
     name: str
 
+    def __init__(self) -> None:
+        self._ends: list[End] = []  # kept: garbage would be destroyed in any order, which verbs objects refuse
+
     def context(self, index: int) -> Any:
         """Open the left device (0) or the right one (1)."""
         raise NotImplementedError
@@ -190,7 +193,9 @@ class World:
         self, index: int, cap: tuple[int, ...] = (64, 64, 4, 4, 64), depth: int = 200, signal_all: int = 0
     ) -> End:
         """An end on that device, in RESET; `cap` as QPCap takes it."""
-        return End(self, index, self.v.QPCap(*cap), depth, signal_all)
+        end = End(self, index, self.v.QPCap(*cap), depth, signal_all)
+        self._ends.append(end)
+        return end
 
     def attributes(self, end: End, peer: End, **changes: Any) -> Any:
         """Attributes that bring a queue pair to RTS; `changes` by name."""
@@ -227,6 +232,7 @@ class SimWorld(World):
     """Simulated devices of a profile."""
 
     def __init__(self, profile: Profile) -> None:
+        super().__init__()
         self.v = _namespace("simmig.verbs.sim")
         self.name = profile.name
         self._env = simpy.Environment()
@@ -266,6 +272,7 @@ class DeviceWorld(World):
     """The lab's two devices."""
 
     def __init__(self, channel: Callable[[Any], Any], names: tuple[str, str]) -> None:
+        super().__init__()
         self.v = _namespace("pyverbs")
         self.name = "device"
         self._channel = channel
