@@ -46,7 +46,8 @@ def main(arguments: Sequence[str]) -> int:
     if options.document:
         DOCUMENT.write_text(document(chosen, records))
     alive = [m for m in chosen if not m.equivalent and not records[m.name].killed]
-    return 1 if alive or (CONTROL in records and records[CONTROL].killed) else 0
+    control = records.get(CONTROL)
+    return 1 if alive or (control and any(finding.by for finding in control.findings)) else 0
 
 
 def judge(mutant: Mutant | None, budget_s: float) -> Record:

@@ -11,12 +11,15 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+
+from benchmarks.mutants.catalogue import ROOT
 
 GRACE_S = 240
 """What an explorer may take beyond its budget to shrink and report, before it counts as hanging."""
 FIRST_SEED = 1
 """All mutants, and the unmutated code, are shown the same seeds."""
+BROKEN_ANYWAY = "broken without it"
+"""Said of a counterexample that breaks the unmutated code as well."""
 _RULES = ("state", "posting", "completion", "cq", "memory", "transport")
 
 
@@ -55,34 +58,47 @@ def rules(copy: Path, budget_s: float) -> Finding:
     return Finding("rules", code != 0, failed[1] if failed else "", seconds)
 
 
-def _verify(explorer: str, options: list[str]) -> Callable[[Path, float], Finding]:
-    def explore(copy: Path, budget_s: float) -> Finding:
-        command = ["-m", "simmig.cli", "verify", *options, "--budget", f"{budget_s:g} s", "--jobs", "1", "--json"]
-        began = time.perf_counter()
-        code, output, errors = _run(copy, [*command, "--out", str(copy / f"found-{explorer}")], budget_s + GRACE_S)
-        seconds = time.perf_counter() - began
-        if code is None:
-            return Finding(explorer, True, "hangs", seconds)
-        try:
-            said = json.loads(output)
-        except json.JSONDecodeError:
-            words = (errors or output).strip().splitlines() or ["nothing said"]
-            return Finding(explorer, False, seconds=seconds, trouble=words[-1])
-        return _finding(explorer, said, seconds)
-
-    return explore
+def seeds(copy: Path, budget_s: float) -> Finding:
+    """Random cases from FIRST_SEED on."""
+    began = time.perf_counter()
+    first = FIRST_SEED
+    while True:
+        left_s = max(1.0, budget_s - (time.perf_counter() - began))
+        finding = _verify("seeds", copy, ["--seed", str(first)], left_s, began)
+        if finding.by != BROKEN_ANYWAY or time.perf_counter() - began > budget_s:
+            return finding
+        first = finding.runs + FIRST_SEED  # go on behind it
 
 
-def _finding(explorer: str, said: dict[str, Any], seconds: float) -> Finding:
+def exhaustive(copy: Path, budget_s: float) -> Finding:
+    """Everything within the bound, or as much of it as the budget allows."""
+    return _verify("exhaustive", copy, ["--exhaustive"], budget_s, time.perf_counter())
+
+
+def _verify(explorer: str, copy: Path, options: list[str], budget_s: float, began: float) -> Finding:
+    """A counterexample only counts when the unmutated code holds on it."""
+    command = ["-m", "simmig.cli", "verify", *options, "--budget", f"{budget_s:g} s", "--jobs", "1", "--json"]
+    code, output, errors = _run(copy, [*command, "--out", str(copy / f"found-{explorer}")], budget_s + GRACE_S)
+    seconds = time.perf_counter() - began
+    if code is None:
+        return Finding(explorer, True, "hangs", seconds)
+    try:
+        said = json.loads(output)
+    except json.JSONDecodeError:
+        words = (errors or output).strip().splitlines() or ["nothing said"]
+        return Finding(explorer, False, seconds=seconds, trouble=words[-1])
     found = said["counterexample"]
     if found is None:
         return Finding(explorer, False, "", seconds, said["runs"], complete=said.get("complete", False))
     runs = said["runs"] if found["seed"] is None else found["seed"] - FIRST_SEED + 1
+    replay = ["-m", "simmig.cli", "verify", "--replay", str(copy / found["replay"]), "--json"]
+    _, output, errors = _run(ROOT, replay, GRACE_S)
+    if not output:
+        return Finding(explorer, False, trouble=(errors or "nothing said").strip().splitlines()[-1])
+    if json.loads(output)["broken"]:
+        return Finding(explorer, False, BROKEN_ANYWAY, seconds, runs)
     return Finding(explorer, True, found["invariant"], seconds, runs, found["steps"])
 
-
-seeds = _verify("seeds", ["--seed", str(FIRST_SEED)])
-exhaustive = _verify("exhaustive", ["--exhaustive"])
 
 EXPLORERS: dict[str, tuple[Callable[[Path, float], Finding], ...]] = {
     "protocol": (seeds, exhaustive),

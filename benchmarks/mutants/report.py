@@ -78,8 +78,8 @@ def summary(mutants: Sequence[Mutant], records: Mapping[str, Record]) -> list[st
             f"{finding.explorer} ({finding.runs} runs)" if finding.runs else finding.explorer
             for finding in control.findings
         )
-        verdict = f"BREAKS {control.last.by}: the score is worth nothing" if control.killed else "holds"
-        lines.append(f"The unmutated code {verdict}: {held}")
+        broken = any(finding.by for finding in control.findings)
+        lines.append(f"The unmutated code {'BREAKS' if broken else 'holds'}: {held}")
     return lines
 
 
