@@ -1,0 +1,80 @@
+"""A leap against the event model, both in one run: how many times as fast, and whether the figures are the same.
+
+    python benchmarks/leap.py [MEMORY_GIB]
+
+The event model is taken without a trace (nobody records) and as `simmig run` has it (metrics, invariants and
+digest). Processor time, the best of a few tries taken in turns. Target: 100 times the event rate.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+from simmig.experiment import leap
+from simmig.experiment.result import Result
+from simmig.experiment.run import World, run
+
+try:
+    from benchmarks.migration import scenario
+except ImportError:  # run as a script
+    from migration import scenario  # type: ignore[no-redef,import-not-found]
+
+TRIES = 3
+CASES: dict[str, dict[str, Any]] = {
+    "pin-all, idle": {"migration": {"pin_all": True}},
+    "pin-all, idle, one slice": {"migration": {"pin_all": True, "slice": "unlimited"}},
+    "dynamic registration, idle": {},
+    "pin-all, sweep, 10 rounds": {
+        "guest": {"workload": {"kind": "sweep", "working_set": "1 GiB", "rate": "1600 MiB/s"}},
+        "migration": {"pin_all": True, "downtime_limit": "3 ms", "max_rounds": 10},
+    },
+    "dynamic, uniform, 5 rounds": {
+        "guest": {"workload": {"kind": "uniform", "working_set": "1 GiB", "rate": "200 MiB/s"}},
+        "migration": {"downtime_limit": "3 ms", "max_rounds": 5},
+    },
+}
+
+
+def seconds(what: Callable[[], object]) -> float:
+    """Processor time of a call."""
+    began_s = time.process_time()
+    what()
+    return time.process_time() - began_s
+
+
+def leapt(what: Any) -> Result:
+    """The leap's result; raises RuntimeError when there is none."""
+    result = leap.untraced(what)
+    if result is None:
+        raise RuntimeError("numba is not installed, or the scenario is not one that a leap knows")
+    return result
+
+
+def main() -> None:
+    """Print the lines."""
+    memory_gib = int(sys.argv[1]) if len(sys.argv) > 1 else 8
+    began_s = time.perf_counter()
+    leap.prepare()
+    print(f"compiled code at hand after {time.perf_counter() - began_s:.1f} s")
+    print(f"{memory_gib} GiB guest: times as fast as the event model without a trace, and as it is run with one")
+    for name, tables in CASES.items():
+        what = scenario(memory_gib, **tables)
+        traced = run(what)
+        theirs, ours = traced.figures(), leapt(what).figures()
+        same = all(theirs[key] == ours[key] for key in theirs if key != "trace_sha256")
+        if not same or traced.tables() != leapt(what).tables():
+            raise RuntimeError(f"{name}: the leap comes to other figures than the event model")
+        untraced_s, traced_s, leap_s = [], [], []
+        for _ in range(TRIES):
+            leap_s.append(seconds(lambda what=what: leapt(what)))  # type: ignore[misc]
+            untraced_s.append(seconds(lambda what=what: World(what, None).run()))  # type: ignore[misc]
+            traced_s.append(seconds(lambda what=what: run(what)))  # type: ignore[misc]
+        best = min(leap_s)
+        print(f"  {name:28}{min(untraced_s) / best:6.0f}{min(traced_s) / best:6.0f}   ({best * 1e3:.1f} ms)")
+
+
+if __name__ == "__main__":
+    main()
