@@ -64,13 +64,13 @@ def seconds_of(what: Scenario, way: str, status: str) -> float:
         began_s = time.process_time()
         world.run()
         seconds = time.process_time() - began_s
-        ended, differ = world.outcome.status, bool(world.different_pages)
+        ended, good = str(world.outcome.status), not world.different_pages
     else:
         began_s = time.process_time()
         result = run(what, traced=way == TRACED)
         seconds = time.process_time() - began_s
-        ended, differ = result.status, not result.good and status == "completed"
-    if ended != status or differ:
+        ended, good = result.status, all(result.invariants.values())
+    if ended != status or not good:
         raise RuntimeError(f"the migration ended as {ended}")
     return seconds
 

@@ -92,7 +92,7 @@ def _endings(result: Result) -> Iterable[tuple[str, str, str]]:
         yield "other end", "", result.remark
     broken = [name for name, holds in result.invariants.items() if not holds]
     yield "invariants", "BROKEN" if broken else "hold", ", ".join(broken or result.invariants)
-    yield "seed", str(result.seed), f"trace {result.trace_sha256[:16]}"
+    yield "seed", str(result.seed), f"trace {result.trace_sha256[:16]}" if result.trace_sha256 else "no trace"
 
 
 def _runs_on(result: Result) -> str:
