@@ -22,7 +22,7 @@ try:
 except ImportError:  # run as a script
     from migration import scenario  # type: ignore[no-redef,import-not-found]
 
-TRIES = 3
+TRIES = 2
 CASES: dict[str, dict[str, Any]] = {
     "pin-all, idle": {"migration": {"pin_all": True}},
     "pin-all, idle, one slice": {"migration": {"pin_all": True, "slice": "unlimited"}},
@@ -32,7 +32,7 @@ CASES: dict[str, dict[str, Any]] = {
         "migration": {"pin_all": True, "downtime_limit": "3 ms", "max_rounds": 10},
     },
     "dynamic, uniform, 5 rounds": {
-        "guest": {"workload": {"kind": "uniform", "working_set": "1 GiB", "rate": "200 MiB/s"}},
+        "guest": {"workload": {"kind": "uniform", "working_set": "128 MiB", "rate": "200 MiB/s"}},
         "migration": {"downtime_limit": "3 ms", "max_rounds": 5},
     },
 }
