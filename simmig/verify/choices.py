@@ -18,7 +18,7 @@ KINDS = {
     "notify": "the event of a completion comes later than the completion",
     "spurious": "an event comes although nothing has completed",
     "ack": "an acknowledgement is held back, or left to a later one to cover",
-    "dma": "the guest writes a page just before or just after the device reads it",
+    "dma": "the guest writes or clears a page just before or just after the device reads it",
 }
 
 PREEMPTIONS_NS = (0, 1_000, 60_000, 5_000_000)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, cast
 from simmig.trace.events import Side
 from simmig.verbs import sim
 from simmig.verbs.sim import enums as e
-from simmig.verbs.sim.memory import Payload
+from simmig.verbs.sim.memory import Payload, payload_bytes
 from simmig.verbs.sim.responder import Responder
 from simmig.verbs.sim.waiting import LightEvent
 from simmig.verbs.sim.work import ACK, RequestBurst
@@ -192,12 +192,12 @@ class _Touched:
         self._segment = segment
 
     def dma_read(self, offset: int, length: int) -> Payload:
-        option = self._ask.choose("dma", 3)
-        if option == 1:
-            self._ask.watch.touch(self._segment, offset)
+        option = self._ask.choose("dma", 5)
+        if option in (1, 3):
+            self._ask.watch.touch(self._segment, offset, option == 3)
         payload: Payload = self._segment.dma_read(offset, length)
-        if option == 2:
-            self._ask.watch.touch(self._segment, offset)
+        if option in (2, 4):
+            self._ask.watch.touch(self._segment, offset, option == 4)
         return payload
 
     def dma_write(self, offset: int, payload: Payload) -> None:
@@ -223,11 +223,16 @@ class _QP(sim.QP):
 
     def post_send(self, wr: sim.SendWR, bad_wr: sim.SendWR | None = None) -> None:
         ask = self._ask
-        ask.call("post_send")
+        try:
+            ask.call("post_send")
+        except sim.PyverbsRDMAError:
+            ask.watch.full_and_idle |= self.requester.posted == self.requester.retired
+            raise
         if wr.opcode == _SEND:
-            hostile = ask.watch.hostile(ask.side)
+            address, length, key = wr.sg[0]
+            meant = self._message(address, length)
+            hostile = ask.watch.hostile(ask.side, int.from_bytes(meant[4:8], "big"))
             if hostile is not None:
-                address, length, key = wr.sg[0]
                 if hostile.offset >= 0:
                     mapping = self._host.memory.find(address, hostile.offset + 4)
                     if mapping is not None:
@@ -235,7 +240,15 @@ class _QP(sim.QP):
                 if hostile.length_bytes is not None:
                     length = hostile.length_bytes
                 wr.sg = ((address, length, key),)
+                ask.watch.said(ask.side, meant, self._message(address, length))
         super().post_send(wr, bad_wr)
+
+    def _message(self, address: int, length: int) -> bytes:
+        """What goes out; zeros stand for what lies behind the buffer."""
+        mapping = self._host.memory.find(address, 1)
+        assert mapping is not None
+        there = payload_bytes(mapping.read(address, min(length, mapping.end - address)))
+        return there + bytes(length - len(there))
 
     def post_recv(self, wr: sim.RecvWR, bad_wr: sim.RecvWR | None = None) -> None:
         self._ask.call("post_recv")

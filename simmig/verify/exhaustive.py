@@ -42,7 +42,7 @@ _SMALL = Small(
     send_queue_depth=2,
     bandwidth_bit_s=1_000_000_000,
 )
-_HOSTILE_WORDS = (0, 0xFFFFFFFF)
+_HOSTILE_WORDS = (0, 1, 0xFFFFFFFF)
 _HOSTILE_LENGTHS = (0, 15, 524_289)
 _LATE_NS = 50_000
 _PACKETS: tuple[Literal["drop", "delay", "duplicate", "reorder"], ...] = ("drop", "delay", "duplicate", "reorder")

@@ -103,6 +103,7 @@ class Hostile(msgspec.Struct, frozen=True, tag="hostile"):
     """The `number`-th control message of this side is not what it should be.
 
     Its 32-bit word at byte `offset` (none if negative) becomes `value`; its length becomes `length_bytes`.
+    With `kind` only messages of that type count.
     """
 
     side: Side
@@ -110,6 +111,7 @@ class Hostile(msgspec.Struct, frozen=True, tag="hostile"):
     offset: int = -1
     value: int = 0
     length_bytes: int | None = None
+    kind: int | None = None
 
 
 Fault = Packet | Call | NotReady | Dies | Hangs | LinkDown | Disconnect | Cancel | Hostile

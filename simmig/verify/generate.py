@@ -149,8 +149,27 @@ def _link_down(dice: Dice, small: Small) -> f.Fault:
 _WORDS = (0, 1, 2, 3, 5, 7, 12, 0xFF, 0x1000, 0x80000, 0xFFFF0000, 0x7FFFFFFF, 0xFFFFFFFF)
 
 
+_ANY, _COMPRESS, _REGISTER = None, 6, 7
+_NEAR_MISSES: dict[int | None, tuple[tuple[int, int], ...]] = {
+    _ANY: (
+        *((0, length) for length in (0, 8, 23, 25, 1 << 31)),  # a header that lies about its data
+        *((4, kind) for kind in (1, 2, 3, 5, 9)),  # a type that is one, out of place
+        *((8, repeat) for repeat in (0, 2, 4097)),
+    ),
+    _COMPRESS: ((16, 1), (20, 1), (20, 2), (20, 3), (28, 1), (28, 1 << 20), (36, 0), (36, 1), (36, 3 << 20)),
+    _REGISTER: ((8, 0), (8, 2), (20, 1 << 20), (20, 1 << 23), (24, 1), (24, 2), (24, 3), (36, 1), (36, 2)),
+}
+"""By the message's type, offsets of 32-bit words in it (of value, block, offset and length, of address, block and
+further chunks) and values that only just do not belong there."""
+
+
 def _hostile(dice: Dice, small: Small) -> f.Fault:
     """A word of header or data replaced, or a message cut short or drawn out."""
+    if dice.chance(0.5):
+        kind = dice.one((_ANY, _COMPRESS, _REGISTER))
+        side, number = (_side(dice), dice.below(30)) if kind is _ANY else ("source", dice.below(4))
+        offset, value = dice.one(_NEAR_MISSES[kind])
+        return f.Hostile(side, number, offset, value, kind=kind)
     number = dice.below(30)
     if dice.chance(0.3):
         lengths = (0, 1, 4, 15, 16, 17, 40, 4096, 524287, 524288, 524289)

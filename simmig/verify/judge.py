@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from errno import ENOMEM
 
 from simmig.trace.events import (
     AnyEvent,
@@ -14,6 +15,7 @@ from simmig.trace.events import (
     WorkCompleted,
 )
 from simmig.verify import faults as f
+from simmig.verify.asked import Asked
 from simmig.verify.invariants import CATALOGUE, Violation
 from simmig.verify.watch import SIDES
 from simmig.verify.world import World
@@ -23,6 +25,7 @@ RULES = {
     "cancellation_works": "a side that is cancelled ends",
     "nothing_leaks": "every queue pair, queue, channel, region and domain is destroyed in the end",
     "one_side_runs": "exactly one side runs the guest in the end, the one that the outcomes name",
+    "policy_is_asked": "the policy is asked at each slice's and round's end, before the stop and the device state",
     "success_is_earned": "a side completes only what nothing stood against",
 }
 
@@ -46,10 +49,30 @@ def judge(world: World, events: Sequence[AnyEvent]) -> Iterator[Violation]:
             yield broken("nothing_leaks", f"the {side} left behind: {', '.join(leaks)}")
     if not any(isinstance(fault, f.Hostile) for fault in happened) and (words := _who_runs(world, events)):
         yield broken("one_side_runs", words)
+    for side, reason in world.watch.illegal.items():
+        other = SIDES[1 - SIDES.index(side)]
+        if other in world.outcomes and world.outcomes[other].status == "completed":
+            yield broken("success_is_earned", f"the {other} completed on a message of the {side}'s: {reason}")
     source = world.outcomes.get("source")
-    if not happened and source is not None and source.status not in ("completed", "not-converging"):
+    if _only_full_queues(world) and source is not None and source.status not in ("completed", "not-converging"):
         reasons = "; ".join(outcome.reason for outcome in world.outcomes.values() if outcome.reason)
         yield broken("success_is_earned", f"nothing went wrong and it failed: {reasons}")
+
+
+def _only_full_queues(world: World) -> bool:
+    """Whether nothing went wrong but that send queues were full, with work requests in them to wait for (R10)."""
+    full = (
+        isinstance(fault, f.Call) and (fault.call, fault.errno) == ("post_send", ENOMEM)
+        for fault in world.watch.happened
+    )
+    return all(full) and not world.watch.full_and_idle
+
+
+def unasked(asked: Asked, events: Sequence[AnyEvent]) -> Iterator[Violation]:
+    """Where the policy should have been asked and was not."""
+    for index, point in asked.missed():
+        words = f"the policy was not asked at {point}"
+        yield Violation("policy_is_asked", RULES["policy_is_asked"], words, events[index].t_ns, index)
 
 
 def _who_runs(world: World, events: Sequence[AnyEvent]) -> str:

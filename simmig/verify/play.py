@@ -13,10 +13,11 @@ from simmig.migration import policies
 from simmig.migration.policies import Policy
 from simmig.trace.events import AnyEvent
 from simmig.verify import faults as f
+from simmig.verify.asked import Asked
 from simmig.verify.case import Case, Choice
 from simmig.verify.choices import Choices
 from simmig.verify.invariants import Invariants, Violation
-from simmig.verify.judge import excuse, judge
+from simmig.verify.judge import excuse, judge, unasked
 from simmig.verify.watch import SIDES, Watch
 from simmig.verify.wire import CheckedDirection
 from simmig.verify.world import World
@@ -60,11 +61,12 @@ def play(case: Case, choices: Choices | None = None, policy: Policy | None = Non
     watch = Watch(case.faults, choices, case.migration.streams)
     invariants = Invariants()
     watch.readers.append(invariants)
+    asked = Asked(policy, watch.events)
     world = World(case.migration, watch, policy)
     world.plan_packets(case.faults)
     world.run()
     happened = tuple(dict.fromkeys(watch.happened))
-    broken = list(judge(world, watch.events))
+    broken = [*judge(world, watch.events), *unasked(asked, watch.events)]
     named = {each.invariant for each in broken}
     broken += [
         each for each in invariants.violations if each.invariant not in named and not excuse(each.invariant, world)

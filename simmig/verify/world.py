@@ -64,6 +64,9 @@ class World:
                 emit=watch.emit,
             ),
         ]
+        theirs = {block.name: block for block in self.guests[1].blocks}
+        in_order = [theirs[block.name] for block in self.guests[0].blocks]
+        watch.blocks = [(block.offset_bytes, block.length_bytes) for block in in_order]
         self._inflate(small)
         self.dialer = _Dialer(devices[0], ADDRESS)
         self.listener = _Listener(devices[1], ADDRESS)
@@ -161,14 +164,14 @@ class World:
         different = different_pages(self.guests[0], self.guests[1])
         self.watch.emit(MemoryCompared(int(self.env.now), "destination", pages, different))
 
-    def _touch(self, segment: Any, offset: int) -> None:
-        """The guest writes the page there, now, if it runs."""
+    def _touch(self, segment: Any, offset: int, clear: bool) -> None:
+        """The guest writes to the page there, or clears it, now, if it runs."""
         guest = self.guests[0]
         if guest.running and isinstance(segment, RamSegment):
             for block in guest.blocks:
                 mapping = self.hosts[0].memory.find(block.address, block.length_bytes)
                 if mapping is not None and mapping.segment is segment:
-                    guest.write(block.first_page + offset // 4096)
+                    (guest.write_zeros if clear else guest.write)(block.first_page + offset // 4096)
 
     # --- faults -----------------------------------------------------------------------------------------------
 
