@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from simmig.verify.watch import Watch
 
 _SEND = int(e.IBV_WR_SEND)
+_WRITE = int(e.IBV_WR_RDMA_WRITE)
 
 
 class CheckedVerbs:
@@ -225,6 +226,8 @@ class _QP(sim.QP):
         ask = self._ask
         try:
             ask.call("post_send")
+            if wr.opcode == _WRITE and wr.sg[0][1]:
+                ask.call("post_write")
         except sim.PyverbsRDMAError:
             ask.watch.full_and_idle |= self.requester.posted == self.requester.retired
             raise

@@ -48,7 +48,10 @@ class Packet(msgspec.Struct, frozen=True, tag="packet"):
 
 
 class Call(msgspec.Struct, frozen=True, tag="call"):
-    """The `number`-th of this side's calls of a verb fails with that errno, and so do the `times - 1` after it."""
+    """The `number`-th of this side's calls of a verb fails with that errno, and so do the `times - 1` after it.
+
+    "post_write" counts those of "post_send" that write RAM.
+    """
 
     side: Side
     call: str

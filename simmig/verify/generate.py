@@ -139,7 +139,10 @@ def _call(dice: Dice, small: Small) -> f.Fault:
 
 
 def _queue_full(dice: Dice, small: Small) -> f.Fault:
-    return f.Call(_side(dice), "post_send", dice.below(40), 12, dice.one([1, 2, 5, 50]))
+    times = dice.one([1, 1, 2, 5, 50])
+    if dice.chance(0.5):
+        return f.Call("source", "post_write", dice.below(5), 12, times)
+    return f.Call(_side(dice), "post_send", dice.below(40), 12, times)
 
 
 def _link_down(dice: Dice, small: Small) -> f.Fault:
@@ -156,7 +159,18 @@ _NEAR_MISSES: dict[int | None, tuple[tuple[int, int], ...]] = {
         *((4, kind) for kind in (1, 2, 3, 5, 9)),  # a type that is one, out of place
         *((8, repeat) for repeat in (0, 2, 4097)),
     ),
-    _COMPRESS: ((16, 1), (20, 1), (20, 2), (20, 3), (28, 1), (28, 1 << 20), (36, 0), (36, 1), (36, 3 << 20)),
+    _COMPRESS: (
+        (16, 1),
+        (20, 1),
+        (20, 2),
+        (20, 3),
+        (28, 1),
+        (28, 4095),
+        (28, 1 << 20),
+        (36, 0),
+        (36, 1),
+        (36, 3 << 20),
+    ),
     _REGISTER: ((8, 0), (8, 2), (20, 1 << 20), (20, 1 << 23), (24, 1), (24, 2), (24, 3), (36, 1), (36, 2)),
 }
 """By the message's type, offsets of 32-bit words in it (of value, block, offset and length, of address, block and
@@ -166,8 +180,8 @@ further chunks) and values that only just do not belong there."""
 def _hostile(dice: Dice, small: Small) -> f.Fault:
     """A word of header or data replaced, or a message cut short or drawn out."""
     if dice.chance(0.5):
-        kind = dice.one((_ANY, _COMPRESS, _REGISTER))
-        side, number = (_side(dice), dice.below(30)) if kind is _ANY else ("source", dice.below(4))
+        kind = dice.one((_ANY, _COMPRESS if small.zero_fraction else _REGISTER))
+        side, number = (_side(dice), dice.below(30)) if kind is _ANY else ("source", dice.below(2))
         offset, value = dice.one(_NEAR_MISSES[kind])
         return f.Hostile(side, number, offset, value, kind=kind)
     number = dice.below(30)

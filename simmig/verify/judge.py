@@ -62,7 +62,7 @@ def judge(world: World, events: Sequence[AnyEvent]) -> Iterator[Violation]:
 def _only_full_queues(world: World) -> bool:
     """Whether nothing went wrong but that send queues were full, with work requests in them to wait for (R10)."""
     full = (
-        isinstance(fault, f.Call) and (fault.call, fault.errno) == ("post_send", ENOMEM)
+        isinstance(fault, f.Call) and fault.call in ("post_send", "post_write") and fault.errno == ENOMEM
         for fault in world.watch.happened
     )
     return all(full) and not world.watch.full_and_idle
