@@ -106,6 +106,7 @@ class Watch:
     def leaks(self, side: Side) -> list[str]:
         """What the side made and never destroyed, or tried to."""
         left = [(kind, thing) for kind, thing in self.made[side] if not thing._closed]
-        stuck = any(thing in self.refused for _, thing in left)  # and a domain goes only after all that is in it
-        domain = "protection domain"
-        return [kind for kind, thing in left if thing not in self.refused and not (stuck and kind == domain)]
+        stuck = [thing for _, thing in left if thing in self.refused]
+        held = [getattr(thing, "channel", None) for thing in stuck]  # a channel goes only after its queues
+        domain = "protection domain"  # and a domain after all that is in it
+        return [kind for kind, thing in left if thing not in stuck + held and not (stuck and kind == domain)]
