@@ -132,13 +132,13 @@ def draw(advice: Advice, path: Path) -> None:
     axes.step(x, y, where="post", color="#0072B2", lw=1)
     axes.plot(x, y, "o", color="#0072B2", label="no other has less of both")
     axes.axhline(advice.downtime_ns / 1e6, color="#444444", ls="--", lw=1, label="downtime asked for")
-    if advice.winner is not None:
-        outcome = advice.winner.outcome
+    if advice.searched is not None:
+        outcome = advice.searched.outcome
         place = (outcome.total_time_ns / 1e9, outcome.downtime_ns / 1e6)
-        axes.plot(*place, "*", color="#D55E00", ms=14, label=f"advised: {_name(advice.winner)}")
-    axes.set_ylim(bottom=0)
-    axes.set_xlabel("total time (s)")
-    axes.set_ylabel("downtime (ms), the longest over seeds")
+        axes.plot(*place, "*", color="#D55E00", ms=14, label=f"advised: {_name(advice.searched)}")
+    axes.set_ylim(0, 1.15 * max(*y, advice.downtime_ns / 1e6))
+    axes.set_xlabel("mean total time (s)")
+    axes.set_ylabel("longest downtime of the search's seeds (ms)")
     axes.grid(alpha=0.25)
     figure.legend(loc="outside upper left", frameon=False, fontsize=8, ncols=2)
     figure.savefig(path, metadata={"Software": None})

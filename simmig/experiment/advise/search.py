@@ -39,6 +39,7 @@ class Advice:
     Attributes:
         downtime_ns: what was asked for.
         winner: the shortest that kept it with every seed, with its outcome over those; None when none did.
+        searched: the winner, with its outcome over the seeds of the search, which are those of the front.
         front: those of the search that no other beats in both total time and downtime, by total time.
         nearest: of all that completed, the one with the least downtime.
         tried: candidates tried.
@@ -52,6 +53,7 @@ class Advice:
 
     downtime_ns: int
     winner: Choice | None
+    searched: Choice | None
     front: tuple[Choice, ...]
     nearest: Choice | None
     tried: int
@@ -89,18 +91,19 @@ def search(
     choices.sort(key=lambda choice: (choice.outcome.total_time_ns, choice.outcome.downtime_ns))
     finalists = [choice for choice in choices if choice.outcome.downtime_ns <= space.downtime_ns][:FINALISTS]
     fresh = list(search_seeds) if certain else list(range(search_seeds.stop, search_seeds.stop + seeds))
-    winner, tested = None, 0
+    winner, searched, tested = None, None, 0
     for choice in finalists:
         tested += 1
         tell("testing", tested, len(finalists))
         outcome = choice.outcome if certain else _over_seeds(question, choice.candidate, executor, fresh)
         if outcome.completed and outcome.downtime_ns <= space.downtime_ns:
-            winner = Choice(choice.candidate, outcome)
+            winner, searched = Choice(choice.candidate, outcome), choice
             break
     nearest = min(choices, key=lambda choice: choice.outcome.downtime_ns, default=None)
     return Advice(
         space.downtime_ns,
         winner,
+        searched,
         tuple(_front(choices)),
         nearest,
         len(found),
