@@ -67,4 +67,4 @@ def assert_no_more_than(before: dict[str, dict[str, int]]) -> None:
     deadline = time.monotonic() + _PATIENCE_S
     while (now := objects()) != before and time.monotonic() < deadline:
         time.sleep(0.2)
-    assert now == before
+    assert now == before, f"{before} before, {now} a minute after"
