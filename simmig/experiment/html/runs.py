@@ -146,5 +146,5 @@ def _sources(result: Result) -> list[tuple[str, str]]:
         ("backend", result.backend),
         ("policy", f"{result.policy}{f' ({parameters})' if parameters else ''}"),
         ("seed", str(result.seed)),
-        ("trace (sha256)", result.trace_sha256),
+        ("trace (sha256)", result.trace_sha256 or "not recorded"),
     ]
