@@ -442,6 +442,44 @@ def test_a_dead_peer_is_given_up(side: int) -> None:
     assert world.env.now <= SECOND + GIVE_UP_NS
 
 
+@pytest.mark.parametrize("unread", [False, True], ids=["end of the stream", "reset"])
+@pytest.mark.parametrize("death", ["host", "link"])
+@pytest.mark.parametrize("early", [False, True], ids=["broken, then closed", "closed, then broken"])
+def test_what_is_said_last_to_a_peer_that_hears_nothing_is_not_said_for_ever(
+    death: str, unread: bool, early: bool
+) -> None:
+    world = World()
+    sockets: list[SimSocket] = []
+
+    async def side(make: Callable[[], Coroutine[Any, Any, SimSocket]]) -> None:
+        sockets.append(await make())
+
+    world.run(side(world.dial), side(world.accept))
+    one, other = sockets
+
+    async def speak() -> None:
+        await other.send(b"never read")
+
+    if unread:
+        world.run(speak())
+        world.env.run()
+    dead = world.hosts[1] if one._host is world.hosts[0] else world.hosts[0]
+
+    def close() -> None:
+        one.close()
+        other.close()
+
+    def break_off() -> None:
+        dead.kill() if death == "host" else world.link.set_up(False)
+
+    for act in (close, break_off) if early else (break_off, close):
+        act()
+    begin_ns = int(world.env.now)
+    while world.env.peek() < begin_ns + 4 * GIVE_UP_NS:
+        world.env.step()
+    assert world.env.peek() == float("inf")
+
+
 def test_nobody_listening_refuses() -> None:
     world = World()
 

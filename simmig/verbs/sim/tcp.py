@@ -132,7 +132,7 @@ class SimSocket(Waitable):
         if self._direction.link.up and self._peer._host.alive:
             self._broken_ns = -1
             self._in.acknowledge()
-        elif self._broken_ns < 0 and not (self._closed and self._peer._closed):
+        elif self._broken_ns < 0 and not (self._closed and self._peer._in.at_end):  # nothing left to send or hear
             self._broken_ns = int(env._now)
             later(env, GIVE_UP_NS, self._give_up)
 
@@ -154,7 +154,7 @@ class SimSocket(Waitable):
         direction, peer = self._direction, self._peer
 
         def lost() -> None:  # the peer's next data or keep-alive probe draws another
-            if not peer.lost and self._host.alive:
+            if not (peer.lost or peer._closed) and peer._host.alive and self._host.alive:
                 later(direction.env, RETRANSMISSION_NS, self._reset_peer)
 
         direction.transmit(wire_bytes(direction.spec, 0), peer._was_reset, on_loss=lost)
