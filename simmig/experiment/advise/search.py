@@ -12,6 +12,7 @@ import optuna
 from simmig.experiment.advise.confidence import kept_share
 from simmig.experiment.advise.space import Candidate, Space
 from simmig.experiment.advise.trial import Outcome, Question, depends_on_seed, try_out
+from simmig.experiment.sweep.work import compile_if_worthwhile
 
 GENERATION = 8
 """Trials asked for before any outcome is told: so many on any number of processors, so that all find the same."""
@@ -83,6 +84,7 @@ def search(
     first = question.scenario(None).seed
     certain = not depends_on_seed(question.scenario(None))
     executor, _ = workers
+    compile_if_worthwhile(executor, [question.scenario(None)], trials)
     found: dict[Candidate, Outcome] = {}
     search_seeds = range(first, first + (1 if certain else SEARCH_SEEDS))
     for done in _explore(question, space, executor, trials, search_seeds, found, first):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -13,11 +13,12 @@ from typing import Any
 import numpy as np
 
 import simmig
+from simmig.experiment.schema import Scenario
 from simmig.experiment.sweep.batches import WorkerDied, missing, run_all
 from simmig.experiment.sweep.columns import columns_of, columns_of_axes
 from simmig.experiment.sweep.spec import Sweep
 from simmig.experiment.sweep.store import Store
-from simmig.experiment.sweep.work import Job, error_row
+from simmig.experiment.sweep.work import Job, compile_if_worthwhile, error_row
 
 Ranges = list[tuple[int, int]]
 Workers = Callable[[], AbstractContextManager[tuple[Executor, int]]]
@@ -69,19 +70,26 @@ def run_sweep(
             finished += end - begin
             tell(finished, points)
 
-        _simulate(workers, Job(sweep.plan, columns), ranges, lambda: list(missing(points, store.done())), keep)
+        job = Job(sweep.plan, columns)
+        _simulate(workers, job, sweep.samples, ranges, lambda: list(missing(points, store.done())), keep)
         store.merge(columns.types())
         return Finished(store.results, points, left)
 
 
 def _simulate(
-    workers: Workers, job: Job, ranges: Ranges, left: Callable[[], Ranges], keep: Callable[[int, int, bytes], None]
+    workers: Workers,
+    job: Job,
+    samples: Sequence[Scenario],
+    ranges: Ranges,
+    left: Callable[[], Ranges],
+    keep: Callable[[int, int, bytes], None],
 ) -> None:
     """Simulate these ranges, and what is `left` when a worker died; the points that it may have died of alone."""
     packed = job.packed()
     while ranges:
         try:
             with workers() as (executor, count):
+                compile_if_worthwhile(executor, samples, sum(end - begin for begin, end in ranges))
                 run_all(executor, count, packed, ranges, keep)
             return
         except WorkerDied as died:
