@@ -42,7 +42,8 @@ class Record:
         """It in one line."""
         found = self.last
         if not self.killed:
-            return f"{self.mutant:34} survived {', '.join(each.explorer for each in self.findings)}"
+            verb = "held by" if self.mutant == CONTROL else "survived"
+            return f"{self.mutant:34} {verb} {', '.join(each.explorer for each in self.findings)}"
         steps = f"{found.steps} steps" if found.steps else ""
         once = "at once" if self.at_once else f"run {found.runs}" if found.runs else ""
         return f"{self.mutant:34} {found.explorer:10} {found.by:32.32} {found.seconds:6.1f} s  {steps:9} {once}"
