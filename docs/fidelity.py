@@ -1,14 +1,16 @@
 """Simulated against measured in the lab, hits and misses: `python docs/fidelity.py` writes docs/fidelity.md.
 
-One boot of the lab for each link; there the devices are calibrated and every policy migrates every workload,
-simulated and for real. Each run is a line of docs/fidelity.jsonl as soon as it is over: what is there is not run
-again. `--links 100mbit-2ms,40mbit-0ms`, `--workloads`, `--policies`, `--repeats` and `--limit` choose a part;
-`--table` only writes the page anew.
+One boot of the lab for each link; there the devices are calibrated, and every policy migrates every workload. The
+model and each run are lines of docs/fidelity.jsonl as soon as they are made: what is there is not run again. The
+page is made from these lines: each run is simulated, with the model of its own boot. `--links`, `--workloads`,
+`--policies` (names with commas between them), `--repeats` and `--limit` choose a part; `--table` only writes the
+page anew.
 """
 
 from __future__ import annotations
 
 import argparse
+import functools
 import json
 import subprocess
 import sys
@@ -19,11 +21,18 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+from simmig.experiment.calibrate import Model, calibrate
 from simmig.experiment.compare import downtime_hit, total_time_hit
+from simmig.experiment.load import Overrides, load_scenario
+from simmig.experiment.machine import Devices
+from simmig.experiment.pair import run_pair
+from simmig.experiment.run import run
+from simmig.experiment.schema import Scenario
 
 HERE = Path(__file__).resolve().parent
 ROWS, PAGE = HERE / "fidelity.jsonl", HERE / "fidelity.md"
 SCENARIO = HERE.parent / "scenarios" / "fidelity.toml"
+DEVICES = Devices("rxe0", "rxe1")
 LINKS = {f"{rate}mbit-{delay}ms": (rate, delay) for rate in (40, 100, 200) for delay in (0, 2, 10)}
 POLICIES = {
     "final-only": "final-only",
@@ -40,7 +49,7 @@ WORKLOADS = {
     "idle": "{ kind = 'idle' }",
     "uniform": "{ kind = 'uniform', working_set = '2 MiB', rate = '64 KiB/s' }",
 }
-KEYS = ("status", "reason", "total_time_ns", "downtime_ns", "downtime_parts", "setup_time_ns", "memory_identical")
+KEYS = ("status", "reason", "total_time_ns", "downtime_ns", "downtime_parts", "rounds", "memory_identical")
 Cell = tuple[str, str, str, int]
 
 
@@ -64,7 +73,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if left and _boot(asked, link):
             status = 1
     if ROWS.exists():
-        PAGE.write_text("\n".join([*_page(_rows()), ""]), encoding="utf-8")
+        PAGE.write_text("\n".join([*_page(_predicted()), ""]), encoding="utf-8")
         _tell(f"{PAGE} is written")
     return status
 
@@ -84,19 +93,28 @@ def _tell(text: str) -> None:
     print(f"{time.strftime('%H:%M:%S')} {text}", file=sys.stderr, flush=True)
 
 
-def _rows() -> list[dict[str, Any]]:
-    """What was run; a line cut short by a crash does not count."""
-    rows = []
+def _lines(kind: str) -> list[dict[str, Any]]:
+    """What was run ("run") or calibrated ("model"); a line cut short by a crash does not count."""
+    lines = []
     for line in ROWS.read_text().splitlines() if ROWS.exists() else ():
         try:
-            rows.append(json.loads(line))
+            lines.append(json.loads(line))
         except json.JSONDecodeError:
             continue
-    return rows
+    return [line for line in lines if line["kind"] == kind]
+
+
+def _keep(kind: str, **values: Any) -> None:
+    with ROWS.open("a", encoding="utf-8") as file:
+        file.write(json.dumps({"kind": kind} | values) + "\n")
+
+
+def _scenario(workload: str, policy: str) -> Scenario:
+    return load_scenario(SCENARIO, Overrides((f"guest.workload={WORKLOADS[workload]}",), POLICIES[policy]))
 
 
 def _missing(asked: argparse.Namespace, link: str) -> list[Cell]:
-    done = {(row["link"], row["workload"], row["policy"], row["repeat"]) for row in _rows()}
+    done = {(row["link"], row["workload"], row["policy"], row["repeat"]) for row in _lines("run")}
     cells = [
         (link, workload, policy, repeat)
         for repeat in range(asked.repeats)
@@ -122,32 +140,40 @@ def _boot(asked: argparse.Namespace, link: str) -> int:
 
 def _carry_out(asked: argparse.Namespace) -> int:
     """In the lab: calibrate, and run what is missing of the one link."""
-    from simmig.experiment.calibrate import calibrate  # noqa: PLC0415  (only where there are devices)
-    from simmig.experiment.compare import compare_with  # noqa: PLC0415
-    from simmig.experiment.load import Overrides, load_scenario  # noqa: PLC0415
-    from simmig.experiment.machine import Devices  # noqa: PLC0415
-
     link = asked.links[0]
-    model = calibrate(Devices("rxe0", "rxe1"), _tell)
+    model = calibrate(DEVICES, _tell)
+    _keep("model", made=model.made, kernel=model.kernel, link=link, tables=model.tables)
     failed = 0
     for _, workload, policy, repeat in _missing(asked, link):
-        overrides = Overrides((f"guest.workload={WORKLOADS[workload]}",), POLICIES[policy])
-        row: dict[str, Any] = {"link": link, "workload": workload, "policy": policy, "repeat": repeat}
+        name = f"{link} {workload} {policy} {repeat}"
         try:
-            found = compare_with(model, load_scenario(SCENARIO, overrides), 1, lambda _: None)
-        except Exception as error:  # one bad run is a row of the table, not the end of it
-            _tell(f"{link} {workload} {policy} {repeat}: {type(error).__name__}: {error}")
+            figures = run_pair(model.applied_to(_scenario(workload, policy)), DEVICES).figures()
+        except Exception as error:  # one bad run is told, and is not the end of the others
+            _tell(f"{name}: {type(error).__name__}: {error}")
             failed += 1
             continue
-        row |= {"made": model.made, "kernel": model.kernel, "tables": model.tables}
-        for name, result in (("predicted", found.predicted), ("measured", found.measured[0])):
-            figures = result.figures()
-            row[name] = {key: figures[key] for key in KEYS}
-        with ROWS.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(row) + "\n")
-        predicted, measured = (row[name]["total_time_ns"] / 1e9 for name in ("predicted", "measured"))
-        _tell(f"{link} {workload} {policy} {repeat}: {predicted:.2f} s predicted, {measured:.2f} s measured")
+        measured = {key: figures[key] for key in KEYS}
+        _keep(
+            "run", made=model.made, link=link, workload=workload, policy=policy, repeat=repeat, measured=measured
+        )
+        _tell(f"{name}: {figures['status']}, {figures['total_time_ns'] / 1e9:.2f} s")
     return 1 if failed else 0
+
+
+def _predicted() -> list[dict[str, Any]]:
+    """What was run, each run with what a simulation says that knows the model of its boot and no more."""
+    models = {
+        line["made"]: Model(DEVICES, line["made"], line["kernel"], line["tables"]) for line in _lines("model")
+    }
+
+    @functools.cache
+    def figures(made: str, workload: str, policy: str) -> dict[str, Any]:
+        return run(models[made].applied_to(_scenario(workload, policy))).figures()
+
+    rows = _lines("run")
+    for row in rows:
+        row["predicted"] = figures(row["made"], row["workload"], row["policy"])
+    return rows
 
 
 def _page(rows: list[dict[str, Any]]) -> Iterator[str]:
