@@ -52,7 +52,7 @@ COUNTED = [
     "memory_identical",
     "invariants",
 ]
-"""Not the drains: one begins only where something is pending, and whether a write has completed by then is chance."""
+"""Not the drains: one begins only where something is pending; whether a write has completed by then is chance."""
 
 _LISTENS = "00000000:0000 0A"
 """The peer's address and state of a listening socket, as Linux tells them (man proc_pid_net(5))."""
