@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Self
 
@@ -22,21 +23,26 @@ class Gauge:
     """A value that steps, such as bytes pending."""
 
     def __init__(self) -> None:
-        self.bins: dict[int, GaugeBin] = {}
+        self._bins: dict[int, GaugeBin] = {}
+        self._make: Callable[[], dict[int, GaugeBin]] | None = None
         self._shift = _FIRST_SHIFT
         self._bin = GaugeBin(0, 0, 0)
         self._bin_end_ns = 0
 
     @classmethod
-    def of(cls, bins: dict[int, GaugeBin], width_ns: int) -> Self:
-        """One with these bins, in order of time."""
+    def of(cls, make: Callable[[], dict[int, GaugeBin]], width_ns: int) -> Self:
+        """One that is complete: `make` returns its bins, in order of time, once somebody looks at them."""
         gauge = cls()
         gauge._shift = width_ns.bit_length() - 1
-        gauge.bins = bins
-        if bins:
-            last = max(bins)
-            gauge._bin, gauge._bin_end_ns = bins[last], (last + 1) * width_ns
+        gauge._make = make
         return gauge
+
+    @property
+    def bins(self) -> dict[int, GaugeBin]:
+        """By number, in order of time."""
+        if self._make is not None:
+            self._bins, self._make = self._make(), None
+        return self._bins
 
     @property
     def width_ns(self) -> int:
@@ -57,17 +63,17 @@ class Gauge:
     def _open(self, t_ns: int, value: int) -> None:
         """A new bin begins with what the one before it ended with."""
         index = t_ns >> self._shift
-        before = self._bin.last if self.bins else value
-        self._bin = self.bins[index] = GaugeBin(before, before, before)
-        while len(self.bins) > MAX_BINS:
+        before = self._bin.last if self._bins else value
+        self._bin = self._bins[index] = GaugeBin(before, before, before)
+        while len(self._bins) > MAX_BINS:
             self._shift += 1
             merged: dict[int, GaugeBin] = {}
-            for old_index, old in self.bins.items():
+            for old_index, old in self._bins.items():
                 new = merged.setdefault(old_index >> 1, old)
                 new.low, new.high, new.last = min(new.low, old.low), max(new.high, old.high), old.last
-            self.bins = merged
+            self._bins = merged
             index >>= 1
-        self._bin = self.bins[index]
+        self._bin = self._bins[index]
         self._bin_end_ns = index + 1 << self._shift
 
 

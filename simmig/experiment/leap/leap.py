@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 from simmig.experiment.leap import meter
@@ -117,9 +118,14 @@ def _stretch(row: list[int]) -> Stretch:
 
 
 def _gauge(s: Any, which: int) -> Gauge:
-    columns = (s[name][which, : s["g_count"][which]].tolist() for name in ("g_index", "g_low", "g_high", "g_last"))
-    bins = {index: GaugeBin(low, high, last) for index, low, high, last in zip(*columns, strict=True)}
-    return Gauge.of(bins, 1 << int(s["g_shift"][which]))
+    count = s["g_count"][which]
+    columns = [s[name][which, :count].copy() for name in ("g_index", "g_low", "g_high", "g_last")]
+    return Gauge.of(functools.partial(_gauge_bins, columns), 1 << int(s["g_shift"][which]))
+
+
+def _gauge_bins(columns: list[Any]) -> dict[int, GaugeBin]:
+    rows = zip(*(column.tolist() for column in columns), strict=True)
+    return {index: GaugeBin(low, high, last) for index, low, high, last in rows}
 
 
 def _amount(s: Any, which: int) -> Amount:
