@@ -32,7 +32,7 @@ from simmig.experiment.sweep.work import simulate
 ROUNDS = 5
 BUSY = """
 seed = 1
-guest = { memory = "8 GiB", workload = { kind = "uniform", working_set = "1 GiB", rate = "1600 MiB/s" } }
+guest = { memory = "8 GiB", workload = { kind = "uniform", working_set = "64 MiB", rate = "400 MiB/s" } }
 link.model = "qemu-docs-40g"
 host.model = "qemu-docs-2013"
 migration = { pin_all = true, downtime_limit = "3 ms", max_rounds = 6 }

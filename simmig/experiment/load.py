@@ -7,6 +7,7 @@ near, the right spelling.
 from __future__ import annotations
 
 import copy
+import functools
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -112,13 +113,19 @@ def build_scenario(
 def read_toml(path: Path) -> dict[str, Any]:
     """The tables of a TOML file; raises InputError naming the file, and the line where it is malformed."""
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        return copy.deepcopy(_parsed(path.read_text(encoding="utf-8")))
     except tomllib.TOMLDecodeError as error:
         raise InputError(f"{path}: malformed TOML: {error}") from None
     except UnicodeDecodeError as error:
         raise InputError(f"{path}: not a text file in UTF-8 ({error.reason} at byte {error.start})") from None
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {error.strerror}") from None
+
+
+@functools.lru_cache(maxsize=64)
+def _parsed(text: str) -> dict[str, Any]:
+    """The same text's tables are asked for at every point of a sweep."""
+    return tomllib.loads(text)
 
 
 def _keys(key: Key, value: Any) -> Iterator[Key]:
