@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 
 from simmig.experiment.amounts import format_bytes, format_time
 from simmig.guest.api import PAGE_BYTES
 from simmig.trace import events as ev
 
-_EVERY = 5000
+_LOOK_EVERY = 64
+_SHOW_EVERY_S = 0.1
 _EVERY_MESSAGES = 20
 
 
 class Progress:
-    """A reader of traces that tells `show` the round, the virtual time and what is left of the round."""
+    """A reader of traces that tells `show` the round, the time and what is left of the round."""
 
     def __init__(self, show: Callable[[str], None]) -> None:
         self._show = show
         self._round = 0
         self._left = 0
         self._seen = 0
+        self._shown_s = 0.0
 
     def __call__(self, event: ev.AnyEvent) -> None:
         """Take the next event."""
@@ -28,7 +31,8 @@ class Progress:
         elif type(event) is ev.PagesSaved:
             self._left -= event.count
         self._seen += 1
-        if self._seen % _EVERY == 0:
+        if self._seen % _LOOK_EVERY == 0 and time.monotonic() >= self._shown_s + _SHOW_EVERY_S:
+            self._shown_s = time.monotonic()
             left = format_bytes(max(0, self._left) * PAGE_BYTES)
             self._show(f"round {self._round}: {left} left, {format_time(event.t_ns)} of the guest's time")
 

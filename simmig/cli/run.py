@@ -96,16 +96,17 @@ def _devices(backend: str, names: tuple[str, ...]) -> Devices | None:
 def _run(scenario: Scenario, out: Path | None, devices: Devices | None) -> Result:
     from simmig.cli.progress import Progress
     from simmig.experiment.output import OutputDir
-    from simmig.experiment.report import run_into
+    from simmig.experiment.report import CarryOut, run_into
 
     with OutputDir(out) if out is not None else nullcontext() as directory, status_line("setup") as show:
-        readers = [Progress(show)] if show is not None else []
+        progress = [Progress(show)] if show is not None else []
         if devices is None:
-            return run_into(directory, scenario, readers)
+            return run_into(directory, scenario, progress)
         from simmig.experiment.run_rdma import run_rdma
         from simmig.verbs.rdma.errors import RdmaUnavailable
 
+        carry_out: CarryOut = lambda s, readers, sink: run_rdma(s, devices, progress, readers, sink)  # noqa: E731
         try:
-            return run_into(directory, scenario, readers, lambda *trace: run_rdma(trace[0], devices, *trace[1:]))
+            return run_into(directory, scenario, carry_out=carry_out)
         except RdmaUnavailable as error:
             raise InputError(f"--backend rdma: {error}") from None

@@ -98,7 +98,7 @@ class EndResult(Result):
 class _End:
     """One side: its guest, its events as they come, the way to the other side."""
 
-    def __init__(self, scenario: Scenario, side: Side, readers: Sequence[Reader]) -> None:
+    def __init__(self, scenario: Scenario, side: Side, live: Sequence[Reader]) -> None:
         if scenario.guest.ballooned_pages:
             raise InputError("guest.ballooned: a real guest has no balloon")
         self.binding: Binding = load()
@@ -111,13 +111,13 @@ class _End:
         self.origin_ns = self.runtime.origin_ns
         self.events: list[AnyEvent] = []
         self.digests = b""
-        self._readers = readers
+        self._live = live
         self.guest = RealGuest(self.runtime, self.machine, incoming=side == "destination", emit=self.emit)
 
     def emit(self, event: AnyEvent) -> None:
         """Take an event of this side."""
         self.events.append(event)
-        for reader in self._readers:
+        for reader in self._live:
             reader(event)
 
     def digest(self) -> None:
@@ -167,7 +167,7 @@ def send(
     """
 
     async def body() -> EndResult:
-        end = _End(scenario, "source", readers)
+        end = _End(scenario, "source", live)
         dialer = None
         try:
             dialer = RdmaDialer(end.binding, end.runtime, to.ip, to.port, name)

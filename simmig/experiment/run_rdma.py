@@ -20,7 +20,7 @@ from simmig.guest.machine import Machine
 from simmig.guest.real import RealGuest, different_pages
 from simmig.migration import destination, source
 from simmig.migration.config import Outcome
-from simmig.trace.events import Emit, MemoryCompared, PortCounted, Side
+from simmig.trace.events import AnyEvent, Emit, MemoryCompared, PortCounted, Side
 from simmig.trace.metrics import Metrics
 from simmig.trace.readers import Reader
 from simmig.trace.recorder import Recorder, Sink
@@ -114,11 +114,16 @@ class World:
 
 
 def run_rdma(
-    scenario: Scenario, devices: Devices, readers: Sequence[Reader] = (), sink: Sink | None = None
+    scenario: Scenario,
+    devices: Devices,
+    live: Sequence[Reader] = (),
+    readers: Sequence[Reader] = (),
+    sink: Sink | None = None,
 ) -> Result:
     """Migrate on real devices; Ctrl-C cancels, and the source's guest goes on running.
 
-    Raises InputError for a scenario that only a simulation can carry out, and RdmaUnavailable.
+    `live` see events as they come, at the migration's expense; `readers` and `sink` some time later. Raises
+    InputError for a scenario that only a simulation can carry out, and RdmaUnavailable.
     """
     if scenario.guest.ballooned_pages:
         raise InputError("guest.ballooned: a real guest has no balloon")
@@ -130,8 +135,13 @@ def run_rdma(
     metrics, invariants = Metrics(), Invariants()
     recorder = Recorder((metrics, invariants, *readers), sink)
 
+    def emit(event: AnyEvent) -> None:
+        recorder.emit(event)
+        for reader in live:
+            reader(event)
+
     async def body() -> tuple[Outcome, bool, bool]:
-        world = World(binding, scenario, machine, devices, recorder.emit)
+        world = World(binding, scenario, machine, devices, emit if live else recorder.emit)
         try:
             async with interruptible(world.runtime) as cancel:
                 await world.migrate(cancel)

@@ -75,7 +75,7 @@ def test_a_far_destination(tmp_path: Path) -> None:
 def test_a_cable_is_pulled_for_a_while(tmp_path: Path) -> None:
     """The queue pairs' retries last longer than that."""
     broken = _Break(link.cut, lambda: link.netem(""))
-    result = migrate(tmp_path, policy="per-chunk", readers=[broken])
+    result = migrate(tmp_path, policy="per-chunk", live=[broken])
     broken.finish()
     check_completed(result)
 
@@ -83,7 +83,7 @@ def test_a_cable_is_pulled_for_a_while(tmp_path: Path) -> None:
 def test_the_link_goes_down_for_a_while(tmp_path: Path) -> None:
     """Without a route rxe fails a packet at once, but for those that were on their way: either end is right."""
     broken = _Break(link.down, link.up)
-    result = migrate(tmp_path, policy="per-chunk", readers=[broken])
+    result = migrate(tmp_path, policy="per-chunk", live=[broken])
     broken.finish()
     if result.status == "failed":
         check_failed(result)
@@ -102,7 +102,7 @@ def test_the_link_goes_down_for_a_while(tmp_path: Path) -> None:
 )
 def test_the_link_is_gone_for_good(tmp_path: Path, fault: str, way: str) -> None:
     broken = _Break(link.down if fault == "down" else link.cut)
-    result = migrate(tmp_path, [way], policy="per-chunk", readers=[broken])
+    result = migrate(tmp_path, [way], policy="per-chunk", live=[broken])
     broken.finish()
     check_failed(result)
 

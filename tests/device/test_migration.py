@@ -56,12 +56,12 @@ pytestmark = pytest.mark.usefixtures("verbs")
 
 
 def migrate(
-    path: Path, settings: list[str] | None = None, policy: str | None = None, readers: Sequence[Reader] = ()
+    path: Path, settings: list[str] | None = None, policy: str | None = None, live: Sequence[Reader] = ()
 ) -> Result:
     file = path / "scenario.toml"
     file.write_text(SCENARIO)
     scenario = load_scenario(file, Overrides(tuple(settings or ()), policy, None))
-    return run_rdma(scenario, Devices(SOURCE, DESTINATION), readers)
+    return run_rdma(scenario, Devices(SOURCE, DESTINATION), live)
 
 
 def check_completed(result: Result) -> None:
@@ -95,7 +95,7 @@ def test_an_interrupt_cancels_and_the_source_goes_on(tmp_path: Path, transport: 
             interrupted.append(event)
             os.kill(os.getpid(), signal.SIGINT)
 
-    result = migrate(tmp_path, [*endless, f"migration.transport={transport}"], readers=[interrupt])
+    result = migrate(tmp_path, [*endless, f"migration.transport={transport}"], live=[interrupt])
     assert result.status == "cancelled", result.reason
     assert (result.source_running, result.destination_running) == (True, False)
 
