@@ -51,7 +51,7 @@ WORKLOADS = {
     "idle": "{ kind = 'idle' }",
     "uniform": "{ kind = 'uniform', working_set = '2 MiB', rate = '64 KiB/s' }",
 }
-KEYS = ("status", "reason", "total_time_ns", "downtime_ns", "downtime_parts", "rounds", "memory_identical")
+KEYS = ("status", "reason", "setup_time_ns", "total_time_ns", "downtime_ns", "downtime_parts", "memory_identical")
 Cell = tuple[str, str, str, int]
 
 

@@ -13,6 +13,7 @@ import platform
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from itertools import accumulate
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -28,7 +29,7 @@ from simmig.guest.api import PAGE_BYTES
 from simmig.trace import events as ev
 from simmig.trace.metrics import Metrics
 
-REPEATS = 3
+REPEATS = 5
 """Migrations of each of the two small guests."""
 _ROCE_HEADER_BYTES = 58
 _CHANGE_NS = 1_000_000.0
@@ -234,10 +235,15 @@ class _Fit:
 def line(pairs: Sequence[tuple[int, int]]) -> tuple[float, float]:
     """Slope and intercept, neither negative: the medians of all slopes between sizes, and of what is left.
 
-    Theil and Sen's: up to a quarter of the samples may be anything.
+    Theil and Sen's: several of the samples may be anything. A slope counts by the difference in size it is from:
+    those of large ones, which matter most, are the least noisy.
     """
-    slopes = [(b - a) / (y - x) for x, a in pairs for y, b in pairs if y > x]
-    slope = max(0.0, median(slopes)) if slopes else 0.0
+    slopes = sorted(((b - a) / (y - x), y - x) for x, a in pairs for y, b in pairs if y > x)
+    heavier = sum(weight for _, weight in slopes) / 2
+    passed = accumulate(weight for _, weight in slopes)
+    slope = max(
+        0.0, next((slope for (slope, _), sum_ in zip(slopes, passed, strict=True) if sum_ >= heavier), 0.0)
+    )
     return slope, max(0.0, median([value - slope * size for size, value in pairs]))
 
 

@@ -54,7 +54,8 @@ def run_pair(
 def beside(serve: Callable[[Callable[[], None]], None]) -> Iterator[None]:
     """Run `serve` in a process forked for it, from when it has called its argument to when it has ended.
 
-    It gets some time to end when the block has. It ends with this process, and leaves Ctrl-C to it. Raises
+    It gets some time to end when the block has. It ends with this process, and leaves Ctrl-C to it. What librdmacm
+    has open here it shares; should it be killed, what it made by that is there until this process ends. Raises
     PeerFailed when it ends before it is ready.
     """
     reading, writing = os.pipe()

@@ -147,8 +147,9 @@ def test_two_processes_do_what_one_does(
     way = ["--set", f"migration.transport={transport}"]
     assert main(["run", str(scenario), "--backend", "rdma", "--json", *way]) == 0
     alone = json.loads(capsys.readouterr().out)
-    with _receiver(scenario, *way) as receiver:
-        status, sent = _sender(scenario, address, *way).ended()
+    there, here = scenario.parent / "there", scenario.parent / "here"
+    with _receiver(scenario, *way, "--out", there) as receiver:
+        status, sent = _sender(scenario, address, *way, "--out", here).ended()
         assert (status, sent["reason"]) == (0, "")
         status, received = receiver.ended()
         assert (status, received["reason"]) == (0, "")
@@ -158,6 +159,7 @@ def test_two_processes_do_what_one_does(
     assert sent["peer"] == {"status": "completed", "reason": "", "clock_uncertainty_ns": 0}
     assert 0 < sent["downtime_ns"] < sent["total_time_ns"]
     assert received | {"side": "source"} == sent  # both have the whole of it, trace_sha256 and all
+    assert (there / "timeline.json").read_bytes() == (here / "timeline.json").read_bytes()
 
 
 def test_nobody_listens(scenario: Path, address: str) -> None:

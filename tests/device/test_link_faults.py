@@ -41,8 +41,8 @@ class _Break:
             if self._timer is not None:
                 self._timer.start()
 
-    def finish(self) -> None:
-        assert self.broken
+    def finish(self, result: Result) -> None:
+        assert self.broken, result.reason
         if self._timer is not None:
             self._timer.join()
 
@@ -76,7 +76,7 @@ def test_a_cable_is_pulled_for_a_while(tmp_path: Path) -> None:
     """The queue pairs' retries last longer than that."""
     broken = _Break(link.cut, lambda: link.netem(""))
     result = migrate(tmp_path, policy="per-chunk", live=[broken])
-    broken.finish()
+    broken.finish(result)
     check_completed(result)
 
 
@@ -84,7 +84,7 @@ def test_the_link_goes_down_for_a_while(tmp_path: Path) -> None:
     """Without a route rxe fails a packet at once, but for those that were on their way: either end is right."""
     broken = _Break(link.down, link.up)
     result = migrate(tmp_path, policy="per-chunk", live=[broken])
-    broken.finish()
+    broken.finish(result)
     if result.status == "failed":
         check_failed(result)
     else:
@@ -103,7 +103,7 @@ def test_the_link_goes_down_for_a_while(tmp_path: Path) -> None:
 def test_the_link_is_gone_for_good(tmp_path: Path, fault: str, way: str) -> None:
     broken = _Break(link.down if fault == "down" else link.cut)
     result = migrate(tmp_path, [way], policy="per-chunk", live=[broken])
-    broken.finish()
+    broken.finish(result)
     check_failed(result)
 
 
