@@ -13,7 +13,6 @@ import platform
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from itertools import accumulate
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -239,11 +238,12 @@ def line(pairs: Sequence[tuple[int, int]]) -> tuple[float, float]:
     those of large ones, which matter most, are the least noisy.
     """
     slopes = sorted(((b - a) / (y - x), y - x) for x, a in pairs for y, b in pairs if y > x)
-    heavier = sum(weight for _, weight in slopes) / 2
-    passed = accumulate(weight for _, weight in slopes)
-    slope = max(
-        0.0, next((slope for (slope, _), sum_ in zip(slopes, passed, strict=True) if sum_ >= heavier), 0.0)
-    )
+    slope = 0.0
+    left = sum(weight for _, weight in slopes) / 2
+    for each, weight in slopes:
+        if left > 0:
+            slope = max(0.0, each)
+        left -= weight
     return slope, max(0.0, median([value - slope * size for size, value in pairs]))
 
 
