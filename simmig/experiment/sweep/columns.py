@@ -17,6 +17,7 @@ from typing import Any, Literal
 from pydantic import BaseModel
 
 from simmig.experiment import schema
+from simmig.experiment.errors import InputError
 from simmig.experiment.policy_choice import make_policy, parameters_of, units_of
 from simmig.experiment.result import Result
 from simmig.experiment.schema import Scenario, key_of
@@ -87,8 +88,7 @@ class Columns:
         """One point's cells."""
         cells: dict[str, Any] = {"point": point, "error": error}
         cells.update((f"variant.{name}", label) for name, label in plan.labels(point).items())
-        if scenario is not None:
-            cells.update(_inputs(scenario))
+        cells.update(_inputs(scenario) if scenario is not None else _inputs_apart(plan, plan.steps(point)))
         if result is not None:
             cells.update(_outputs(result))
         return [cells.get(name) for name in self.types()]
@@ -175,6 +175,39 @@ def _inputs(scenario: Scenario) -> dict[str, Any]:
         if table is not None:
             cells.update(_table_cells(name, table))
     return {**cells, **_policy(scenario)}
+
+
+def _inputs_apart(plan: Plan, steps: list[int]) -> dict[str, Any]:
+    """The inputs of a point whose values do not go together: what each axis sets beside the others' ends.
+
+    Empty where that cannot be told, because a value goes neither with the first nor with the last ones.
+    """
+    ends = [0] * len(steps), [len(axis.values) - 1 for axis in plan.axes]
+    base = next((end for end in ends if _inputs_at(plan, end)), None)
+    if base is None:
+        return {}
+    cells = _inputs_at(plan, base)
+    for index, step in enumerate(steps):
+        if step == base[index]:
+            continue
+        for end in ends:
+            before, after = (
+                _inputs_at(plan, [*end[:index], value, *end[index + 1 :]]) for value in (base[index], step)
+            )
+            if before and after:
+                differ = [name for name in {**before, **after} if before.get(name) != after.get(name)]
+                cells.update((name, after.get(name)) for name in differ)
+                break
+        else:
+            return {}
+    return cells
+
+
+def _inputs_at(plan: Plan, steps: list[int]) -> dict[str, Any]:
+    try:
+        return _inputs(plan.scenario_at(steps))
+    except InputError:
+        return {}
 
 
 def _table_cells(name: str, table: BaseModel) -> Iterator[tuple[str, Any]]:

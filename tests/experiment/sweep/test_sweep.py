@@ -146,6 +146,9 @@ guest.memory = ["8 MiB", "16 MiB"]
         fits = (row["point"] // 2 % 2, row["point"] % 2) != (1, 0)
         if not fits:
             assert "working_set is larger" in row["error"]
+            asked = (row["policy.tag"], row["guest.workload.working_set_bytes"], row["guest.memory_bytes"])
+            assert asked == (row["point"] // 4, 16 << 20, 8 << 20)
+            assert (row["policy.name"], row["link.latency_ns"]) == (found[0]["policy.name"], 2000)
         elif row["policy.tag"] == 1:
             assert "no such luck" in row["error"]
         elif row["policy.tag"] == 2:
