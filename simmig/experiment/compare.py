@@ -21,7 +21,7 @@ DOWNTIME_AIM, DOWNTIME_AIM_NS = 0.15, 20_000_000
 
 @dataclass(frozen=True)
 class Row:
-    """A figure, predicted and measured; `hit` is None where nothing is aimed at."""
+    """A figure, predicted and measured; `hit` is None where nothing is aimed at or a run did not end well."""
 
     name: str
     key: str
@@ -100,7 +100,9 @@ class Comparison:
     def _row(self, name: str, key: str, judge: Callable[[float, float], bool] | None) -> Row:
         predicted = _figure(self.predicted, key)
         measured = [_figure(each, key) for each in self.measured]
-        return Row(name, key, predicted, measured, None if judge is None else judge(predicted, median(measured)))
+        ended_well = all(each.good for each in (self.predicted, *self.measured))
+        hit = judge(predicted, median(measured)) if judge is not None and ended_well else None
+        return Row(name, key, predicted, measured, hit)
 
 
 def total_time_hit(predicted_ns: float, measured_ns: float) -> bool:

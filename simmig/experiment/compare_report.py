@@ -48,8 +48,15 @@ def report(comparison: Comparison) -> RenderableType:
         "",
         Padding(table, (0, 2)),
     ]
-    parts += [f"  NOT COMPARED: a run ended {each.status}: {each.reason}" for each in _bad(comparison)]
+    parts += [f"  No verdict, for {_what_went_wrong(each)}." for each in _bad(comparison)]
     return Group(*parts)
+
+
+def _what_went_wrong(result: Result) -> str:
+    run = "the prediction" if result.backend == "sim" else "a migration"
+    if result.status != "completed":
+        return f"{run} ended {result.status}: {result.reason}"
+    return f"{run} broke {', '.join(name for name, held in result.invariants.items() if not held)}"
 
 
 def _cells(row: Row, ranged: bool) -> list[str]:

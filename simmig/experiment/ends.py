@@ -17,7 +17,7 @@ from simmig.experiment import exchange
 from simmig.experiment.errors import InputError
 from simmig.experiment.machine import machine_of
 from simmig.experiment.policy_choice import make_policy, parameters_of
-from simmig.experiment.result import Result
+from simmig.experiment.result import DeviceResult
 from simmig.experiment.run_rdma import CONTROL_BYTES, PORT, interruptible
 from simmig.experiment.schema import Scenario
 from simmig.guest.api import PAGE_BYTES
@@ -41,7 +41,7 @@ _ANSWER_NS = 10_000_000_000
 """How long a destination waits for its source to ask, once it has ended."""
 _SOURCE_DOES_NOT_KNOW = frozenset({"memory_identical", "destination_running"})
 _DESTINATION_KNOWS = frozenset(
-    {"status", "reason", "backend", "side", "peer", "peer_silence"}
+    {"status", "reason", "backend", "devices", "side", "peer", "peer_silence"}
     | {"invariants", "destination_running", "seed", "trace_sha256"}
 )
 """Of a run's figures, by an end that could not ask the other."""
@@ -59,7 +59,7 @@ class Address:
 
 
 @dataclass(frozen=True)
-class EndResult(Result):
+class EndResult(DeviceResult):
     """A migration as one end knows it.
 
     Attributes:
@@ -111,6 +111,7 @@ class _End:
         self.origin_ns = self.runtime.origin_ns
         self.events: list[AnyEvent] = []
         self.digests = b""
+        self.device = ""
         self._live = live
         self.guest = RealGuest(self.runtime, self.machine, incoming=side == "destination", emit=self.emit)
 
@@ -126,7 +127,8 @@ class _End:
             self.digests = exchange.page_digests(self.guest.memory)
 
     def count_port(self, name: str, before: int | None) -> None:
-        """Record what the device's port has sent since."""
+        """Record what the device's port has sent since, and that it took part."""
+        self.device = name
         now = device.sent_bytes(self.binding, name)
         if now is not None and before is not None:
             self.emit(PortCounted(self.runtime.now_ns(), self.side, now - before))
@@ -134,17 +136,40 @@ class _End:
     def account(self, outcome: Outcome) -> exchange.Account:
         """What this end has to tell."""
         return exchange.make_account(
-            self.origin_ns, outcome.status, outcome.reason, self.guest.running, self.events, self.digests
+            self.origin_ns,
+            outcome.status,
+            outcome.reason,
+            self.guest.running,
+            self.events,
+            self.digests,
+            self.device,
+            self.guest.late_ns,
         )
 
     async def exchange(
         self, own: exchange.Account, reach: Awaitable[RdmaSocket], talk: Callable[..., Any]
     ) -> tuple[exchange.Account | None, exchange.Clock, str]:
-        """The other end's account, its clock, and why there is none."""
-        try:
+        """The other end's account, its clock, and why there is none. Ctrl-C ends it: the outcome is known here."""
+
+        async def asking() -> tuple[exchange.Account, exchange.Clock]:
             socket = await reach
             async with asyncio.timeout(exchange.patience_s(self.machine.pages)):
-                theirs, clock = await talk(socket, own)
+                told: tuple[exchange.Account, exchange.Clock] = await talk(socket, own)
+                return told
+
+        try:
+            async with interruptible(self.runtime) as impatient:
+                task = asyncio.ensure_future(asking())
+
+                def stop() -> None:
+                    task.cancel()
+
+                impatient.add_waiter(stop)
+                theirs, clock = await task
+        except asyncio.CancelledError:
+            if not impatient.is_set:
+                raise
+            return None, exchange.Clock(), "the other end was not asked to the end: interrupted"
         except exchange.ExchangeError as error:
             return None, exchange.Clock(), str(error)
         except (OSError, TimeoutError) as error:
@@ -170,6 +195,8 @@ def send(
         end = _End(scenario, "source", live)
         dialer = None
         try:
+            if name is None:
+                device.require(end.binding)
             dialer = RdmaDialer(end.binding, end.runtime, to.ip, to.port, name)
             policy = make_policy(scenario.policy.name, scenario.policy.parameters)
             before = {each: device.sent_bytes(end.binding, each) for each in device.devices(end.binding)}
@@ -213,6 +240,9 @@ def receive(
         listener = None
         try:
             async with interruptible(end.runtime) as cancel:
+                if name is not None:
+                    device.check(end.binding, name)
+                device.require(end.binding)
                 at = listen or Address(_own_ip(end.binding, name), PORT)
                 try:
                     listener = RdmaListener(end.binding, end.runtime, at.ip, at.port)
@@ -263,7 +293,6 @@ async def _take_over(end: _End, listener: RdmaListener, cancel: RdmaSignal) -> O
 
 def _own_ip(binding: Binding, name: str | None) -> str:
     name = name or device.only(binding)
-    device.check(binding, name)
     return device.address(binding, name).ip
 
 
@@ -280,8 +309,9 @@ def _result(
     metrics, invariants = Metrics(), Invariants()
     recorder = Recorder((metrics, invariants, *readers), sink)
     events, outcome = own.trace, own
+    accounts: tuple[exchange.Account, ...] = (own,)
     if theirs is not None:
-        there, here = (own, theirs) if side == "source" else (theirs, own)
+        there, here = accounts = (own, theirs) if side == "source" else (theirs, own)
         events = exchange.whole_trace(there, here, clock)
         outcome = here if there.status == "completed" else there  # as of a run in one process
     for event in events:
@@ -301,6 +331,8 @@ def _result(
         destination_running=running["destination"],
         trace_sha256=recorder.sha256(),
         metrics=metrics,
+        devices=tuple(account.device for account in accounts if account.device),
+        guest_late_ns=accounts[0].late_ns,
         side=side,
         peer=theirs,
         silence=silence,

@@ -42,7 +42,7 @@ class Account(msgspec.Struct, frozen=True):
 
     `boot` names the kernel whose CLOCK_MONOTONIC its times are of, `origin_ns` is where on it the trace's times
     begin. `digests` has `DIGEST_BYTES` a page: at the source of the guest as it was stopped for good, at the
-    destination of the guest before it was resumed; empty without that.
+    destination of the guest before it was resumed; empty without that. `late_ns` is how far the guest fell behind.
     """
 
     simmig: str
@@ -53,14 +53,25 @@ class Account(msgspec.Struct, frozen=True):
     running: bool
     trace: list[AnyEvent]
     digests: bytes
+    device: str = ""
+    late_ns: int = 0
     clock: Clock = Clock()
 
 
 def make_account(
-    origin_ns: int, status: str, reason: str, running: bool, trace: list[AnyEvent], digests: bytes
+    origin_ns: int,
+    status: str,
+    reason: str,
+    running: bool,
+    trace: list[AnyEvent],
+    digests: bytes,
+    device: str = "",
+    late_ns: int = 0,
 ) -> Account:
     """This end's."""
-    return Account(simmig.__version__, _boot(), origin_ns, status, reason, running, trace, digests)
+    return Account(
+        simmig.__version__, _boot(), origin_ns, status, reason, running, trace, digests, device, late_ns
+    )
 
 
 def page_digests(memory: SharedMemory) -> bytes:

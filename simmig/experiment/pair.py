@@ -15,9 +15,10 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 from simmig.experiment.ends import Address, EndResult, receive, send
-from simmig.experiment.machine import Devices
-from simmig.experiment.run_rdma import PORT
+from simmig.experiment.machine import Devices, machine_of
+from simmig.experiment.run_rdma import CONTROL_BYTES, PORT
 from simmig.experiment.schema import Scenario
+from simmig.guest.api import PAGE_BYTES
 from simmig.trace.readers import Reader
 from simmig.trace.recorder import Sink
 from simmig.verbs.rdma import device
@@ -37,17 +38,24 @@ def run_pair(
     readers: Sequence[Reader] = (),
     sink: Sink | None = None,
 ) -> EndResult:
-    """Migrate from this process to another. Arguments as of `send`; raises what it does, and PeerFailed."""
+    """Migrate from this process to another. Arguments as of `send`; raises what it does, and PeerFailed.
+
+    Ctrl-C raises KeyboardInterrupt once the migration has been cancelled.
+    """
     binding = load()
     for name in (devices.source, devices.destination):
         device.check(binding, name)
+    device.check_memlock(machine_of(scenario).pages * PAGE_BYTES + CONTROL_BYTES)
     at = Address(device.address(binding, devices.destination).ip, PORT)
 
     def serve(ready: Callable[[], None]) -> None:
         receive(scenario, at, devices.destination, lambda _: ready())
 
     with beside(serve):
-        return send(scenario, at, devices.source, live, readers, sink)
+        result = send(scenario, at, devices.source, live, readers, sink)
+    if result.status == "cancelled":
+        raise KeyboardInterrupt
+    return result
 
 
 @contextmanager

@@ -119,9 +119,13 @@ class _Memory:
 def probe(devices: Devices) -> Samples:
     """Measure; raises RdmaUnavailable, PeerFailed or OSError."""
     binding = load()
+    device.check_memlock(max(_REGISTERED_PAGES) * PAGE_BYTES + 2 * MESSAGE_BYTES)
     ip = device.address(binding, devices.destination).ip
     with beside(lambda ready: asyncio.run(_serve(binding, ip, ready))):
-        return asyncio.run(_measure(binding, ip, devices))
+        try:
+            return asyncio.run(_measure(binding, ip, devices))
+        except binding.PyverbsError as error:
+            raise OSError(f"measuring {devices.source}: {error}") from error
 
 
 async def _serve(binding: Binding, ip: str, ready: Callable[[], None]) -> None:

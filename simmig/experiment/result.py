@@ -97,6 +97,23 @@ class Result:
         }
 
 
+@dataclass(frozen=True)
+class DeviceResult(Result):
+    """One that was carried out on devices.
+
+    Attributes:
+        devices: names of this host's devices that took part, the source's first.
+        guest_late_ns: how much longer the source's guest needed for its writes than its workload allows.
+    """
+
+    devices: tuple[str, ...]
+    guest_late_ns: int
+
+    def figures(self) -> dict[str, Any]:
+        """As every run's, and `devices` and `guest_late_ns`."""
+        return super().figures() | {"devices": list(self.devices), "guest_late_ns": self.guest_late_ns}
+
+
 def _row(row: Stretch, began_ns: int) -> dict[str, int]:
     return {
         "index": row.index,

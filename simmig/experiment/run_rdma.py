@@ -14,7 +14,7 @@ from contextlib import asynccontextmanager
 from simmig.experiment.errors import InputError
 from simmig.experiment.machine import Devices, machine_of
 from simmig.experiment.policy_choice import make_policy, parameters_of
-from simmig.experiment.result import Result
+from simmig.experiment.result import DeviceResult
 from simmig.experiment.schema import Scenario
 from simmig.guest.machine import Machine
 from simmig.guest.real import RealGuest, different_pages
@@ -49,7 +49,10 @@ class World:
         self.runtime = RdmaRuntime()
         ip = device.address(binding, devices.destination).ip
         with contextlib.ExitStack() as stack:  # of what was made, when something cannot be made
-            self.listener = RdmaListener(binding, self.runtime, ip, PORT)
+            try:
+                self.listener = RdmaListener(binding, self.runtime, ip, PORT)
+            except OSError as error:
+                raise InputError(f"port {PORT} of {ip}, the destination's: {error.strerror or error}") from None
             stack.callback(self.listener.close)
             self.dialer = RdmaDialer(binding, self.runtime, ip, PORT, devices.source)
             self.source = RealGuest(self.runtime, machine, emit=emit)
@@ -119,7 +122,7 @@ def run_rdma(
     live: Sequence[Reader] = (),
     readers: Sequence[Reader] = (),
     sink: Sink | None = None,
-) -> Result:
+) -> DeviceResult:
     """Migrate on real devices; Ctrl-C cancels, and the source's guest goes on running.
 
     `live` see events as they come, at the migration's expense; `readers` and `sink` some time later. Raises
@@ -140,18 +143,18 @@ def run_rdma(
         for reader in live:
             reader(event)
 
-    async def body() -> tuple[Outcome, bool, bool]:
+    async def body() -> tuple[Outcome, bool, bool, int]:
         world = World(binding, scenario, machine, devices, emit if live else recorder.emit)
         try:
             async with interruptible(world.runtime) as cancel:
                 await world.migrate(cancel)
-            return world.outcome, world.source.running, world.destination.running
+            return world.outcome, world.source.running, world.destination.running, world.source.late_ns
         finally:
             world.close()
 
-    outcome, source_running, destination_running = asyncio.run(body())
+    outcome, source_running, destination_running, late_ns = asyncio.run(body())
     recorder.flush()
-    return Result(
+    return DeviceResult(
         status=outcome.status,
         reason=outcome.reason,
         backend="rdma",
@@ -163,13 +166,18 @@ def run_rdma(
         destination_running=destination_running,
         trace_sha256=recorder.sha256(),
         metrics=metrics,
+        devices=(devices.source, devices.destination),
+        guest_late_ns=late_ns,
     )
 
 
 @asynccontextmanager
 async def interruptible(runtime: RdmaRuntime) -> AsyncIterator[RdmaSignal]:
-    """A signal that Ctrl-C sets, as long as the block lasts."""
+    """A signal that Ctrl-C sets, as long as the block lasts, unless this process ignores it."""
     cancel = runtime.signal()
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # somebody else's to deal with
+        yield cancel
+        return
     loop = asyncio.get_running_loop()
     try:
         loop.add_signal_handler(signal.SIGINT, cancel.set)

@@ -12,13 +12,15 @@ from rich.text import Text
 
 from simmig.experiment.amounts import format_bytes, format_rate, format_time
 from simmig.experiment.policy_choice import make_policy, policy_text
-from simmig.experiment.result import Result
+from simmig.experiment.result import DeviceResult, Result
 from simmig.experiment.schema import Scenario
 from simmig.guest.api import PAGE_BYTES
 from simmig.trace.metrics import Stretch
 
 WIDTH = 120
 _ROUNDS_SHOWN = 12
+_LATE = 0.02
+"""A share of the run: a guest that lost more has written less than its scenario says."""
 
 
 def summary(result: Result, scenario: Scenario) -> RenderableType:
@@ -45,8 +47,11 @@ def as_text(renderable: RenderableType, width: int = WIDTH) -> str:
 
 def headline(result: Result, scenario: Scenario) -> Text:
     """What ran, and how it ended."""
-    migration, link = scenario.migration, scenario.link
-    wire = f"{migration.transport} over {link.model or 'a link'} ({format_rate(link.bandwidth_bit_s)})"
+    link = scenario.link
+    wire = f"{scenario.migration.transport} over {link.model or 'a link'} ({format_rate(link.bandwidth_bit_s)})"
+    if isinstance(result, DeviceResult):  # the link is theirs, and not the scenario's
+        names = " and ".join(result.devices)
+        wire = scenario.migration.transport + (f" on {names}" if names else "")
     policy = policy_text(scenario.policy.name, make_policy(scenario.policy.name, scenario.policy.parameters))
     guest = f"{format_bytes(scenario.guest.memory_bytes)} guest, {scenario.guest.workload.kind}"
     text = Text(result.status, style="bold green" if result.good else "bold red")
@@ -88,6 +93,9 @@ def _figures(result: Result) -> Iterable[tuple[str, str, str]]:
 def _endings(result: Result) -> Iterable[tuple[str, str, str]]:
     yield "guest runs on", _runs_on(result), ""
     yield "memory", _memory(result), ""
+    if isinstance(result, DeviceResult) and result.guest_late_ns > _LATE * result.metrics.total_time_ns:
+        late = format_time(result.guest_late_ns)
+        yield "guest", f"{late} late", "it could not keep its workload's rate on this machine"
     if result.remark:
         yield "other end", "", result.remark
     broken = [name for name, holds in result.invariants.items() if not holds]
@@ -96,8 +104,11 @@ def _endings(result: Result) -> Iterable[tuple[str, str, str]]:
 
 
 def _runs_on(result: Result) -> str:
-    sides = {"source": result.source_running, "destination": result.destination_running}
-    return " and ".join(side for side, running in sides.items() if running) or "neither"
+    figures = result.figures()
+    sides = {side: figures[f"{side}_running"] for side in ("source", "destination")}
+    running = " and ".join(side for side, runs in sides.items() if runs)
+    unknown = " and ".join(side for side, runs in sides.items() if runs is None)
+    return running or (f"not known of the {unknown}" if unknown else "neither")
 
 
 def _memory(result: Result) -> str:

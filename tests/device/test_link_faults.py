@@ -98,6 +98,7 @@ def test_the_link_goes_down_for_a_while(tmp_path: Path) -> None:
         ("cut", "migration.pin_all=true"),
         ("cut", "migration.pin_all=false"),
         ("cut", "migration.control_qp=own"),
+        ("cut", "migration.transport=tcp"),
     ],
 )
 def test_the_link_is_gone_for_good(tmp_path: Path, fault: str, way: str) -> None:

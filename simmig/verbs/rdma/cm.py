@@ -213,14 +213,26 @@ class RdmaConnection(Waiters):
             self.wake_waiters()
 
 
+def new_id(binding: Binding, what: str) -> tuple[EventLane, Any]:
+    """An event channel and an id on it; raises OSError, saying `what` it was for."""
+    try:
+        lane = EventLane(binding)
+    except binding.PyverbsError as error:
+        raise OSError(f"{what}: {error}") from error
+    try:
+        return lane, binding.CMID(creator=lane.channel)
+    except binding.PyverbsError as error:
+        lane.close()
+        raise OSError(f"{what}: {error}") from error
+
+
 async def resolve(
     binding: Binding, runtime: RdmaRuntime, source_ip: str | None, ip: str, port: int, timeout_ns: int
 ) -> tuple[EventLane, Any]:
     """An id with address and route resolved: it knows its device. Raises TimeoutError or OSError."""
     deadline_ns = runtime.now_ns() + timeout_ns
     what = f"resolving {ip}"
-    lane = EventLane(binding)
-    cmid = binding.CMID(creator=lane.channel)
+    lane, cmid = new_id(binding, what)
     try:
         where = binding.AddrInfo(
             src=source_ip, dst=ip, dst_service=str(port), port_space=binding.cm_enums.RDMA_PS_TCP

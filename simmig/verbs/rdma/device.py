@@ -48,6 +48,12 @@ def pair(binding: Binding) -> tuple[str, str]:
     raise RdmaUnavailable(f"a migration on one host takes two RDMA devices; {here}")
 
 
+def require(binding: Binding) -> None:
+    """Raise RdmaUnavailable unless there is any device."""
+    if not devices(binding):
+        raise RdmaUnavailable(_NO_DEVICE)
+
+
 def only(binding: Binding) -> str:
     """This host's device. Raises RdmaUnavailable unless there is exactly one, so that it need not be named."""
     found = devices(binding)
@@ -114,7 +120,14 @@ def check_memlock(length_bytes: int) -> None:
 
 
 def sent_bytes(binding: Binding, name: str) -> int | None:
-    """What the device's network interface has sent so far, headers and all; None when nobody counts."""
+    """What the device has sent so far, headers and all; None when nobody counts.
+
+    Hardware counts by itself, in words of four bytes (Linux, Documentation/ABI/stable/sysfs-class-infiniband); of
+    soft-RoCE its network interface sees all, of hardware it would see none.
+    """
+    words = _attribute(_CLASS / name / "ports" / str(PORT) / "counters" / "port_xmit_data")
+    if words:
+        return 4 * int(words)
     for candidate in addresses(binding, name):
         path = Path("/sys/class/net") / candidate.interface / "statistics" / "tx_bytes"
         if path.exists():

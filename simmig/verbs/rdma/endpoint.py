@@ -10,7 +10,7 @@ from typing import Any
 from simmig.verbs.api import Context
 from simmig.verbs.rdma import device as devices
 from simmig.verbs.rdma.binding import Binding
-from simmig.verbs.rdma.cm import EventLane, RdmaConnection, resolve
+from simmig.verbs.rdma.cm import EventLane, RdmaConnection, new_id, resolve
 from simmig.verbs.rdma.runtime import RdmaRuntime
 from simmig.verbs.rdma.socket import RdmaSocket, within
 from simmig.verbs.runtime import Signal
@@ -200,8 +200,8 @@ class RdmaListener:
 
     def _listen(self) -> None:
         binding = self._binding
-        lane = EventLane(binding)
-        cmid = binding.CMID(creator=lane.channel)
+        what = f"listening on {self._ip}:{self._port}"
+        lane, cmid = new_id(binding, what)
         try:
             where = binding.AddrInfo(
                 src=self._ip,
@@ -214,7 +214,7 @@ class RdmaListener:
         except binding.PyverbsError as error:
             cmid.close()
             lane.close()
-            raise OSError(f"listening on {self._ip}:{self._port}: {error}") from error
+            raise OSError(f"{what}: {error}") from error
         lane.make_child = _child_of(binding, cmid)
         self._lane, self._cmid = lane, cmid
 

@@ -2,9 +2,10 @@
 
 import asyncio
 import ctypes
+import errno
 import os
 import socket as sockets
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 import pytest
@@ -102,13 +103,61 @@ def test_a_halted_clock_leaves_work_out() -> None:
     _run(body())
 
 
+def _stream() -> tuple[RdmaSocket, RdmaSocket]:
+    with sockets.create_server(("127.0.0.1", 0)) as server:
+        near = sockets.create_connection(server.getsockname())
+        far = server.accept()[0]
+    return RdmaSocket(near), RdmaSocket(far)
+
+
+@pytest.mark.parametrize("doing", ["receive", "receive_memory", "send"])
+@pytest.mark.parametrize("early", [True, False])
+def test_a_cancellation_ends_any_wait_for_a_socket(doing: str, early: bool) -> None:
+    async def body() -> None:
+        runtime = RdmaRuntime()
+        ours, theirs = _stream()
+        ours.cancel = cancel = runtime.signal()
+        place = bytearray(1 << 20)
+        address = ctypes.addressof((ctypes.c_char * len(place)).from_buffer(place))
+        waits: dict[str, Callable[[], Coroutine[Any, Any, Any]]] = {
+            "receive": lambda: ours.receive(1),
+            "receive_memory": lambda: ours.receive_memory(address, len(place)),
+            "send": lambda: ours.send(bytes(64 << 20)),  # more than any buffer takes
+        }
+        if early:
+            cancel.set()
+        waiting = runtime.start(waits[doing](), doing)
+        await runtime.sleep(20 * MS)
+        cancel.set()
+        with pytest.raises(OSError, match=os.strerror(errno.ECANCELED)) as caught:
+            await waiting.join()
+        assert caught.value.errno == errno.ECANCELED
+        ours.close()
+        theirs.close()
+
+    _run(body())
+
+
+def test_a_task_that_waits_for_a_socket_can_be_cancelled_itself() -> None:
+    async def body() -> None:
+        runtime = RdmaRuntime()
+        ours, theirs = _stream()
+        ours.cancel = runtime.signal()
+        waiting = runtime.start(ours.receive(1), "receive")
+        await runtime.sleep(5 * MS)
+        waiting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await waiting.join()
+        ours.close()
+        theirs.close()
+
+    _run(body())
+
+
 def test_a_socket_carries_bytes_and_memory_and_tells_of_its_end() -> None:
     async def body() -> None:
         runtime = RdmaRuntime()
-        with sockets.create_server(("127.0.0.1", 0)) as server:
-            near = sockets.create_connection(server.getsockname())
-            far = server.accept()[0]
-        ours, theirs = RdmaSocket(near), RdmaSocket(far)
+        ours, theirs = _stream()
         data = bytearray(os.urandom(1 << 20))
         place = bytearray(1 << 20)
         address = ctypes.addressof((ctypes.c_char * len(data)).from_buffer(data))
