@@ -91,7 +91,7 @@ class Columns:
         cells.update(_inputs(scenario) if scenario is not None else _inputs_apart(plan, plan.steps(point)))
         if result is not None:
             cells.update(_outputs(result))
-        return [cells.get(name) for name in self.types()]
+        return [_cell(kind, cells.get(name)) for name, kind in self.types().items()]
 
 
 def columns_of(plan: Plan, samples: Sequence[Scenario]) -> Columns:
@@ -104,8 +104,10 @@ def columns_of(plan: Plan, samples: Sequence[Scenario]) -> Columns:
     for name, table in _TABLES.items():
         inputs.update(_of_table(name, table))
     inputs["policy.name"] = "text"
+    types: dict[str, Type | None] = {}
     for name, value in (item for scenario in samples for item in _policy(scenario).items()):
-        inputs[name] = _of_value(value)
+        types[name] = _joined(types.get(name), value)
+    inputs.update((name, kind or "text") for name, kind in types.items())
     return Columns(inputs)
 
 
@@ -157,6 +159,23 @@ def _of_annotation(annotation: Any) -> Type:
 def _of_value(value: Any) -> Type:
     kinds: dict[type, Type] = {bool: "bool", int: "int", float: "float"}
     return kinds.get(type(value), "text")
+
+
+def _joined(known: Type | None, value: Any) -> Type | None:
+    """The type of a column that has this value, too; None while it has none."""
+    if value is None:
+        return known
+    kind = _of_value(value)
+    if known in (None, kind):
+        return kind
+    return "float" if {known, kind} == {"int", "float"} else "text"
+
+
+def _cell(kind: Type, value: Any) -> Any:
+    """A value as its column has it: a policy's parameter may be a number here and a word there."""
+    if kind == "text" and not isinstance(value, str | None):
+        return str(value)
+    return float(value) if kind == "float" and value is not None else value
 
 
 def _inputs(scenario: Scenario) -> dict[str, Any]:
@@ -224,8 +243,7 @@ def _policy(scenario: Scenario) -> dict[str, Any]:
     suffixes = {"bytes": "_bytes", "time": "_ns"}
     units = units_of(policy)
     cells = {
-        f"policy.{name}{suffixes.get(units[name], '')}": value if _of_value(value) != "text" else str(value)
-        for name, value in parameters_of(policy).items()
+        f"policy.{name}{suffixes.get(units[name], '')}": value for name, value in parameters_of(policy).items()
     }
     return {"policy.name": scenario.policy.name, **cells}
 

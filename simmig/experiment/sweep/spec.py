@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
@@ -11,8 +12,8 @@ from typing import Any
 
 from simmig.experiment.errors import InputError
 from simmig.experiment.explain import nearest
-from simmig.experiment.load import Key, policy_table, read_toml, rebase
-from simmig.experiment.schema import Scenario
+from simmig.experiment.load import Key, policy_table, put, read_toml, rebase
+from simmig.experiment.schema import Recorded, Scenario
 from simmig.experiment.sweep.axis import is_range, values_of
 from simmig.experiment.sweep.plan import Axis, Plan
 
@@ -44,14 +45,16 @@ class Sweep:
     samples: tuple[Scenario, ...]
 
     def sha256(self) -> str:
-        """What all of it comes to: base and axes, models and policy files included."""
-        parts = [repr(self.plan)]
+        """What all of it comes to: base and axes, models, recordings and policy files included."""
+        digest = hashlib.sha256(repr(self.plan).encode())
         for scenario in self.samples:
-            parts.append(repr(scenario))
-            source, colon, _ = scenario.policy.name.rpartition(":")
-            if colon and Path(source).is_file():
-                parts.append(Path(source).read_text(encoding="utf-8"))
-        return hashlib.sha256("\0".join(parts).encode()).hexdigest()
+            digest.update(b"\0" + repr(scenario).encode())
+            workload = scenario.guest.workload
+            policy_file, _, _ = scenario.policy.name.rpartition(":")
+            for file in (policy_file, workload.file if isinstance(workload, Recorded) else ""):
+                if Path(file).is_file():
+                    digest.update(b"\0" + Path(file).read_bytes())
+        return digest.hexdigest()
 
 
 def load_sweep(path: Path) -> Sweep:
@@ -70,8 +73,9 @@ def make_sweep(raw: Mapping[str, Any], place: Path, scenario: Path, text: str) -
         if key != "scenario" and not isinstance(value, Mapping):
             raise InputError(f"{place}: {key}: {value!r} is no table with keys of its own")
     base = read_toml(scenario)
-    fixed = tuple((key, _placed(key, value, place)) for key, value in _flat(raw.get("set", {})))
+    fixed = tuple((key, placed(key, value, place.parent)) for key, value in _flat(raw.get("set", {})))
     axes = (*_variants(raw.get("variants", {}), place), *_axes(raw.get("axes", {}), place))
+    _check_order(axes, place)
     if not axes:
         raise InputError(f"{place}: axes: missing: a sweep has at least one, e.g. [axes] seed = [1, 2, 3]")
     plan = Plan(str(place), base, scenario, fixed, axes)
@@ -112,7 +116,7 @@ def _axes(table: Mapping[str, Any], place: Path) -> Iterator[Axis]:
         values = values_of(spec, f"{place}: axes.{name}")
         if key == ("policy",):
             values = [each for value in values for each in _policies(value, f"{place}: axes.policy")]
-        yield Axis(name, tuple(((key, _placed(key, value, place)),) for value in values))
+        yield Axis(name, tuple(((key, placed(key, value, place.parent)),) for value in values))
 
 
 def _policies(value: Any, place: str) -> Iterator[dict[str, Any]]:
@@ -137,19 +141,35 @@ def _variants(table: Mapping[str, Any], place: Path) -> Iterator[Axis]:
             if not isinstance(settings, Mapping):
                 raise InputError(f"{where}.{label}: {settings!r} is no table of settings")
         values = tuple(
-            tuple((key, _placed(key, value, place)) for key, value in _flat(settings))
+            tuple((key, placed(key, value, place.parent)) for key, value in _flat(settings))
             for settings in variants.values()
         )
         yield Axis(name, values, tuple(variants))
 
 
-def _placed(key: Key, value: Any, place: Path) -> Any:
-    """Paths inside a sweep are relative to it."""
-    if not isinstance(value, Mapping):
+def placed(key: Key, value: Any, directory: Path) -> Any:
+    """A key's value with the paths in it, which are relative to this directory, absolute."""
+    if not isinstance(value, str | Mapping):
         return value
-    table = dict(value)
-    if key == ("policy",):
-        rebase({"policy": table}, place.parent.absolute())
-    elif key == ("guest", "workload"):
-        rebase({"guest": {"workload": table}}, place.parent.absolute())
-    return table
+    raw: dict[str, Any] = {}
+    put(raw, key, copy.deepcopy(value), "")
+    rebase(raw, directory.absolute())
+    found: Any = raw
+    for part in key:
+        found = found[part]
+    return found
+
+
+def _check_order(axes: Sequence[Axis], place: Path) -> None:
+    """Raise InputError where an axis undoes what one before it sets, whose values would all give the same."""
+    before: dict[Key, Axis] = {}
+    for axis in axes:
+        keys = {key for settings in axis.values for key, _ in settings}
+        for key, earlier in before.items():
+            if any(key[: len(mine)] == mine for mine in keys):
+                told, undone = (f"{'variants' if each.labels else 'axes'}.{each.name}" for each in (axis, earlier))
+                raise InputError(
+                    f"{place}: {told}: undoes {'.'.join(key)}, which {undone} sets; "
+                    "leave that to one of them, or name the whole table before the key in it"
+                )
+        before.update(dict.fromkeys(keys, axis))

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from simmig.experiment.errors import InputError
+from simmig.experiment.schema import Recorded
 from simmig.experiment.sweep.columns import columns_of, columns_of_axes
 from simmig.experiment.sweep.spec import load_sweep
 from tests.experiment.sweep.small import write
@@ -76,6 +77,14 @@ def test_every_input_is_a_column_of_its_type(tmp_path: Path) -> None:
         ("variants.wire = {}", "variants.wire: {} is no table of named settings"),
         ("variants.wire.a = 3", "variants.wire.a: 3 is no table"),
         ("[axes]\nseed = { from = 1, to = 99999 }\nlink.loss = { from = 0.0, to = 0.5, count = 999 }", "at most"),
+        (
+            'variants.load.calm = { guest.workload.rate = "1 MiB/s" }\naxes.guest.workload = [{ kind = "idle" }]',
+            "axes.guest.workload: undoes guest.workload.rate, which variants.load sets",
+        ),
+        (
+            'axes."policy.limit" = ["1 MiB"]\naxes.policy = ["pending-limit"]',
+            "axes.policy: undoes policy.limit, which axes.policy.limit sets",
+        ),
         ("axes.seed = [", "malformed TOML"),
     ],
 )
@@ -84,6 +93,38 @@ def test_what_is_wrong_is_told_with_its_place(tmp_path: Path, text: str, told: s
         load_sweep(write(tmp_path, text))
     assert told in str(caught.value)
     assert "sweep.toml" in str(caught.value)
+
+
+def test_paths_are_relative_to_the_sweep(tmp_path: Path) -> None:
+    text = """
+scenario = "base/recorded.toml"
+[set]
+host.model = "mine.toml"
+[variants.link]
+own = { link.model = "mine.toml" }
+[axes]
+"policy.name" = ["own.py:Slow"]
+guest.workload.file = ["seen.csv"]
+"""
+    write(tmp_path, "")
+    (tmp_path / "sweep.toml").write_text(text)
+    (tmp_path / "mine.toml").write_text('host.wake = "3 us"\nlink = { bandwidth = "2 Gbit/s", latency = "1 us" }')
+    (tmp_path / "base").mkdir()
+    base = 'guest = { memory = "8 MiB", workload = { kind = "recorded", file = "seen.csv" } }'
+    (tmp_path / "base/recorded.toml").write_text(base)
+    (sample,) = load_sweep(tmp_path / "sweep.toml").samples
+    assert sample.policy.name == f"{tmp_path}/own.py:Slow"
+    assert sample.guest.workload == Recorded(kind="recorded", file=f"{tmp_path}/seen.csv")
+    assert (sample.host.wake_ns, sample.link.bandwidth_bit_s) == (3000, 2 * 10**9)
+
+
+def test_another_recording_is_another_sweep(tmp_path: Path) -> None:
+    path = write(tmp_path, 'axes.guest.workload = [{ kind = "recorded", file = "seen.csv" }]')
+    digests = set()
+    for text in ("time_ns,first_page,pages\n", "time_ns,first_page,pages\n0,0,1\n"):
+        (tmp_path / "seen.csv").write_text(text)
+        digests.add(load_sweep(path).sha256())
+    assert len(digests) == 2
 
 
 def test_without_a_scenario_there_is_no_sweep(tmp_path: Path) -> None:
