@@ -12,8 +12,10 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from simmig.experiment.errors import InputError
 from simmig.experiment.load import Overrides, Setting, build_scenario, policy_table, read_toml
 from simmig.experiment.result import Result
+from simmig.experiment.sweep.spec import Sweep, load_sweep, make_sweep, placed
 from simmig.experiment.sweep.work import simulate
 from simmig.migration import policies
 
@@ -21,8 +23,6 @@ if TYPE_CHECKING:
     from concurrent.futures import Executor
 
     import pandas as pd
-
-    from simmig.experiment.sweep.spec import Sweep
 
 PolicyLike = str | type[policies.Policy] | Callable[[policies.Point, policies.Sender], int | None]
 """A policy's name with its parameters ("pending-limit,limit=16 MiB"), a class, or its `drain` as a function."""
@@ -43,12 +43,16 @@ def run(
         set: replaces values by dotted key, {"guest.memory": "4 GiB"}; a policy's parameters are "policy.limit".
         seed: replaces the scenario's.
 
+    Paths in `policy` and `set` are relative to the working directory.
+
     Returns the result; `result.figures()` are those of ``simmig run --json``.
     """
-    spec = None if policy is None else _spec(policy)
     path = Path(scenario)
-    settings: list[Setting] = [] if spec is None else [(("policy",), policy_table(spec, "policy"), "policy")]
+    settings: list[Setting] = []
+    if policy is not None:
+        settings.append((("policy",), policy_table(_spec(policy), "policy"), "policy"))
     settings += [(tuple(key.split(".")), value, "set") for key, value in (set or {}).items()]
+    settings = [(key, placed(key, value, Path.cwd()), place) for key, value, place in settings]
     loaded = build_scenario(read_toml(path), path, Overrides(seed=seed), settings)
     return simulate(loaded)
 
@@ -68,7 +72,7 @@ def sweep(
     Args:
         source: a sweep's file; or, with `axes` or `variants`, a scenario's.
         axes: as in a sweep's file, {"link.bandwidth": ["10 Gbit/s", "40 Gbit/s"], "seed": {"from": 1, "to": 5}};
-            policies may be classes and functions, too, which are simulated in this process.
+            policies may be classes and functions, too: simulated in this process, and not kept in `out`.
         variants: as in a sweep's file.
         set: as in a sweep's file.
         out: where results go, and a sweep that was cut off goes on; else they last as long as what is returned.
@@ -78,18 +82,22 @@ def sweep(
     More than one process start anew with the main script: there, call this under ``if __name__ == "__main__":``.
     """
     from simmig.experiment.sweep.pool import cores, dask_cluster, processes  # noqa: PLC0415  # needs an extra
-    from simmig.experiment.sweep.spec import load_sweep  # noqa: PLC0415
     from simmig.experiment.sweep.sweep import run_sweep  # noqa: PLC0415
 
-    here = False
     if axes is None and variants is None:
         if set is not None:
             raise TypeError("sweep: `set` goes with `axes` or `variants`; a sweep's file has its own")
         loaded = load_sweep(Path(source))
     else:
-        loaded, here = _made(Path(source), axes or {}, variants or {}, set or {})
+        loaded = _made(Path(source), axes or {}, variants or {}, set or {})
+    own = {sample.policy.name for sample in loaded.samples if policies.is_registered(sample.policy.name)}
+    if own and (out is not None or dask is not None):
+        raise InputError(
+            f"{'dask' if out is None else 'out'}: only this process knows policy {min(own)!r}, as it is now; "
+            f'put it into a file, "path/to/file.py:{min(own)}", or leave this out'
+        )
     workers: Callable[[], AbstractContextManager[tuple[Executor, int]]] = partial(
-        processes, 1 if here else jobs or cores()
+        processes, 1 if own else jobs or cores(), threads=bool(own) or jobs == 1
     )
     if dask is not None:
         workers = partial(dask_cluster, dask)
@@ -129,27 +137,33 @@ class SweepResults:
         return found
 
 
-def _made(
-    scenario: Path, axes: Mapping[str, Any], variants: Mapping[str, Any], fixed: Mapping[str, Any]
-) -> tuple[Sweep, bool]:
-    """The sweep, and whether it can only run in this process, which alone knows its policies."""
-    from simmig.experiment.sweep.spec import make_sweep  # noqa: PLC0415  # needs an extra
-
-    own = [value for value in axes.get("policy", ()) if callable(value)]
-    told = {
-        key: [_spec(value) if callable(value) else value for value in values] if key == "policy" else values
-        for key, values in axes.items()
-    }
+def _made(scenario: Path, axes: Mapping[str, Any], variants: Mapping[str, Any], fixed: Mapping[str, Any]) -> Sweep:
+    """The sweep; raises InputError for two policies of one name, by which they are told apart."""
+    told = dict(axes)
+    if isinstance(asked := axes.get("policy"), list | tuple):
+        own: dict[str, object] = {}
+        for policy in filter(callable, asked):
+            if own.setdefault(_name(policy), policy) is not policy:
+                raise InputError(f"axes.policy: two policies are called {_name(policy)!r}; give one another name")
+        told["policy"] = [_spec(policy) if callable(policy) else policy for policy in asked]
     raw = {"set": dict(fixed), "axes": told, "variants": dict(variants)}
     place = Path.cwd() / "sweep"
-    return make_sweep(raw, place, scenario, json.dumps(raw, indent=2, default=str)), bool(own)
+    return make_sweep(raw, place, scenario, json.dumps(raw, indent=2, default=str))
 
 
 def _spec(policy: PolicyLike) -> str:
     """How a scenario names the policy."""
     if isinstance(policy, str):
         return policy
+    name = _name(policy)
     if isinstance(policy, type):
-        return policies.register(policy.__name__, policy)
+        return policies.register(name, policy)
     drain = policy
-    return policies.register(drain.__name__, type(drain.__name__, (), {"drain": lambda _, *seen: drain(*seen)}))
+    return policies.register(name, type(name, (), {"drain": lambda _, *seen: drain(*seen)}))
+
+
+def _name(policy: Callable[..., Any]) -> str:
+    name = getattr(policy, "__name__", None)
+    if not isinstance(name, str):
+        raise InputError(f"policy: {policy!r} has no name; give a class or a function")
+    return name

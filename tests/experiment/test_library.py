@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 import subprocess
 import sys
@@ -11,8 +12,9 @@ from pathlib import Path
 import pytest
 
 import simmig
+from simmig.experiment.errors import InputError
 from simmig.experiment.sweep.spec import make_sweep
-from simmig.migration.policies import PolicyError, register
+from simmig.migration.policies import Point, PolicyError, Sender, register
 from tests.experiment.sweep.small import write
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -61,3 +63,30 @@ def test_a_sweep_by_file_keeps_its_results(tmp_path: Path) -> None:
     assert results.provenance()["axes"] == {"policy": ["policy.name"]}
     with pytest.raises(TypeError, match="goes with `axes`"):
         simmig.sweep(path, set={"seed": 3})
+
+
+def test_paths_are_relative_to_the_working_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "scenarios").mkdir()
+    write(tmp_path / "scenarios", "")
+    (tmp_path / "scenarios/own.py").rename(tmp_path / "own.py")
+    monkeypatch.chdir(tmp_path)
+    assert simmig.run("scenarios/small.toml", policy="own.py:Slow,tag=1").good
+    assert simmig.run("scenarios/small.toml", set={"policy.name": "own.py:Slow"}).good
+
+
+def asks_nothing(point: Point, sender: Sender) -> None:
+    return None
+
+
+def test_policies_of_this_process_are_not_mistaken_for_others(tmp_path: Path) -> None:
+    write(tmp_path, "")
+    own = [(lambda _, sender, bound=bound: bound) for bound in (0, None)]
+    with pytest.raises(InputError, match="two policies are called '<lambda>'"):
+        simmig.sweep(tmp_path / "small.toml", axes={"policy": own})
+    for option in ({"out": tmp_path / "out"}, {"dask": "tcp://nowhere:1"}):
+        with pytest.raises(InputError, match=f"{min(option)}: only this process knows policy 'asks_nothing'"):
+            simmig.sweep(tmp_path / "small.toml", axes={"policy": [asks_nothing]}, **option)
+    with pytest.raises(InputError, match="has no name"):
+        simmig.run(tmp_path / "small.toml", policy=functools.partial(asks_nothing))
+    twice = simmig.sweep(tmp_path / "small.toml", axes={"policy": [asks_nothing, "asks_nothing"]}).frame()
+    assert list(twice["error"].isna()) == [True, True]

@@ -18,7 +18,18 @@ from simmig.migration.policies.per_iteration import PerIteration
 from simmig.migration.policies.per_round import PerRound
 from simmig.migration.policies.policy import FULLY, Point, Policy, Sender, promise_of
 
-__all__ = ["FULLY", "Point", "Policy", "PolicyError", "Sender", "builtin", "load", "promise_of", "register"]
+__all__ = [
+    "FULLY",
+    "Point",
+    "Policy",
+    "PolicyError",
+    "Sender",
+    "builtin",
+    "is_registered",
+    "load",
+    "promise_of",
+    "register",
+]
 
 _registered: dict[str, type[Policy]] = {}
 """Policies written where this process runs, a notebook say: found by name here and nowhere else."""
@@ -75,6 +86,11 @@ def register(name: str, policy: type[Policy]) -> str:
         raise PolicyError(f"policy {name!r} is built in: give your own another name")
     _registered[name] = _checked(policy, name)
     return name
+
+
+def is_registered(name: str) -> bool:
+    """Whether only this process knows what `load` finds under that name."""
+    return name in _registered
 
 
 def _from_file(path: Path, name: str) -> object:
