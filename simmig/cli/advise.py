@@ -63,23 +63,20 @@ def advise(
         raise click.ClickException("the search is Optuna's: pip install 'simmig[advise]'")
     from simmig.experiment.advise.report import figures, report
     from simmig.experiment.advise.search import search
-    from simmig.experiment.advise.space import Space, chosen_policies
+    from simmig.experiment.advise.space import Space, chosen_policies, free
     from simmig.experiment.advise.trial import Question
     from simmig.experiment.load import read_toml
     from simmig.experiment.output import OutputDir
     from simmig.experiment.report import json_document
     from simmig.experiment.sweep.pool import cores, processes
 
-    space = Space(chosen_policies(policies), _downtime_ns(downtime), freedoms)
-    for setting in settings:
-        key = setting.partition("=")[0].strip()
-        if key in ("seed", "migration.downtime_limit") or key.split(".")[0] == "policy":
-            raise InputError(f"--set {setting}: advise chooses {key} itself")
+    left_free = free(settings)
+    space = Space(chosen_policies(policies), _downtime_ns(downtime), left_free if freedoms else ())
     question = Question(read_toml(scenario), scenario, settings)
     question.scenario(None)
     with (
         OutputDir(out) if out is not None else nullcontext() as directory,
-        processes(jobs or cores()) as workers,
+        processes(jobs or cores(), threads=True) as workers,
         _progress() as tell,
     ):
         advice = search(question, space, workers, trials, seeds, confidence, tell)

@@ -70,17 +70,27 @@ def report(advice: Advice, scenario: Path, settings: Sequence[str]) -> Renderabl
         ]
     elif advice.nearest is not None:
         outcome = advice.nearest.outcome
+        unfinished = "" if outcome.completed else ", but it did not complete with every seed"
         parts += [
-            f"[bold red]none of {advice.tried} keeps {asked}[/]; the nearest is {_name(advice.nearest)}: downtime "
-            f"{format_time(outcome.downtime_ns)}, total time {format_time(outcome.total_time_ns)}",
+            f"[bold red]{_none(advice)}[/]; the nearest is {_name(advice.nearest)}: downtime "
+            f"{format_time(outcome.downtime_ns)}, total time {format_time(outcome.total_time_ns)}{unfinished}",
             "",
             f"  {command(advice.nearest, scenario, settings)}",
         ]
     else:
         parts.append(f"[bold red]none of {advice.tried} completes[/]: the guest writes faster than memory is sent")
     if advice.front:
-        parts += ["", f"The front, of {advice.tried} tried and {advice.completed} completed:", _table(advice)]
+        counts = f"{advice.tried} tried and {advice.completed} completed"
+        parts += ["", f"The front of the search, of {counts}:", _table(advice)]
     return Group(*parts)
+
+
+def _none(advice: Advice) -> str:
+    """That nothing keeps the downtime, and how that is known."""
+    asked = format_time(advice.downtime_ns)
+    if not advice.tested:
+        return f"none of {advice.tried} keeps {asked}"
+    return f"none of the {advice.tested} tested kept {asked} with all of {advice.seeds} seeds"
 
 
 def _sureness(advice: Advice) -> list[str]:

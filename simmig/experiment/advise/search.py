@@ -12,14 +12,14 @@ import optuna
 from simmig.experiment.advise.confidence import kept_share
 from simmig.experiment.advise.space import Candidate, Space
 from simmig.experiment.advise.trial import Outcome, Question, depends_on_seed, try_out
-from simmig.experiment.sweep.work import compile_if_worthwhile
+from simmig.experiment.sweep.pool import compile_if_worthwhile
 
 GENERATION = 8
 """Trials asked for before any outcome is told: so many on any number of processors, so that all find the same."""
 SEARCH_SEEDS = 3
 """Seeds a trial is tried with; those that decide are others."""
 FINALISTS = 5
-"""The best of the search that are put to the test, one after the other, until one passes."""
+"""Of the search's front at most as many are put to the test, one after the other, until one passes."""
 
 Tell = Callable[[str, int, int], None]
 """Takes what is being done, how much of it is done, and of how much."""
@@ -42,7 +42,7 @@ class Advice:
         winner: the shortest that kept it with every seed, with its outcome over those; None when none did.
         searched: the winner, with its outcome over the seeds of the search, which are those of the front.
         front: those of the search that no other beats in both total time and downtime, by total time.
-        nearest: of all that completed, the one with the least downtime.
+        nearest: of the tested the one with the least downtime then; where none was worth a test, of all completed.
         tried: candidates tried.
         completed: candidates that completed with every seed.
         seeds: fresh seeds that the winner was tested with; 1 where nothing depends on the seed.
@@ -91,17 +91,22 @@ def search(
         tell("searching", done, trials)
     choices = [Choice(candidate, outcome) for candidate, outcome in found.items() if outcome.completed]
     choices.sort(key=lambda choice: (choice.outcome.total_time_ns, choice.outcome.downtime_ns))
-    finalists = [choice for choice in choices if choice.outcome.downtime_ns <= space.downtime_ns][:FINALISTS]
+    finalists = to_test([choice for choice in choices if choice.outcome.downtime_ns <= space.downtime_ns])
     fresh = list(search_seeds) if certain else list(range(search_seeds.stop, search_seeds.stop + seeds))
-    winner, searched, tested = None, None, 0
+    winner, searched = None, None
+    tested: list[Choice] = []
     for choice in finalists:
-        tested += 1
-        tell("testing", tested, len(finalists))
+        tell("testing", len(tested) + 1, len(finalists))
         outcome = choice.outcome if certain else _over_seeds(question, choice.candidate, executor, fresh)
+        tested.append(Choice(choice.candidate, outcome))
         if outcome.completed and outcome.downtime_ns <= space.downtime_ns:
-            winner, searched = Choice(choice.candidate, outcome), choice
+            winner, searched = tested[-1], choice
             break
-    nearest = min(choices, key=lambda choice: choice.outcome.downtime_ns, default=None)
+    nearest = min(
+        tested or choices,
+        key=lambda choice: (not choice.outcome.completed, choice.outcome.downtime_ns),
+        default=None,
+    )
     return Advice(
         space.downtime_ns,
         winner,
@@ -112,7 +117,7 @@ def search(
         len(choices),
         len(fresh),
         len(finalists),
-        tested,
+        len(tested),
         confidence,
         certain,
     )
@@ -157,6 +162,18 @@ def _explore(
                     study.tell(trial, state=optuna.trial.TrialState.FAIL)
             done += len(asked)
             yield done
+
+
+def to_test(keepers: Sequence[Choice]) -> list[Choice]:
+    """Of those that keep the downtime, in order of total time, the ones to test; of the same outcome only one.
+
+    First those of their front, with its end, the least downtime: what undoes one undoes its near copies, too.
+    """
+    front = list(_front(keepers))
+    outcomes = {choice.outcome for choice in front}
+    others = {choice.outcome: choice for choice in reversed(keepers) if choice.outcome not in outcomes}
+    chosen = [*front[: FINALISTS - 1], *front[FINALISTS - 1 :][-1:], *reversed(others.values())][:FINALISTS]
+    return sorted(chosen, key=lambda choice: choice.outcome.total_time_ns)
 
 
 def _over_seeds(question: Question, candidate: Candidate, executor: Executor, seeds: Sequence[int]) -> Outcome:

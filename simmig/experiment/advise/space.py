@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import optuna
@@ -49,11 +50,11 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Space:
-    """All candidates: these policies, for this downtime, with the freedoms or without."""
+    """All candidates: these policies, for this downtime, with these of the freedoms."""
 
     policies: tuple[str, ...]
     downtime_ns: int
-    freedoms: bool = False
+    freedoms: tuple[str, ...] = ()
 
     def ask(self, trial: optuna.Trial) -> Candidate:
         """The candidate of a trial."""
@@ -65,8 +66,7 @@ class Space:
             parameters.append((key, f"{value} MiB" if unit == "bytes" else f"{value} ms"))
         share = trial.suggest_categorical("downtime limit", LIMIT_SHARES)
         settings: list[tuple[str, Any]] = [("downtime_limit", _time_text(round(share * self.downtime_ns / 1000)))]
-        if self.freedoms:
-            settings += [(key, trial.suggest_categorical(key, values)) for key, values in FREEDOMS.items()]
+        settings += [(key, trial.suggest_categorical(key, FREEDOMS[key])) for key in self.freedoms]
         return Candidate(name, tuple(parameters), tuple(settings))
 
     def first(self) -> list[dict[str, Any]]:
@@ -75,8 +75,7 @@ class Space:
         for name in self.policies:
             start: dict[str, Any] = {"policy": name, "downtime limit": LIMIT_SHARES[0]}
             start.update({f"{name} {key}": 64 if unit == "bytes" else 50 for key, unit in _parameters(name)})
-            if self.freedoms:
-                start.update({key: values[-1] for key, values in FREEDOMS.items()})
+            start.update({key: FREEDOMS[key][-1] for key in self.freedoms})
             starts.append(start)
         return starts
 
@@ -93,7 +92,20 @@ def chosen_policies(text: str | None) -> tuple[str, ...]:
             policies.load(name)
         except policies.PolicyError as error:
             raise InputError(f"--policies: {error}") from None
-    return names
+    return tuple(str(Path(name).absolute()) if ".py:" in name else name for name in names)
+
+
+def free(settings: Sequence[str]) -> tuple[str, ...]:
+    """The freedoms that "table.key=value" settings leave to the search. Raises InputError for its own keys."""
+    taken = set()
+    for setting in settings:
+        key = ".".join(part.strip() for part in setting.partition("=")[0].split("."))
+        if key in ("seed", "migration.downtime_limit") or key.split(".")[0] == "policy":
+            raise InputError(f"--set {setting}: advise chooses {key} itself")
+        if key == "migration":
+            raise InputError(f"--set {setting}: advise chooses some of it itself; set its other keys one by one")
+        taken.add(key)
+    return tuple(key for key in FREEDOMS if f"migration.{key}" not in taken)
 
 
 def _parameters(name: str) -> Sequence[tuple[str, str]]:

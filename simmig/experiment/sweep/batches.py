@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, Future, wait
+from typing import Any
 
 from simmig.experiment.sweep.work import run_batch
 
@@ -63,17 +64,18 @@ class _Cutter:
 
 
 class WorkerDied(Exception):
-    """A worker process has died, and the executor with it; `batches` were under way."""
+    """A worker process has died, of one of these `batches`, and maybe the executor with it."""
 
     def __init__(self, batches: list[tuple[int, int]]) -> None:
-        super().__init__(f"a worker process has died, with {len(batches)} batches of points under way")
+        super().__init__(f"a worker process has died of one of {len(batches)} batches of points")
         self.batches = sorted(batches)
 
 
 def run_all(executor: Executor, workers: int, job: bytes, ranges: list[tuple[int, int]], done: Done) -> None:
     """Simulate the points in these ranges, handing each batch's rows to `done` as it comes back.
 
-    Raises WorkerDied when the executor breaks; what any other executor's future raises comes through.
+    Raises WorkerDied when the executor breaks or a Dask cluster gives a batch up, having lost too many workers by
+    it; what any other executor's future raises comes through.
     """
     cutter = _Cutter(ranges, workers)
     running: dict[Future[tuple[bytes, float]], tuple[int, int]] = {}
@@ -84,6 +86,8 @@ def run_all(executor: Executor, workers: int, job: bytes, ranges: list[tuple[int
             if not running:
                 return
             for future in wait(running, return_when=FIRST_COMPLETED).done:
+                if _given_up(future):
+                    raise WorkerDied([batch for other, batch in running.items() if _given_up(other)])
                 begin, end = running[future]
                 rows, spent_s = future.result()
                 del running[future]
@@ -91,3 +95,8 @@ def run_all(executor: Executor, workers: int, job: bytes, ranges: list[tuple[int
                 done(begin, end, rows)
         except BrokenExecutor:
             raise WorkerDied(list(running.values())) from None
+
+
+def _given_up(future: Future[Any]) -> bool:
+    """Whether Dask, which need not be installed, has lost too many workers by it."""
+    return future.done() and type(future.exception()).__name__ == "KilledWorker"

@@ -4,13 +4,21 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-from collections.abc import Iterator
-from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any
 
+from simmig.experiment import leap
 from simmig.experiment.errors import InputError
+from simmig.experiment.leap.envelope import outside
+from simmig.experiment.schema import Scenario
 from simmig.experiment.sweep.work import prepare_process
+
+COMPILE_FROM = 32
+"""Runs: fewer take less than a minute on the cores of a laptop, at some seconds each."""
+DASK_WAIT_S = 10
+"""For a scheduler to answer, and for workers to be there: those of which the last has died start anew."""
 
 
 def cores() -> int:
@@ -19,7 +27,7 @@ def cores() -> int:
 
 
 @contextmanager
-def processes(jobs: int, threads: bool = True) -> Iterator[tuple[Executor, int]]:
+def processes(jobs: int, threads: bool = False) -> Iterator[tuple[Executor, int]]:
     """That many processes on this machine: the executor, and how many. One is, with `threads`, a mere thread."""
     if jobs == 1 and threads:
         thread = ThreadPoolExecutor(1)
@@ -47,6 +55,21 @@ def _abandon(pool: ProcessPoolExecutor) -> None:
         worker.terminate()
 
 
+class Cluster(Executor):
+    """The workers of a Dask cluster; `hosts` has an executor for one worker of each host."""
+
+    def __init__(self, client: Any) -> None:
+        self._workers: Executor = client.get_executor(pure=False)
+        one_each = {address.rpartition(":")[0]: address for address in client.ncores()}
+        self.hosts: list[Executor] = [
+            client.get_executor(pure=False, workers=[address]) for address in one_each.values()
+        ]
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+        """To any of the workers."""
+        return self._workers.submit(fn, *args, **kwargs)
+
+
 @contextmanager
 def dask_cluster(address: str) -> Iterator[tuple[Executor, int]]:
     """The workers of a Dask cluster: the executor, and how many tasks run at a time."""
@@ -55,11 +78,28 @@ def dask_cluster(address: str) -> Iterator[tuple[Executor, int]]:
     except ImportError:
         raise InputError("--dask: there is no dask.distributed: pip install 'simmig[dask]'") from None
     try:
-        client: Any = Client(address, timeout="10s", set_as_default=False)
+        client: Any = Client(address, timeout=f"{DASK_WAIT_S}s", set_as_default=False)
     except (OSError, ValueError) as error:
         raise InputError(f"--dask {address}: no scheduler answers there ({error})") from None
     with client:
-        workers = sum(client.ncores().values())
-        if not workers:
-            raise InputError(f"--dask {address}: the cluster has no workers")
-        yield client.get_executor(pure=False), workers
+        try:
+            client.wait_for_workers(1, timeout=DASK_WAIT_S)
+        except TimeoutError:
+            raise InputError(f"--dask {address}: the cluster has no workers") from None
+        yield Cluster(client), sum(client.ncores().values())
+
+
+def compile_if_worthwhile(executor: Executor, scenarios: Iterable[Scenario], runs: int) -> None:
+    """Have a worker on each host compile the leap over events, a minute once a version, where that saves more."""
+    hosts = executor.hosts if isinstance(executor, Cluster) else [] if leap.is_ready() else [executor]
+    if runs < COMPILE_FROM or not hosts:
+        return
+    if any(s.guest.memory_bytes >= leap.WORTHWHILE_BYTES and outside(s) is None for s in scenarios):
+        for compiled in [host.submit(_compile) for host in hosts]:
+            compiled.result()
+
+
+def _compile() -> None:
+    """In the worker, whose host may have it already."""
+    if not leap.is_ready():
+        leap.prepare()

@@ -16,9 +16,10 @@ import simmig
 from simmig.experiment.schema import Scenario
 from simmig.experiment.sweep.batches import WorkerDied, missing, run_all
 from simmig.experiment.sweep.columns import columns_of, columns_of_axes
+from simmig.experiment.sweep.pool import compile_if_worthwhile
 from simmig.experiment.sweep.spec import Sweep
 from simmig.experiment.sweep.store import Store
-from simmig.experiment.sweep.work import Job, compile_if_worthwhile, error_row
+from simmig.experiment.sweep.work import Job, error_row
 
 Ranges = list[tuple[int, int]]
 Workers = Callable[[], AbstractContextManager[tuple[Executor, int]]]
@@ -93,13 +94,25 @@ def _simulate(
                 run_all(executor, count, packed, ranges, keep)
             return
         except WorkerDied as died:
-            for point in (point for begin, end in died.batches for point in range(begin, end)):
-                try:
-                    with workers() as (executor, _):
-                        run_all(executor, 1, packed, [(point, point + 1)], keep)
-                except WorkerDied:
-                    keep(point, point + 1, error_row(job, point, "the worker process that simulated it died"))
+            _one_by_one(workers, job, packed, died.batches, keep)
         ranges = left()
+
+
+def _one_by_one(
+    workers: Workers, job: Job, packed: bytes, ranges: Ranges, keep: Callable[[int, int, bytes], None]
+) -> None:
+    """Simulate these points with nothing else under way, so that it is known of what a worker died."""
+    points = [point for begin, end in reversed(ranges) for point in reversed(range(begin, end))]
+    while points:
+        try:
+            with workers() as (executor, _):
+                while points:
+                    run_all(executor, 1, packed, [(points[-1], points[-1] + 1)], keep)
+                    points.pop()
+        except WorkerDied as died:
+            if died.batches:  # else it died between two points
+                point = points.pop()
+                keep(point, point + 1, error_row(job, point, "the worker process that simulated it died"))
 
 
 def provenance(sweep: Sweep) -> dict[str, Any]:

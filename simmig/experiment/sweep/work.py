@@ -8,25 +8,18 @@ import pickle
 import signal
 import threading
 import time
-from collections.abc import Iterable
-from concurrent.futures import Executor
 from dataclasses import dataclass
 from multiprocessing import parent_process
 from multiprocessing.process import BaseProcess
 
 import msgspec
 
-from simmig.experiment import leap
 from simmig.experiment.errors import InputError
-from simmig.experiment.leap.envelope import outside
 from simmig.experiment.result import Result
 from simmig.experiment.run import run
 from simmig.experiment.schema import Scenario
 from simmig.experiment.sweep.columns import Columns
 from simmig.experiment.sweep.plan import Plan
-
-COMPILE_FROM = 32
-"""Runs: fewer take less than a minute on the cores of a laptop, at some seconds each."""
 
 
 @dataclass(frozen=True)
@@ -57,14 +50,6 @@ def _read(job: bytes) -> Job:
     read = pickle.loads(job)
     assert isinstance(read, Job)
     return read
-
-
-def compile_if_worthwhile(executor: Executor, scenarios: Iterable[Scenario], runs: int) -> None:
-    """Have a worker compile the leap over events, a minute's work once a version, where that saves more."""
-    if runs < COMPILE_FROM or leap.is_ready():
-        return
-    if any(s.guest.memory_bytes >= leap.WORTHWHILE_BYTES and outside(s) is None for s in scenarios):
-        executor.submit(leap.prepare).result()
 
 
 def simulate(scenario: Scenario) -> Result:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shlex
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,9 @@ from hypothesis import strategies as st
 
 from simmig.cli.main import main
 from simmig.experiment.advise.confidence import kept_share, seeds_for
+from simmig.experiment.advise.search import Choice, to_test
+from simmig.experiment.advise.space import Candidate
+from simmig.experiment.advise.trial import Outcome
 from tests.experiment.sweep.small import write
 
 
@@ -69,6 +73,51 @@ def test_when_none_suits_the_nearest_is_told(
     assert (out / "advice.txt").read_text() == told
 
 
+def choice(name: str, total_s: int, downtime_ms: int) -> Choice:
+    return Choice(Candidate(name), Outcome(True, total_s * 10**9, downtime_ms * 10**6))
+
+
+def test_the_one_with_most_to_spare_is_tested_however_long() -> None:
+    near_copies = [choice(f"near {n}", 5, 49) for n in range(9)]
+    others = [choice("longer", 6, 49), choice("some to spare", 7, 30), choice("worse", 8, 31)]
+    keepers = [*near_copies, *others, choice("same", 8, 31), choice("most to spare", 90, 5)]
+    names = [chosen.candidate.policy for chosen in to_test(keepers)]
+    assert names == ["near 0", "longer", "some to spare", "worse", "most to spare"]
+    steps = [choice(str(n), n, 50 - n) for n in range(20)]
+    assert [chosen.candidate.policy for chosen in to_test(steps)] == ["0", "1", "2", "3", "19"]
+    assert to_test([]) == []
+
+
+def test_what_fresh_seeds_undo_is_told_as_they_saw_it(
+    scenario: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("simmig.experiment.advise.search._over_seeds", lambda *_: Outcome(True, 10**9, 26 * 10**6))
+    options = ["--downtime", "25 ms", "--trials", "4", "--seeds", "5", "--policies", "per-chunk", "--jobs", "1"]
+    assert main(["advise", str(scenario), *options]) == 1
+    told = capsys.readouterr().out
+    none = r"none of the \d tested kept 25 ms with all of 5 seeds; the nearest is .*downtime 26 ms"
+    assert re.search(none, told)
+
+
+def test_a_freedom_that_is_set_is_not_chosen(scenario: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    options = ("--downtime", "1 s", "--trials", "4", "--freedoms", "--set", "migration . slice=round")
+    _, found = advise(scenario, capsys, *options)
+    assert [set(front["migration"]) for front in found["front"]] == [
+        {"downtime_limit", "registration_batch", "control_wait", "control_qp"}
+    ] * len(found["front"])
+    assert found["command"].count("slice") == 1
+
+
+def test_policies_are_looked_for_from_here(
+    scenario: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "here").mkdir()
+    (tmp_path / "own.py").rename(tmp_path / "here/own.py")
+    monkeypatch.chdir(tmp_path / "here")
+    status, found = advise(scenario, capsys, "--downtime", "1 s", "--trials", "1", "--policies", "own.py:Slow")
+    assert (status, found["winner"]["policy"]) == (0, f"{tmp_path}/here/own.py:Slow")
+
+
 def test_one_run_is_enough_where_nothing_is_drawn(scenario: Path, capsys: pytest.CaptureFixture[str]) -> None:
     idle = ("--set", "guest.workload={ kind = 'idle' }", "--downtime", "1 s", "--trials", "2")
     status, found = advise(scenario, capsys, *idle)
@@ -84,6 +133,8 @@ def test_one_run_is_enough_where_nothing_is_drawn(scenario: Path, capsys: pytest
         (["--downtime", "5 ms", "--policies", "per-chnuk"], "did you mean 'per-chunk'?"),
         (["--downtime", "5 ms", "--set", "seed=3"], "advise chooses seed itself"),
         (["--downtime", "5 ms", "--set", "policy.limit=3 MiB"], "advise chooses policy.limit itself"),
+        (["--downtime", "5 ms", "--set", "migration . downtime_limit=3 ms"], "chooses migration.downtime_limit"),
+        (["--downtime", "5 ms", "--set", "migration={ slice = 'round' }"], "set its other keys one by one"),
         (["--downtime", "5 ms", "--set", "guest.memroy=3 MiB"], "did you mean 'memory'?"),
     ],
 )

@@ -8,6 +8,8 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import Executor, Future
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +20,10 @@ from simmig.cli.main import main
 from simmig.experiment.errors import InputError
 from simmig.experiment.load import Overrides, load_scenario
 from simmig.experiment.run import run
+from simmig.experiment.sweep.pool import COMPILE_FROM, Cluster, compile_if_worthwhile, processes
 from simmig.experiment.sweep.spec import load_sweep
 from simmig.experiment.sweep.store import Store
-from simmig.experiment.sweep.sweep import provenance
+from simmig.experiment.sweep.sweep import provenance, run_sweep
 from tests.experiment.sweep.small import write
 
 POINTS = 24
@@ -128,8 +131,9 @@ def test_killed_it_goes_on_and_ends_with_the_same_file(tmp_path: Path, kill: sig
     assert {file.name for file in out.iterdir()} == {"results.parquet", "sweep.json"}
 
 
+@pytest.mark.parametrize("jobs", ["1", "2"])
 def test_points_that_cannot_be_simulated_are_told_and_the_rest_goes_on(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], jobs: str
 ) -> None:
     text = """
 [axes]
@@ -138,7 +142,7 @@ guest.workload.working_set = ["2 MiB", "16 MiB"]
 guest.memory = ["8 MiB", "16 MiB"]
 """
     path, out = write(tmp_path, text), tmp_path / "out"
-    assert sweep(path, out, "--jobs", "2") == 1
+    assert sweep(path, out, "--jobs", jobs) == 1
     assert "no such luck" in capsys.readouterr().out
     found = rows(out)
     assert [row["point"] for row in found] == list(range(16))
@@ -156,6 +160,46 @@ guest.memory = ["8 MiB", "16 MiB"]
         else:
             assert row["error"] is None
         assert (row["status"] == "completed") == (row["error"] is None)
+
+
+def test_one_deadly_point_does_not_cost_a_pool_for_each_beside_it(tmp_path: Path) -> None:
+    tags = [*range(3, 23), 2, *range(23, 43)]
+    loaded = load_sweep(write(tmp_path, f'axes.policy = [{{ name = "own.py:Bad", tag = {tags} }}]'))
+    started = 0
+
+    def workers() -> AbstractContextManager[tuple[Executor, int]]:
+        nonlocal started
+        started += 1
+        return processes(2)
+
+    run_sweep(loaded, tmp_path / "out", workers)
+    assert [row["policy.tag"] for row in rows(tmp_path / "out") if row["error"]] == [2]
+    assert started <= 4  # the first, the one it dies in alone, one for those beside it, one for the rest
+
+
+MIXED = """
+from dataclasses import dataclass, field
+
+
+@dataclass
+class Mixed:
+    limit: int | None = field(default=None, metadata={"unit": "bytes"})
+    share: object = 1
+    mode: object = 3
+
+    def drain(self, point, sender):
+        return self.limit
+"""
+
+
+def test_a_parameter_may_be_of_several_types(tmp_path: Path) -> None:
+    other = '{ name = "mixed.py:Mixed", limit = "4 MiB", share = 0.5, mode = "fast" }'
+    path = write(tmp_path, f'axes.policy = ["mixed.py:Mixed", {other}, "mixed.py:Mixed"]')
+    (tmp_path / "mixed.py").write_text(MIXED)
+    assert sweep(path, tmp_path / "out") == 0
+    columns = ("policy.limit_bytes", "policy.share", "policy.mode")
+    found = [tuple(row[name] for name in columns) for row in rows(tmp_path / "out")]
+    assert found == [(None, 1.0, "3"), (4 << 20, 0.5, "fast"), (None, 1.0, "3")]
 
 
 def test_two_sweeps_do_not_write_to_one_place(tmp_path: Path) -> None:
@@ -176,6 +220,48 @@ def test_a_dask_cluster_gives_the_same(tmp_path: Path) -> None:
         assert sweep(path, tmp_path / "dask", "--dask", cluster.scheduler_address) == 0
     assert sweep(path, tmp_path / "here", "--jobs", "1") == 0
     assert (tmp_path / "dask/results.parquet").read_bytes() == (tmp_path / "here/results.parquet").read_bytes()
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_point_that_kills_dask_workers_is_told(tmp_path: Path) -> None:
+    distributed = pytest.importorskip("distributed")
+    dask = pytest.importorskip("dask")
+    path = write(tmp_path, 'axes.policy = [{ name = "own.py:Bad", tag = [0, 2, 3, 4] }]')
+    with (
+        dask.config.set({"distributed.scheduler.allowed-failures": 0}),
+        distributed.LocalCluster(
+            n_workers=1, threads_per_worker=1, processes=True, dashboard_address=None
+        ) as cluster,
+    ):
+        assert sweep(path, tmp_path / "out", "--dask", cluster.scheduler_address) == 1
+    died = "the worker process that simulated it died"
+    assert [row["error"] for row in rows(tmp_path / "out")] == [None, died, None, None]
+
+
+class Noting(Executor):
+    """An executor or a Dask client that notes which worker got something to do."""
+
+    def __init__(self, got: list[str], workers: tuple[str, ...] = ()) -> None:
+        self.got = got
+        self.workers = workers
+
+    def submit(self, *_: Any, **__: Any) -> Future[Any]:
+        self.got += self.workers
+        future: Future[Any] = Future()
+        future.set_result(None)
+        return future
+
+    def ncores(self) -> dict[str, int]:
+        return {"tcp://a:1": 1, "tcp://a:2": 1, "tcp://b:1": 1}
+
+    def get_executor(self, pure: bool, workers: tuple[str, ...] = ()) -> Noting:
+        return Noting(self.got, tuple(workers))
+
+
+def test_every_host_of_a_cluster_compiles_once() -> None:
+    client = Noting([])
+    compile_if_worthwhile(Cluster(client), [load_scenario(Path("scenarios/quickstart.toml"))], COMPILE_FROM)
+    assert [worker.rpartition(":")[0] for worker in client.got] == ["tcp://a", "tcp://b"]
 
 
 def test_a_cluster_that_is_not_there_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
