@@ -2,6 +2,7 @@
 
 A frame is a sweep's results (`pandas.read_parquet("out/sweep/results.parquet")`): a row a point, inputs such as
 "link.bandwidth_bit_s" and figures such as "downtime_ns" as columns. What did not complete is shown as such.
+Rows of which the inputs are not known ("policy.name" is null) are left out.
 
     figure, axes = matplotlib.pyplot.subplots()
     simmig.plot.tradeoff(frame[frame["link.bandwidth_bit_s"] == 10_000_000_000], axes)
@@ -39,6 +40,7 @@ def tradeoff(frame: pd.DataFrame) -> Figure: ...
 def tradeoff(frame: pd.DataFrame, ax: Axes) -> Axes: ...
 def tradeoff(frame: pd.DataFrame, ax: Axes | None = None) -> Figure | Axes:
     """Downtime against total time, a point a choice, with the Pareto front marked."""
+    frame = space.prepared(frame)
     if ax is None:
         return _tradeoff.figure(frame)
     _one(frame, space.circumstances(frame))
@@ -55,8 +57,8 @@ def parameter(
     frame: pd.DataFrame, x: str | None = None, y: str = "downtime_ns", *, ax: Axes | None = None
 ) -> Figure | Axes:
     """The figure `y` against the key `x` (default: the number with most values), with the spread over seeds."""
-    across = _parameter.default_x(frame) if x is None else column(frame, x, "x:")
-    up = column(frame, y, "y:")
+    frame = space.prepared(frame)
+    across, up = _parameter.axes_of(frame, x and column(frame, x, "x:"), column(frame, y, "y:"))
     if ax is None:
         return _parameter.figure(frame, across, up)
     _one(frame, _parameter.others(frame, across))
@@ -72,6 +74,7 @@ def winner(
     frame: pd.DataFrame, x: str | None = None, y: str | None = None, *, ax: Axes | None = None
 ) -> Figure | Axes:
     """Which policy has the least downtime over the circumstances `x` and `y`; ties are striped."""
+    frame = space.prepared(frame)
     given = [None if key is None else column(frame, key, f"{name}:") for name, key in (("x", x), ("y", y))]
     if ax is None:
         return _winner.figure(frame, *given)
@@ -87,6 +90,7 @@ def downtime(frame: pd.DataFrame) -> Figure: ...
 def downtime(frame: pd.DataFrame, ax: Axes) -> Axes: ...
 def downtime(frame: pd.DataFrame, ax: Axes | None = None) -> Figure | Axes:
     """What the downtime is made of, a bar a choice; means over seeds."""
+    frame = space.prepared(frame)
     if ax is None:
         return _downtime.figure(frame)
     _one(frame, _downtime.panels_by(frame))

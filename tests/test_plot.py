@@ -18,6 +18,7 @@ memory = "8 MiB"
 bandwidth = "10 Gbit/s"
 latency = "5 us"
 """
+SLICES = ((50_000_000, None), (None, "unlimited"))
 ROWS = frame(
     *(
         row(policy, 10 * number + bandwidth, link__bandwidth_bit_s=bandwidth * GBIT)
@@ -49,6 +50,15 @@ def test_what_does_not_compare_is_not_drawn_into_one_axis() -> None:
         plot.tradeoff(ROWS, Figure().subplots())
     with pytest.raises(InputError, match=r"did you mean 'link\.bandwidth'"):
         plot.parameter(ROWS, "link.bandwith")
+
+
+def test_a_frame_as_pandas_reads_it_will_do() -> None:
+    some = [{**ONE.iloc[0], "migration.slice_ns": ns, "migration.slice": word} for ns, word in SLICES]
+    rows = frame(*some, dict.fromkeys(some[0]) | {"error": "values that do not go together"})
+    for drawn in (plot.tradeoff(rows), plot.downtime(rows), plot.parameter(rows, "migration.slice")):
+        (axes, *_) = drawn.axes
+        assert "none" not in axes.get_title(loc="left")
+    assert [label.get_text() for label in axes.get_xticklabels()] == ["50 ms", "unlimited"]
 
 
 def test_runs_have_a_lane_each(tmp_path: Path) -> None:

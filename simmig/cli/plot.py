@@ -62,7 +62,7 @@ def plot(
 
     \b
     simmig plot out/sweep
-    simmig plot out/sweep --kind parameter --x policy.limit --where link.bandwidth='25 Gbit/s'
+    simmig plot out/sweep --kind parameter --x policy.limit --where link.bandwidth='25 Gbit/s' --out out/limits
     simmig plot out/a out/b --kind timelines --format pdf --out out/for-the-paper
     """
     if importlib.util.find_spec("matplotlib") is None:
@@ -103,8 +103,8 @@ def _draw(
     from simmig.experiment.html.runs import page_of_runs
     from simmig.experiment.html.sweep import page_of_sweep
     from simmig.experiment.plots import kinds as known
-    from simmig.experiment.plots import timelines
-    from simmig.experiment.plots.results import read_results
+    from simmig.experiment.plots import space, timelines
+    from simmig.experiment.plots.results import narrowed, read_results
 
     runs = known.runs_of(results)
     if runs:
@@ -115,11 +115,15 @@ def _draw(
         return {"timelines": timelines.figure(runs)}, lambda: page_of_runs(runs)
     if len(results) > 1:
         raise InputError(f"{results[1]}: the results of one sweep at a time, or directories of runs")
-    read = read_results(results[0])
-    drawn = known.pictures(read, kinds, x, y, conditions)  # type: ignore[arg-type]
-    return {str(kind): figure for kind, figure in drawn.items()}, lambda: page_of_sweep(
-        read, drawn, f"Sweep {results[0]}"
-    )
+    taken = narrowed(read_results(results[0]), conditions)
+    drawn = known.pictures(taken, kinds, x, y)  # type: ignore[arg-type]
+    aside = len(taken.frame) - len(space.prepared(taken.frame))
+    if aside:
+        click.echo(
+            f"simmig: {aside} of {len(taken.frame)} points are in no picture: their inputs are not known", err=True
+        )
+    title = f"Sweep {results[0]}" + (f", only {' and '.join(conditions)}" if conditions else "")
+    return {str(kind): figure for kind, figure in drawn.items()}, lambda: page_of_sweep(taken, drawn, title)
 
 
 def _endings(formats: str) -> list[str]:

@@ -9,7 +9,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from simmig.cli.main import main
-from tests.experiment.plots.frames import frame, lost, row
+from simmig.experiment.plots import parameter
+from simmig.experiment.plots.results import narrowed, read_results
+from simmig.experiment.plots.tradeoff import points_of
+from tests.experiment.plots.frames import frame, lost, row, series
 
 SCENARIO = """# A small guest.
 [guest]
@@ -92,6 +95,57 @@ def test_what_cannot_be_drawn_is_told(
     assert not (tmp_path / "out").exists()
 
 
+def test_a_report_is_about_the_points_that_were_asked_for(sweep: Path, tmp_path: Path) -> None:
+    report = tmp_path / "some.html"
+    assert main(["plot", str(sweep), "--where", "link.bandwidth=40 Gbit/s", "--report", str(report)]) == 0
+    text = report.read_text()
+    assert "only link.bandwidth=40 Gbit/s" in text
+    assert "4 of 4 points completed" in text
+
+
+def test_points_of_which_nothing_is_known_are_set_aside_and_counted(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = [row(policy, 10, guest__workload__rate_bytes_s=100 * MIB) for policy in ("final-only", "per-chunk")]
+    unknown = dict.fromkeys(rows[0]) | {"error": "values that do not go together"}
+    some = write(tmp_path / "some", frame(*rows, unknown))
+    assert main(["plot", str(some), "--out", str(tmp_path / "out")]) == 0
+    assert "1 of 3 points are in no picture" in capsys.readouterr().err
+    assert main(["plot", str(write(tmp_path / "all", frame(unknown))), "--out", str(tmp_path / "none")]) == 2
+    assert "of no point the inputs are known" in capsys.readouterr().err
+
+
+SLICES = {"50 ms": (50e6, None), "round": (None, "round"), "unlimited": (None, "unlimited"), "100 ms": (1e8, None)}
+
+
+@pytest.fixture
+def slices(tmp_path: Path) -> Path:
+    """A quantity and the words in its place, in two columns."""
+    rows = [
+        row("per-chunk", number, migration__slice_ns=quantity) | {"migration.slice": word}
+        for number, (quantity, word) in enumerate(SLICES.values(), 1)
+    ]
+    return write(tmp_path / "slices", frame(*rows))
+
+
+@pytest.mark.parametrize("told", [*SLICES, "0.05 s"])
+def test_a_quantity_and_the_words_in_its_place_are_one_key(slices: Path, told: str) -> None:
+    taken = narrowed(read_results(slices), [f"migration.slice={told}"]).frame
+    place = [*SLICES].index(told.replace("0.05 s", "50 ms"))
+    assert [round(ns / 1e6) for ns in taken["downtime_ns"]] == [1 + place]
+
+
+def test_what_a_key_s_value_is_called(slices: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    results = read_results(slices)
+    (axes,) = parameter.figure(results.frame, "migration.slice_ns").axes
+    assert [label.get_text() for label in axes.get_xticklabels()] == ["50 ms", "100 ms", "round", "unlimited"]
+    assert axes.get_xlabel() == "slice"
+    assert series(axes, "per-chunk") == [(0, 1), (1, 4), (2, 2), (3, 3)]
+    assert {point.wire for point in points_of(results.frame)} == {f"slice {name}" for name in SLICES}
+    assert main(["plot", str(slices), "--where", "migration.slice=1 s", "--out", str(tmp_path / "out")]) == 2
+    assert "migration.slice is 50 ms, 100 ms, round, unlimited" in capsys.readouterr().err
+
+
 def test_what_is_no_results_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "text.parquet").write_text("no parquet")
     (tmp_path / "empty").mkdir()
@@ -113,5 +167,9 @@ def test_runs_side_by_side(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
         assert main(["run", *arguments]) == 0
     assert main(["plot", str(tmp_path / "runs"), "--out", str(tmp_path / "out")]) == 0
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["timelines.png"]
+    for other, told in ((tmp_path / "typo", "no such directory"), (tmp_path, "holds no run")):
+        assert main(["plot", str(tmp_path / "runs"), str(other), "--out", str(tmp_path / "no")]) == 2
+        assert f"{other}: " in (err := capsys.readouterr().err)
+        assert told in err
     assert main(["plot", str(tmp_path / "runs"), "--kind", "winner", "--out", str(tmp_path / "no")]) == 2
     assert "runs are drawn as timelines" in capsys.readouterr().err

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from simmig.experiment.amounts import format_time
@@ -29,7 +30,7 @@ _TEXTS = ("sweep", "scenario")
 
 def page_of_sweep(results: Results, drawn: dict[kinds.Kind, Figure], title: str) -> Page:
     """All there is to know of a sweep; `drawn` are its pictures."""
-    frame = results.frame
+    frame = space.joined(results.frame)
     done = frame[space.completed(frame)]
     lost = space.why_not(frame)
     wrong = _broken(frame) or int(frame["status"].isna().sum())
@@ -47,7 +48,8 @@ def page_of_sweep(results: Results, drawn: dict[kinds.Kind, Figure], title: str)
 
 
 def _facts(frame: pd.DataFrame, done: pd.DataFrame) -> list[Fact]:
-    facts = [Fact("points", str(len(frame)), ", ".join(name_of(name) for name in space.varied(frame)[:6]))]
+    varied = space.varied(space.prepared(frame))
+    facts = [Fact("points", str(len(frame)), ", ".join(name_of(name) for name in varied[:6]))]
     if len(done):
         for name in ("downtime_ns", "total_time_ns"):
             low, middle, high = (format_time(round(done[name].quantile(at))) for at in (0, 0.5, 1))
@@ -64,32 +66,45 @@ def _invariants(frame: pd.DataFrame) -> list[tuple[str, str]]:
         return [("invariants", "not recorded")]
     names = frame["invariants_broken"].dropna() if "invariants_broken" in frame else ()
     told = sorted({str(name) for name in names if name})
-    broken = _broken(frame)
-    return [
-        ("every invariant", f"BROKEN at {broken} points: {', '.join(told)}" if broken else "holds at every point")
-    ]
+    broken, checked = _broken(frame), int(frame[space.HELD].notna().sum())
+    if broken:
+        outcome = f"BROKEN at {broken} points: {', '.join(told)}"
+    elif checked == len(frame):
+        outcome = "holds at every point"
+    elif checked:
+        outcome = f"holds at {checked} of {len(frame)} points; the others could not be simulated"
+    else:
+        outcome = "nothing could be simulated"
+    return [("every invariant", outcome)]
 
 
 def _reasons(frame: pd.DataFrame) -> list[Table]:
     lost = frame[~space.completed(frame)]
     if lost.empty:
         return []
-    rows = []
+    rows, inputs = [], _shown(frame)
     for _, row in lost.head(MAX_ROWS).iterrows():
         told = [row.get(name) for name in ("reason", "error", "invariants_broken")]
-        status = row["status"] if isinstance(row["status"], str) else "error"
+        status = row["status"] if isinstance(row["status"], str) else "not simulated"
         text = "; ".join(part for part in told if isinstance(part, str) and part)
-        rows.append([_where(frame, row), status, text])
+        rows.append([_number(row), _where(inputs, row), status, text])
     note = f"The first {MAX_ROWS} of {len(lost)}." if len(lost) > MAX_ROWS else ""
-    return [Table("Points that did not complete", ("point", "status", "reason"), rows, note)]
+    return [Table("Points that did not complete", ("point", "where", "status", "reason"), rows, note)]
 
 
-def _where(frame: pd.DataFrame, row: Any) -> str:
-    return ", ".join(tell(name, row[name]) for name in _shown(frame)) or "the only point"
+def _number(row: Any) -> str:
+    return str(row.get("point", row.name))
+
+
+def _where(inputs: Sequence[str], row: Any) -> str:
+    if not isinstance(row[space.POLICY], str):
+        return "not known"
+    return ", ".join(tell(name, row[name]) for name in inputs) or "the only point"
 
 
 def _shown(frame: pd.DataFrame) -> list[str]:
     """The inputs that tell points apart, in few columns."""
+    frame = space.prepared(frame)
     columns = [*space.circumstances(frame), *space.wire_columns(frame)]
     columns += [name for name in space.choices(frame) if name.startswith("policy.")]
     return [*columns, "seed"] if "seed" in frame and frame["seed"].nunique() > 1 else columns
@@ -99,15 +114,20 @@ def _points(frame: pd.DataFrame) -> Table:
     inputs = _shown(frame)
     figures = [name for name in _FIGURES if name in frame]
     rows = [
-        [*(tell(name, row[name]) for name in inputs), _status(row), *(tell(name, row[name]) for name in figures)]
+        [
+            _number(row),
+            *(tell(name, row[name]) for name in inputs),
+            _status(row),
+            *(tell(name, row[name]) for name in figures),
+        ]
         for _, row in frame.head(MAX_ROWS).iterrows()
     ]
     more = f"The first {MAX_ROWS} of {len(frame)}; all are in the results' file." if len(frame) > MAX_ROWS else ""
-    return Table("Points", [*map(name_of, inputs), "status", *map(name_of, figures)], rows, more)
+    return Table("Points", ["point", *map(name_of, inputs), "status", *map(name_of, figures)], rows, more)
 
 
 def _status(row: Any) -> str:
-    return str(row["status"]) if isinstance(row["status"], str) else "error"
+    return str(row["status"]) if isinstance(row["status"], str) else "not simulated"
 
 
 def _short(value: Any) -> str:

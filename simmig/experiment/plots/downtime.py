@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from simmig.experiment.plots import space
 from simmig.experiment.plots.panels import CannotDraw, draw_panels, legend_below
-from simmig.experiment.plots.quantities import quantity, tell
+from simmig.experiment.plots.quantities import name_of, quantity, tell
 from simmig.experiment.plots.style import GREY, ORANGE, POLICIES, PURPLE, SKY, VERMILLION
 
 if TYPE_CHECKING:
@@ -74,6 +74,10 @@ def draw(axes: Axes, frame: pd.DataFrame) -> None:
     axes.tick_params(axis="y", length=0)
     axes.spines[["top", "right", "left"]].set_visible(False)
     seeds = frame["seed"].nunique() if "seed" in frame else 1
+    if not longest:
+        axes.set_xticks([])
+        axes.set_xlabel(f"{name_of('downtime_ns')}: nothing completed")
+        return
     axes.set_xlabel(shown.label.replace(" (", f", mean of {seeds} seeds (") if seeds > 1 else shown.label)
 
 

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from simmig.experiment.errors import InputError
-from simmig.experiment.plots import downtime, parameter, timelines, tradeoff, winner
+from simmig.experiment.plots import downtime, parameter, space, timelines, tradeoff, winner
 from simmig.experiment.plots.panels import CannotDraw
-from simmig.experiment.plots.results import Results, column, where
+from simmig.experiment.plots.results import Results, column
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -32,13 +32,14 @@ def pictures(
     kinds: Sequence[Kind] = (),
     x: str | None = None,
     y: str | None = None,
-    conditions: Sequence[str] = (),
 ) -> dict[Kind, Figure]:
     """The pictures of a sweep: those asked for, or all that its results can carry.
 
     Raises InputError for a kind asked for that they cannot carry, or when they carry none.
     """
-    frame = where(results.frame, conditions)
+    frame = space.prepared(results.frame)
+    if frame.empty:
+        raise InputError(f"{results.path}: nothing to draw: of no point the inputs are known")
     across, up = (None if key is None else column(frame, key, f"--{name}") for name, key in (("x", x), ("y", y)))
     drawn: dict[Kind, Figure] = {}
     reasons = []
@@ -68,10 +69,16 @@ def picture(kind: Kind, frame: pd.DataFrame, x: str | None = None, y: str | None
 
 
 def runs_of(paths: Sequence[Path]) -> list[timelines.Run]:
-    """The runs at these paths, themselves or one level below; raises InputError."""
-    found = [
-        run
-        for path in paths
-        for run in ([path] if timelines.is_run(path) else sorted(filter(timelines.is_run, path.glob("*"))))
-    ]
-    return [timelines.read_run(path) for path in found]
+    """The runs at these paths, themselves or one level below; none where no path has any. Raises InputError."""
+    found = {path: _runs_at(path) for path in paths}
+    if not any(found.values()):
+        return []
+    for path, runs in found.items():
+        if not runs:
+            what = "holds no run that `simmig run --out` left" if path.is_dir() else "there is no such directory"
+            raise InputError(f"{path}: {what}")
+    return [timelines.read_run(run) for runs in found.values() for run in runs]
+
+
+def _runs_at(path: Path) -> list[Path]:
+    return [path] if timelines.is_run(path) else sorted(filter(timelines.is_run, path.glob("*")))

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from simmig.experiment.plots import space
 from simmig.experiment.plots.band import add_band, height_in_band, no_scale
 from simmig.experiment.plots.panels import CannotDraw, draw_panels, legend_below
-from simmig.experiment.plots.quantities import Quantity, is_missing, quantity, tell
+from simmig.experiment.plots.quantities import Quantity, is_missing, name_of, quantity, tell
 from simmig.experiment.plots.style import ordered, scale, styles
 
 if TYPE_CHECKING:
@@ -27,9 +27,19 @@ def default_x(frame: pd.DataFrame) -> str:
     return max(counts, key=lambda name: (counts[name], name.startswith("policy.")))
 
 
+def axes_of(frame: pd.DataFrame, x: str | None = None, y: str = "downtime_ns") -> tuple[str, str]:
+    """The columns that stand across and up; raises CannotDraw for no input across, or no number that came out."""
+    across = x or default_x(frame)
+    if not space.is_input(across):
+        raise CannotDraw(f"{across} is no input: across goes what a scenario sets, such as link.bandwidth")
+    if space.is_input(y) or frame[y].dtype.kind not in "iuf":
+        raise CannotDraw(f"{y} is no number that came out: up goes a figure such as total_time")
+    return across, y
+
+
 def figure(frame: pd.DataFrame, x: str | None = None, y: str = "downtime_ns") -> Figure:
     """`y` against `x` in a panel for each combination of everything else that varies."""
-    name = x or default_x(frame)
+    name, _ = axes_of(frame, x, y)
     if frame[name].nunique(dropna=False) < 2:
         raise CannotDraw(f"{name} has one value only")
     drawn, panels = draw_panels(frame, others(frame, name), lambda axes, rows: draw(axes, rows, name, y), 2.4)
@@ -50,21 +60,25 @@ def others(frame: pd.DataFrame, x: str) -> list[str]:
 
 
 def draw(axes: Axes, frame: pd.DataFrame, x: str, y: str = "downtime_ns") -> None:
-    """A line for each policy; one that does not have the parameter `x` is a dotted level line."""
+    """A line for each policy; what has no `x` is a dotted level line."""
     done = frame[space.completed(frame)]
-    across, up = quantity(x, _numbers(frame[x])), quantity(y, _lower_half(_numbers(done[y])))
-    places = _places(frame, x, across)
+    numeric = frame[x].dtype.kind in "iuf"
+    across = quantity(x, _numbers(frame[x])) if numeric else Quantity(name_of(x), 1.0, "")
+    up = quantity(y, _lower_half(_numbers(done[y])))
+    places = _places(frame[x], across)
     heights = [value / up.divisor for value in _numbers(done[y])]
     scale(axes, "y", heights or [1.0], 0.12)
     if not heights:
-        no_scale(axes)
+        no_scale(axes, space.why_not(frame), space.reason(frame))
     if len(done) < len(frame):
         add_band(axes)
-    numeric = frame[x].dtype.kind in "iuf"
-    if numeric:
+    if not places:
+        axes.set_xticks([])
+    elif numeric:
         scale(axes, "x", list(places.values()), 0.05)
     else:
-        axes.set_xticks(list(places.values()), list(places), rotation=20 if max(map(len, places)) > 8 else 0)
+        words = [tell(x, value) for value in places]
+        axes.set_xticks(list(places.values()), words, rotation=20 if max(map(len, words)) > 8 else 0)
         axes.set_xlim(-0.5, len(places) - 0.5)
     axes.set_xlabel(across.label)
     axes.set_ylabel(up.label)
@@ -91,21 +105,18 @@ def _draw_policy(
     look: dict[str, Any],
 ) -> None:
     x, y = columns
-    level = frame[frame[x].isna() & space.completed(frame)] if frame[x].dtype.kind == "f" else frame.iloc[:0]
-    if len(level):
-        height = level[y].median() / up.divisor
-        axes.axhline(height, color=look["color"], lw=1, ls=":", label=f"{look['name']} (has no such parameter)")
+    _draw_level(axes, frame[frame[x].isna()], columns, up, look)
     at: list[float] = []
     lost: list[float] = []
     heights: tuple[list[float], list[float], list[float]] = ([], [], [])  # least, median, most
-    for place, rows in ((places[_key(x, value)], rows) for value, rows in frame.groupby(x, sort=True)):
+    for value, rows in frame.groupby(x, sort=True, observed=True):
         values = rows.loc[space.completed(rows), y] / up.divisor
-        at.append(place)
+        at.append(places[value])
         told = (values.min(), values.median(), values.max()) if len(values) else (np.nan, np.nan, np.nan)
-        for each, value in zip(heights, told, strict=True):
-            each.append(float(value))
+        for each, height in zip(heights, told, strict=True):
+            each.append(float(height))
         if len(values) < len(rows):
-            lost.append(place)
+            lost.append(places[value])
     order = np.argsort(at)
     across, low, middle, high = (np.array(each, dtype=float)[order] for each in (at, *heights))
     color = look["color"]
@@ -125,16 +136,29 @@ def _draw_policy(
         )  # fmt: skip
 
 
-def _places(frame: pd.DataFrame, x: str, across: Quantity) -> dict[Any, float]:
-    """Where each value of `x` stands on the axis: numbers where they are, words one after the other."""
-    values = sorted(frame[x].dropna().unique().tolist())
-    if frame[x].dtype.kind in "iuf":
-        return {_key(x, value): value / across.divisor for value in values}
-    return {_key(x, value): float(number) for number, value in enumerate(values)}
+def _draw_level(
+    axes: Axes, frame: pd.DataFrame, columns: tuple[str, str], up: Quantity, look: dict[str, Any]
+) -> None:
+    """Rows that have no `x`, and so no place across: a line at every one, in the band a mark at the left edge."""
+    x, y = columns
+    why = "has no such parameter" if x.startswith("policy.") else f"{name_of(x)} {tell(x, None)}"
+    label = f"{look['name']} ({why})"
+    done = frame.loc[space.completed(frame), y]
+    if len(done):
+        axes.axhline(done.median() / up.divisor, color=look["color"], lw=look["width"], ls=":", label=label)
+    if len(done) < len(frame):
+        axes.plot(
+            [0.015], [look["lost_at"]], ls="", ms=3.5, marker=look["marker"], color=look["color"], label=label,
+            transform=axes.transAxes,
+        )  # fmt: skip
 
 
-def _key(x: str, value: Any) -> Any:
-    return value if not isinstance(value, str | bool) else tell(x, value)
+def _places(cells: pd.Series, across: Quantity) -> dict[Any, float]:
+    """Where each value stands on the axis: numbers where they are, words one after the other."""
+    values = cells.dropna().sort_values().unique().tolist()
+    if cells.dtype.kind in "iuf":
+        return {value: value / across.divisor for value in values}
+    return {value: float(number) for number, value in enumerate(values)}
 
 
 def _numbers(cells: pd.Series) -> list[float]:

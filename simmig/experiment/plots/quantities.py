@@ -80,7 +80,7 @@ def is_missing(value: Any) -> bool:
 def tell(column: str, value: Any) -> str:
     """A value in words: "25 Gbit/s", "64 MiB", "idle"."""
     if is_missing(value):
-        return "unlimited" if key_of(column) in ("migration.slice", "migration.max_bandwidth") else "none"
+        return "unlimited" if key_of(column) == "migration.max_bandwidth" else "none"
     ending = _ending(column)
     if ending is not None and not isinstance(value, str):
         return _TELL[ending](round(value))

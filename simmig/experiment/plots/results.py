@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from simmig.experiment.errors import InputError
 from simmig.experiment.explain import nearest
 from simmig.experiment.plots import quantities
+from simmig.experiment.plots.space import joined
 from simmig.experiment.schema import key_of
 
 if TYPE_CHECKING:
@@ -26,7 +28,7 @@ class Results:
 
     Attributes:
         path: the file.
-        frame: a row a point.
+        frame: a row a point; a quantity and the words in its place share a column (`space.joined`).
         provenance: what the file says of where it comes from.
     """
 
@@ -56,7 +58,12 @@ def read_results(path: Path) -> Results:
         raise InputError(f"{file}: no results of a sweep: it has no column {missing[0]!r}")
     if not table.num_rows:
         raise InputError(f"{file}: has no points")
-    return Results(file, table.to_pandas(), provenance)
+    return Results(file, joined(table.to_pandas()), provenance)
+
+
+def narrowed(results: Results, conditions: Sequence[str]) -> Results:
+    """Of the results, the points in which each "key=value" holds; raises InputError, also when none is left."""
+    return dataclasses.replace(results, frame=where(results.frame, conditions))
 
 
 def column(frame: pd.DataFrame, key: str, option: str) -> str:
@@ -85,7 +92,7 @@ def where(frame: pd.DataFrame, conditions: Sequence[str]) -> pd.DataFrame:
 
 
 def _matches(cells: pd.Series, name: str, text: str, option: str) -> pd.Series:
-    told = cells.map(lambda value: quantities.tell(name, value))
+    told = cells.astype(object).map(lambda value: quantities.tell(name, value))
     if (told == text).any():
         return told == text
     if cells.dtype.kind in "iufb":
@@ -95,4 +102,7 @@ def _matches(cells: pd.Series, name: str, text: str, option: str) -> pd.Series:
             return cells == (float(text) if number is None else number)
         except ValueError as error:
             raise InputError(f"{option}: {error}") from None
-    return cells == text
+    try:
+        return told == quantities.tell(name, quantities.parse(name, text))
+    except ValueError:
+        return told == text

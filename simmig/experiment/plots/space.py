@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from simmig.experiment.plots.quantities import tell, tell_with_name
+from simmig.experiment.schema import key_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -24,6 +25,28 @@ HELD = "invariants_held"
 def is_input(column: str) -> bool:
     """Whether it is part of a scenario, the seed included."""
     return column == "seed" or column.startswith(_TABLES)
+
+
+def prepared(frame: pd.DataFrame) -> pd.DataFrame:
+    """What can be drawn: of `joined`, the rows whose inputs are known."""
+    frame = joined(frame)
+    return frame[frame[POLICY].notna()]
+
+
+def joined(frame: pd.DataFrame) -> pd.DataFrame:
+    """With one column for a quantity and the words in its place ("unlimited"): the quantity's, words last."""
+    import pandas as pd  # noqa: PLC0415  # optional, and slow to import
+
+    for name in frame.columns:
+        word = key_of(name)
+        if word == name or word not in frame or not is_input(word) or word.startswith("policy."):
+            continue
+        if frame[word].notna().any():
+            values = [value for each in (name, word) for value in sorted(frame[each].dropna().unique().tolist())]
+            cells = frame[name].astype(object).where(frame[name].notna(), frame[word])
+            frame = frame.assign(**{name: pd.Categorical(cells, values, ordered=True)})
+        frame = frame.drop(columns=word)
+    return frame
 
 
 def varied(frame: pd.DataFrame) -> list[str]:
@@ -77,7 +100,7 @@ def split(frame: pd.DataFrame, columns: Sequence[str]) -> list[tuple[str, pd.Dat
         return [("", frame)]
     return [
         (", ".join(tell_with_name(column, value) for column, value in zip(columns, values, strict=True)), rows)
-        for values, rows in frame.groupby(list(columns), dropna=False, sort=True)
+        for values, rows in frame.groupby(list(columns), dropna=False, sort=True, observed=True)
     ]
 
 
@@ -109,7 +132,12 @@ def completed(frame: pd.DataFrame) -> pd.Series:
 
 
 def why_not(frame: pd.DataFrame) -> str:
-    """What became of rows that did not complete: "2 not-converging, 1 error"."""
-    told = frame.loc[~completed(frame), "status"].fillna("error")
+    """What became of rows that did not complete: "2 not-converging, 1 not simulated"."""
+    told = frame.loc[~completed(frame), "status"].fillna("not simulated")
     told = told.replace(COMPLETED, "broke an invariant").value_counts()
     return ", ".join(f"{count} {status}" for status, count in sorted(told.items()))
+
+
+def reason(frame: pd.DataFrame) -> str:
+    """Why most of those that could not be simulated could not; empty where all could."""
+    return str(next(iter(frame["error"].dropna().mode()), "")) if "error" in frame else ""

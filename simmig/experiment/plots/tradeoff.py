@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 MAX_NAMED = 24
 """More points in a panel than this have no names beside them; the legend tells their policies."""
+UNTIMED = "at the right edge: could not be simulated"
 _FILLS = ("full", "none", "left", "top", "right", "bottom")
 _COLORS = (DARK, VERMILLION)
 
@@ -35,6 +36,8 @@ class Point(NamedTuple):
     downtime_ns: tuple[float, float, float] | None
     lost_ns: tuple[float, ...]
     """Total times of those that did not complete."""
+    untimed: int = 0
+    """How many more did not complete and have no time, because they could not be simulated."""
 
 
 def points_of(frame: pd.DataFrame) -> list[Point]:
@@ -42,7 +45,8 @@ def points_of(frame: pd.DataFrame) -> list[Point]:
     columns = space.choices(frame)
     wire = space.wire_columns(frame)
     found = []
-    for _, rows in frame.groupby([space.POLICY, *columns], dropna=False, sort=False) if len(frame) else ():
+    by = [space.POLICY, *columns]
+    for _, rows in frame.groupby(by, dropna=False, sort=False, observed=True) if len(frame) else ():
         first = rows.iloc[0]
         done, lost = rows[space.completed(rows)], rows[~space.completed(rows)]
         found.append(
@@ -53,6 +57,7 @@ def points_of(frame: pd.DataFrame) -> list[Point]:
                 _spread(done["total_time_ns"]),
                 _spread(done["downtime_ns"]),
                 tuple(float(value) for value in lost["total_time_ns"].dropna()),
+                int(lost["total_time_ns"].isna().sum()),
             )
         )
     return found
@@ -99,11 +104,14 @@ def draw(axes: Axes, frame: pd.DataFrame) -> None:
     xs += [value / total.divisor for point in points for value in point.lost_ns]
     ys = [value / downtime.divisor for point in done for value in point.downtime_ns or ()]
     scale(axes, "x", xs or [1.0], 0.12)
+    if not xs:
+        axes.set_xticks([])
     scale(axes, "y", ys + [limit / downtime.divisor for limit in limits] or [1.0], 0.14)
     if not ys:
-        no_scale(axes)
-    if any(point.lost_ns for point in points):
-        add_band(axes)
+        no_scale(axes, space.why_not(frame), space.reason(frame))
+    untimed = any(point.untimed for point in points)
+    if untimed or any(point.lost_ns for point in points):
+        add_band(axes, f"; {UNTIMED}" if untimed else "")
     axes.set_xlabel(total.label)
     axes.set_ylabel(downtime.label)
     axes.grid(alpha=0.3)
@@ -158,10 +166,12 @@ def _draw_points(axes: Axes, points: Sequence[Point], total: Quantity, downtime:
                 for xs, ys in _whiskers(point, x, y, total, downtime):
                     axes.plot(xs, ys, color=look.color, lw=0.6, alpha=0.6)
                 axes.plot(x, y, ms=5, **mark)
+            height = height_in_band(number, len(looks))
             if point.lost_ns:
                 ended = [value / total.divisor for value in point.lost_ns]
-                height = height_in_band(number, len(looks))
                 axes.plot(ended, [height] * len(ended), ms=3.5, transform=axes.get_xaxis_transform(), **mark)
+            if point.untimed:
+                axes.plot([0.98], [height], ms=3.5, transform=axes.transAxes, **mark)
     if len(wires) > 1:
         for wire, fill in zip(wires, _FILLS, strict=False):
             color = _COLORS[wires.index(wire) % 2]

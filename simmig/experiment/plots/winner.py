@@ -35,17 +35,17 @@ class Cell(NamedTuple):
 
 
 def cell_of(frame: pd.DataFrame) -> Cell:
-    """Judge the rows of one cell; a policy competes if all of its runs, over all seeds, completed."""
+    """Judge the rows of one cell; of a policy those parameters compete with which every seed completes."""
     names = ordered(list(frame[space.POLICY]))
-    by_policy = {name: frame[frame[space.POLICY] == name] for name in names}
-    lost = tuple(name for name, rows in by_policy.items() if not space.completed(rows).all())
     best: dict[str, pd.Series] = {}
-    for name, rows in by_policy.items():
-        if name in lost:
-            continue
+    for name in names:
+        rows = frame[frame[space.POLICY] == name]
         columns = [column for column in space.choices(rows) if column.startswith("policy.")]
-        variants = [part["downtime_ns"] for _, part in rows.groupby(columns, dropna=False)] if columns else []
-        best[name] = min(variants or [rows["downtime_ns"]], key=lambda cells: float(cells.median()))
+        parts = [part for _, part in rows.groupby(columns, dropna=False)] if columns else [rows]
+        done = [part["downtime_ns"] for part in parts if space.completed(part).all()]
+        if done:
+            best[name] = min(done, key=lambda cells: float(cells.median()))
+    lost = tuple(name for name in names if name not in best)
     if not best:
         return Cell((), 0.0, lost)
     first = min(best, key=lambda name: float(best[name].median()))
@@ -63,6 +63,9 @@ def default_axes(frame: pd.DataFrame, x: str | None = None, y: str | None = None
     if frame[space.POLICY].nunique() < 2:
         raise CannotDraw("one policy only: nobody to win against; sweep policy")
     taken = [name for name in (x, y) if name is not None]
+    for name in taken:
+        if not space.is_input(name):
+            raise CannotDraw(f"{name} is no input: the map is over what a scenario sets, such as link.bandwidth")
     found = [name for name in space.circumstances(frame) if name not in taken]
     found += [name for name in space.wire_columns(frame)[:1] if name not in taken and len(found) < 2]
     found.sort(key=lambda name: -frame[name].nunique(dropna=False))
@@ -92,13 +95,13 @@ def others(frame: pd.DataFrame, x: str, y: str) -> list[str]:
 
 def draw(axes: Axes, frame: pd.DataFrame, x: str, y: str) -> None:
     """The cells of one panel. Ties are striped in the colours of all who tie, or grey where nobody loses."""
-    columns, rows = (sorted(frame[name].dropna().unique().tolist()) for name in (x, y))
+    columns, rows = (_values(frame[name]) for name in (x, y))
     looks = styles(ordered(list(frame[space.POLICY])))
     small = len(columns) * len(rows) > _MAX_TEXT
     seen: dict[str, Any] = {}
     for i, column in enumerate(columns):
         for j, row in enumerate(rows):
-            part = frame[(frame[x] == column) & (frame[y] == row)]
+            part = frame[_is(frame[x], column) & _is(frame[y], row)]
             if part.empty:
                 continue
             cell = cell_of(part)
@@ -121,6 +124,16 @@ def draw(axes: Axes, frame: pd.DataFrame, x: str, y: str) -> None:
     for name in [*looks, EVERY, "no policy completes"]:
         if name in seen:
             axes.add_patch(Rectangle((-2, -2), 0, 0, label=name, **seen[name]))
+
+
+def _values(cells: pd.Series) -> list[Any]:
+    """In order, and None last where some rows have no value."""
+    known = cells.dropna().sort_values().unique().tolist()
+    return [*known, None] if cells.isna().any() else known
+
+
+def _is(cells: pd.Series, value: Any) -> pd.Series:
+    return cells.isna() if value is None else cells == value
 
 
 def _draw_cell(

@@ -15,7 +15,8 @@ from simmig.experiment.html.page import write
 from simmig.experiment.html.sweep import page_of_sweep
 from simmig.experiment.plots.kinds import pictures
 from simmig.experiment.plots.results import Results
-from tests.experiment.plots.frames import frame, lost, row
+from simmig.experiment.plots.space import is_input
+from tests.experiment.plots.frames import failed, frame, lost, row
 
 SCENARIO = """# A small guest.
 [guest]
@@ -131,6 +132,27 @@ def test_a_broken_invariant_is_told(tmp_path: Path) -> None:
     assert not page.good
     assert "BROKEN at 1 points: memory_identical" in dict(page.invariants)["every invariant"]
     assert "1 broke an invariant" in page.verdict
+
+
+def test_points_that_could_not_be_simulated_have_a_number_a_place_and_a_reason(tmp_path: Path) -> None:
+    error = "values that do not go together"
+    rows = frame(row("per-chunk", 20), failed("final-only", error), failed("at-switch", error), failed("x", error))
+    rows["point"] = range(10, 14)
+    inputs = [name for name in rows.columns if is_input(name)]
+    rows.loc[3, inputs] = None
+    results = Results(tmp_path / "results.parquet", rows, {})
+    page = page_of_sweep(results, pictures(results), "x")
+    reasons = next(table for table in page.tables if table.title == "Points that did not complete")
+    assert [list(cells) for cells in reasons.rows] == [
+        ["11", "final-only", "not simulated", error],
+        ["12", "at-switch", "not simulated", error],
+        ["13", "not known", "not simulated", error],
+    ]
+    assert dict(page.invariants) == {
+        "every invariant": "holds at 1 of 4 points; the others could not be simulated"
+    }
+    none = Results(results.path, rows.iloc[1:3], {})
+    assert dict(page_of_sweep(none, {}, "x").invariants) == {"every invariant": "nothing could be simulated"}
 
 
 def test_a_report_is_never_overwritten(run_report: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -6,6 +6,8 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
+from simmig.experiment.plots.space import is_input
+
 MS = 1_000_000
 
 
@@ -34,6 +36,12 @@ def row(policy: str, downtime_ms: float, total_ms: float = 1000.0, **changes: An
 def lost(policy: str, total_ms: float = 5000.0, **changes: Any) -> dict[str, Any]:
     """A point that did not converge."""
     return row(policy, 0.0, total_ms, **changes) | {"status": "not-converging"}
+
+
+def failed(policy: str, error: str, **changes: Any) -> dict[str, Any]:
+    """A point that could not be simulated: it has inputs, but no figures."""
+    cells = row(policy, 0.0, **changes)
+    return {name: value if is_input(name) else None for name, value in cells.items()} | {"error": error}
 
 
 def frame(*rows: dict[str, Any]) -> pd.DataFrame:

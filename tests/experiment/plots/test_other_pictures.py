@@ -10,7 +10,7 @@ from matplotlib.patches import Rectangle
 from simmig.experiment.plots import downtime, parameter, winner
 from simmig.experiment.plots.panels import CannotDraw
 from simmig.experiment.plots.style import POLICIES, styles
-from tests.experiment.plots.frames import MS, frame, lost, row, series
+from tests.experiment.plots.frames import MS, failed, frame, lost, row, series
 
 
 def limits(*mib: int, downtimes: dict[int, tuple[float, ...]]) -> list[dict[str, Any]]:
@@ -34,6 +34,30 @@ def test_a_policy_without_the_parameter_is_a_level_line() -> None:
     rows = limits(4, 16, downtimes={4: (10,), 16: (20,)})
     (axes,) = parameter.figure(frame(*rows, row("final-only", 80, policy__limit_bytes=None))).axes
     assert {y for _, y in series(axes, "final-only (has no such parameter)")} == {80}
+
+
+def test_a_policy_without_the_parameter_that_does_not_complete_is_not_left_out() -> None:
+    rows = limits(4, 16, downtimes={4: (10,), 16: (20,)})
+    (axes,) = parameter.figure(frame(*rows, lost("final-only", policy__limit_bytes=None))).axes
+    ((place, height),) = series(axes, "final-only (has no such parameter)")
+    assert place < 0.05
+    assert 0.76 < height < 1
+
+
+def test_guests_without_the_key_are_a_level_line_that_says_so() -> None:
+    rows = [row("per-chunk", rate, guest__workload__rate_bytes_s=rate << 20) for rate in (100, 200)]
+    idle = row("per-chunk", 5, guest__workload__rate_bytes_s=None)
+    (axes,) = parameter.figure(frame(*rows, idle), "guest.workload.rate_bytes_s").axes
+    assert {y for _, y in series(axes, "per-chunk (dirty rate none)")} == {5}
+
+
+@pytest.mark.parametrize("up", ["status", "guest.workload.rate_bytes_s"])
+def test_up_goes_a_number_that_came_out(up: str) -> None:
+    rows = frame(*limits(4, 16, downtimes={4: (10,), 16: (20,)}))
+    with pytest.raises(CannotDraw, match=f"{up} is no number that came out"):
+        parameter.figure(rows, y=up)
+    with pytest.raises(CannotDraw, match="status is no input"):
+        parameter.figure(rows, "status")
 
 
 def test_a_value_at_which_nothing_completes_breaks_the_line_and_is_marked() -> None:
@@ -75,6 +99,26 @@ def test_who_does_not_complete_every_run_does_not_win() -> None:
     cell = judged(row("per-chunk", 1), lost("per-chunk", seed=2), row("final-only", 90))
     assert (cell.winners, cell.downtime_ns, cell.lost) == (("final-only",), 90 * MS, ("per-chunk",))
     assert judged(lost("per-chunk"), lost("final-only")).winners == ()
+
+
+def test_a_policy_competes_with_the_parameters_that_complete() -> None:
+    ours = [row("every-bytes", 5, policy__limit_bytes=8 << 20), lost("every-bytes", policy__limit_bytes=1 << 20)]
+    cell = judged(*ours, row("final-only", 90))
+    assert (cell.winners, cell.downtime_ns, cell.lost) == (("every-bytes",), 5 * MS, ())
+
+
+def test_guests_without_a_key_have_a_place_on_the_map() -> None:
+    rows = [
+        row(policy, value, link__bandwidth_bit_s=bandwidth, guest__workload__rate_bytes_s=rate)
+        for policy, value in (("per-chunk", 1), ("final-only", 2))
+        for bandwidth in (10**9, 10**10)
+        for rate in (None, 200 << 20, 400 << 20)
+    ]
+    (axes,) = winner.figure(frame(*rows)).axes
+    assert [label.get_text() for label in axes.get_xticklabels()] == ["200 MiB/s", "400 MiB/s", "none"]
+    assert len([text for text in axes.texts if text.get_text() == "1 ms"]) == 6
+    with pytest.raises(CannotDraw, match="downtime_ns is no input"):
+        winner.figure(frame(*rows), "downtime_ns")
 
 
 def test_the_map_is_in_the_winners_colours_stripes_for_ties() -> None:
@@ -125,3 +169,10 @@ def test_the_parts_of_a_downtime_add_up_to_it() -> None:
         "\u2717 1 not-converging",
         "8 ms",
     ]
+
+
+def test_a_downtime_panel_in_which_nothing_completed_has_no_scale() -> None:
+    (axes,) = downtime.figure(frame(failed("per-chunk", "no such luck"), lost("final-only"))).axes
+    assert list(axes.get_xticks()) == []
+    assert axes.get_xlabel() == "downtime: nothing completed"
+    assert "\u2717 1 not simulated" in [text.get_text() for text in axes.texts]

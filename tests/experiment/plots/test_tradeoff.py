@@ -9,7 +9,7 @@ from matplotlib.text import Annotation
 
 from simmig.experiment.plots import tradeoff
 from simmig.experiment.plots.style import POLICIES
-from tests.experiment.plots.frames import MS, frame, lost, row, series
+from tests.experiment.plots.frames import MS, failed, frame, lost, row, series
 
 
 def test_points_are_where_the_figures_say_in_units_a_person_reads() -> None:
@@ -53,8 +53,16 @@ def test_what_did_not_complete_is_in_a_band_and_never_on_the_front() -> None:
 
 def test_nothing_completed_at_all() -> None:
     (axes,) = tradeoff.figure(frame(lost("final-only"), lost("per-chunk"))).axes
-    assert "nothing completed" in [text.get_text() for text in axes.texts]
+    assert "nothing completed: 2 not-converging" in [text.get_text() for text in axes.texts]
     assert list(axes.get_yticks()) == []
+
+
+def test_what_could_not_be_simulated_is_in_the_band_too_and_says_why() -> None:
+    (axes,) = tradeoff.figure(frame(row("per-chunk", 20, 4000), failed("final-only", "no such luck"))).axes
+    assert [place for place, _ in series(axes, "final-only")] == [0.98]
+    assert tradeoff.UNTIMED in "".join(text.get_text() for text in axes.texts)
+    (axes,) = tradeoff.figure(frame(failed("final-only", "no such luck"))).axes
+    assert "nothing completed: 1 not simulated\nno such luck" in [text.get_text() for text in axes.texts]
 
 
 def test_points_compare_within_one_set_of_circumstances_only() -> None:
