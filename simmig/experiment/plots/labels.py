@@ -11,6 +11,8 @@ from matplotlib.text import Annotation, Text
 from matplotlib.transforms import Bbox
 
 _SAME_PT = 5.0  # points nearer than this look like one
+_BESIDE_PT = 6.0  # from a point to its name
+_WIDER = 1.08  # PDF and SVG have unhinted type, which may be wider than what is measured here
 
 
 class Named(NamedTuple):
@@ -34,15 +36,21 @@ def label_points(
         lines: level and upright lines that a name should not cross, from x, y to x, y.
         size: of the type, in points.
     """
-    radius = _pixels_of(axes, 3.0)
     taken = [Bbox.null().union([Bbox([_pixels(axes, *line[:2]), _pixels(axes, *line[2:])])]) for line in lines]
-    for point in points:
-        px, py = _pixels(axes, point.x, point.y)
-        taken.append(Bbox.from_extents(px - radius, py - radius, px + radius, py + radius))
     for merged in _merged(axes, points):
         names = [point.name for point in merged]
         of_group = [point.name for point in points if point.group == merged[0].group]
-        taken.append(_place(axes, _text(names, of_group), merged[0], taken, size))
+        marks = [_mark(axes, point, merged[0]) for point in points]
+        taken.append(_place(axes, _text(names, of_group), merged[0], [*taken, *marks], size))
+
+
+def _mark(axes: Axes, point: Named, named: Named) -> Bbox:
+    """The place of a point, with room beside one further away: a name there would be taken for that one's."""
+    (px, py), (own_px, own_py) = (_pixels(axes, each.x, each.y) for each in (point, named))
+    width = height = _pixels_of(axes, 3.0)
+    if max(abs(px - own_px), abs(py - own_py)) > 4 * height:
+        width = _pixels_of(axes, _BESIDE_PT + 2)
+    return Bbox.from_extents(px - width, py - height, px + width, py + height)
 
 
 def _text(names: list[str], of_group: list[str]) -> str:
@@ -77,7 +85,7 @@ def _place(axes: Axes, text: str, point: Named, taken: Sequence[Bbox], size: flo
         )
         label.set_in_layout(False)
         label.update_positions(renderer)
-        box = Text.get_window_extent(label, renderer)
+        box = Text.get_window_extent(label, renderer).expanded(_WIDER, 1.0)
         fits = inside.x0 < box.x0 and box.x1 < inside.x1 and inside.y0 < box.y0 and box.y1 < inside.y1
         if fits and not any(box.overlaps(other) for other in taken):
             return box
@@ -99,8 +107,8 @@ def _offsets() -> Iterator[tuple[float, float, str]]:
     """Where a label may stand, in points from its own, nearest first."""
     for distance in range(0, 150, 4):
         for dy in (distance, -distance):
-            yield 6 + distance / 6, float(dy), "left"
-            yield -6 - distance / 6, float(dy), "right"
+            yield _BESIDE_PT + distance / 6, float(dy), "left"
+            yield -_BESIDE_PT - distance / 6, float(dy), "right"
 
 
 def _pixels(axes: Axes, x: float, y: float) -> tuple[float, float]:

@@ -97,6 +97,20 @@ def test_no_label_hides_another(spread: float) -> None:
     assert not any(one.overlaps(other) for i, one in enumerate(boxes) for other in boxes[:i])
 
 
+def test_a_label_is_not_beside_another_s_point_nor_at_the_edge() -> None:
+    times = dict(zip(POLICIES, (4090, 4100, 4110, 4160, 4410, 4120, 4980, 4820), strict=True))
+    rows = [row(policy, 13.9, total) for policy, total in times.items()]
+    (axes,) = tradeoff.figure(frame(*rows, row("own.py:Mine", 14, 5330))).axes
+    frame_box, point_px = axes.get_window_extent(), axes.figure.dpi / 72
+    for label in (child for child in axes.get_children() if isinstance(child, Annotation)):
+        box, names = super(Annotation, label).get_window_extent(), label.get_text().split("\n")
+        assert box.x1 + 0.03 * box.width < frame_box.x1
+        for policy, total in times.items():
+            x, y = axes.transData.transform((total / 1000, 13.9))
+            if policy not in names and box.y0 < y < box.y1 and abs(x - axes.transData.transform(label.xy)[0]) > 90:
+                assert min(abs(x - box.x0), abs(x - box.x1)) > 8 * point_px
+
+
 def test_a_parameter_is_named_only_where_its_policy_has_several_values_of_it() -> None:
     one = frame(row("final-only", 9), row("pending-limit", 5, policy__limit_bytes=4 << 20))
     several = frame(*one.to_dict("records"), row("pending-limit", 7, policy__limit_bytes=8 << 20))
