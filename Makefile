@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 OUT ?= out
 TESTS ?= tests/device
+ALONE := $(if $(filter tests/device,$(TESTS)),tests/device/test_link_taken_down.py)
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
@@ -18,7 +19,7 @@ test: $(VENV)/.developing
 
 test-device: $(VENV)/.developing
 	SIMMIG_TEST_DEVICE=required $(BIN)/simmig lab --timeout '60 min' -- \
-	$(abspath $(BIN))/python -m pytest -p no:xdist $(TESTS)
+	sh -c 'for tests in "$(TESTS)" $(ALONE); do $(abspath $(BIN))/python -m pytest -p no:xdist $$tests || exit; done'
 
 bench: $(VENV)/.developing
 	@set -e; for benchmark in benchmarks/[a-z]*.py; do echo "$$benchmark"; $(BIN)/python "$$benchmark"; done

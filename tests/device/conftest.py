@@ -25,8 +25,11 @@ PATIENCE_S = 240
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What breaks a device for everybody after it comes last."""
-    items.sort(key=lambda item: item.path.name == "test_link_taken_down.py")
+    """What takes a new device is for a process that holds no old one open."""
+    alone = [item for item in items if item.path.name == "test_link_taken_down.py"]
+    if len(alone) < len(items):
+        for item in alone:
+            item.add_marker(pytest.mark.skip("needs a process of its own: name this file alone"))
 
 
 @pytest.fixture(scope="session")

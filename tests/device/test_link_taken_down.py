@@ -1,8 +1,9 @@
 """The link's own interface is taken down, with a migration under way.
 
 On Linux 6.1 no connection can be made from a soft-RoCE device any more once it had to send without a route; only
-a new device in its place helps. So each test has a device of its own, and a process that has not seen the one
-before. In the end librdmacm in this process would not find the device either: `conftest.py` has them run last.
+a new device in its place helps. Deleting the old one waits until nobody has it open any more, which librdmacm has
+to the end of its process. So each test has a device of its own, its migration a process of its own, and this file
+a session of pytest to itself (`conftest.py` sees to it, and `make test-device`).
 """
 
 import multiprocessing
@@ -29,9 +30,8 @@ def _device_of_its_own(verbs: object) -> Iterator[None]:
     link.need()
     yield
     link.up()
-    subprocess.run(["rdma", "link", "delete", SOURCE], check=True, capture_output=True)
-    new = ["rdma", "link", "add", SOURCE, "type", "rxe", "netdev", link.VETH[0]]
-    subprocess.run(new, check=True, capture_output=True)
+    for words in (f"delete {SOURCE}", f"add {SOURCE} type rxe netdev {link.VETH[0]}"):
+        subprocess.run(f"rdma link {words}".split(), check=True, capture_output=True, timeout=PATIENCE_S)
 
 
 def _live(pipe: Connection, directory: Path, for_good: bool) -> None:
