@@ -72,7 +72,7 @@ def beside(serve: Callable[[Callable[[], None]], None]) -> Iterator[None]:
     child = os.fork()
     if child == 0:
         try:
-            signal.signal(signal.SIGINT, signal.SIG_IGN)
+            os.setpgrp()  # out of the reach of a terminal's Ctrl-C
             os.close(reading)
             os.close(held)
             threading.Thread(target=_end_with, args=(lifeline,), daemon=True).start()

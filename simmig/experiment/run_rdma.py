@@ -173,11 +173,8 @@ def run_rdma(
 
 @asynccontextmanager
 async def interruptible(runtime: RdmaRuntime) -> AsyncIterator[RdmaSignal]:
-    """A signal that Ctrl-C sets, as long as the block lasts, unless this process ignores it."""
+    """A signal that Ctrl-C sets, as long as the block lasts."""
     cancel = runtime.signal()
-    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # somebody else's to deal with
-        yield cancel
-        return
     loop = asyncio.get_running_loop()
     try:
         loop.add_signal_handler(signal.SIGINT, cancel.set)

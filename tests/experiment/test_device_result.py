@@ -1,7 +1,7 @@
 """What a migration on devices says of itself, where that differs from a simulated one's."""
 
-import asyncio
-import signal
+import os
+from collections.abc import Callable
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
@@ -14,11 +14,10 @@ from simmig.experiment.compare_report import report
 from simmig.experiment.ends import EndResult
 from simmig.experiment.exchange import Clock
 from simmig.experiment.machine import Devices
+from simmig.experiment.pair import beside
 from simmig.experiment.result import DeviceResult, Result
-from simmig.experiment.run_rdma import interruptible
 from simmig.experiment.summary import as_text, summary
 from simmig.verbs.rdma import device
-from simmig.verbs.rdma.runtime import RdmaRuntime
 from tests.endtoend.worlds import scenario, simulate
 
 WHAT = scenario()
@@ -90,19 +89,17 @@ def test_there_is_no_verdict_on_a_run_that_did_not_end_well() -> None:
         assert f"No verdict, for {word}." in as_text(report(comparison))
 
 
-def test_an_interrupt_that_this_process_ignores_stays_ignored() -> None:
-    async def body() -> bool:
-        async with interruptible(RdmaRuntime()) as cancel:
-            signal.raise_signal(signal.SIGINT)
-            await asyncio.sleep(0.01)
-            return cancel.is_set
+def test_a_terminal_s_interrupt_does_not_reach_the_other_end() -> None:
+    reading, writing = os.pipe()
 
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    try:
-        assert asyncio.run(body()) is False
-    finally:
-        signal.signal(signal.SIGINT, before)
-    assert asyncio.run(body()) is True
+    def serve(ready: Callable[[], None]) -> None:
+        os.write(writing, str(os.getpgrp()).encode())
+        ready()
+
+    with beside(serve):
+        assert int(os.read(reading, 100)) != os.getpgrp()
+    os.close(reading)
+    os.close(writing)
 
 
 def test_hardware_counts_what_it_sends_by_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
