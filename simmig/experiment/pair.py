@@ -6,7 +6,6 @@ In one process the ends take turns; in two they work at the same time, as a simu
 from __future__ import annotations
 
 import functools
-import gc
 import os
 import signal
 import threading
@@ -18,6 +17,7 @@ from simmig.experiment.ends import Address, EndResult, receive, send
 from simmig.experiment.machine import Devices, machine_of
 from simmig.experiment.run_rdma import CONTROL_BYTES, PORT
 from simmig.experiment.schema import Scenario
+from simmig.guest import forking
 from simmig.guest.api import PAGE_BYTES
 from simmig.trace.readers import Reader
 from simmig.trace.recorder import Sink
@@ -68,8 +68,7 @@ def beside(serve: Callable[[Callable[[], None]], None]) -> Iterator[None]:
     """
     reading, writing = os.pipe()
     lifeline, held = os.pipe()
-    gc.freeze()  # no collection in the child may finalise what belongs to the parent
-    child = os.fork()
+    child = forking.fork()
     if child == 0:
         try:
             os.setpgrp()  # out of the reach of a terminal's Ctrl-C
@@ -81,7 +80,6 @@ def beside(serve: Callable[[Callable[[], None]], None]) -> Iterator[None]:
             _say(writing, (str(error) or type(error).__name__).encode())
         finally:
             os._exit(0)
-    gc.unfreeze()
     os.close(writing)
     os.close(lifeline)
     try:

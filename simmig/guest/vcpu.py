@@ -8,18 +8,17 @@ the word unchanged and sends the page may send half a write, but will find the w
 
 from __future__ import annotations
 
-import gc
 import mmap
 import os
 import signal
 import time
-import warnings
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 
 import numpy as np
 from numpy.typing import NDArray
 
+from simmig.guest import forking
 from simmig.guest.api import PAGE_BYTES
 from simmig.guest.machine import Machine
 from simmig.guest.workload import BATCH_WRITES
@@ -93,16 +92,10 @@ def fork(memory: SharedMemory, machine: Machine, pipe: Connection) -> int:
     A fork and no fresh interpreter: it is there at once, and who uses this needs no guarded main module.
     The child leaves alone whatever it inherited: it destroys nothing, closes what it does not need, runs `_live`.
     """
-    with warnings.catch_warnings():
-        # NumPy's idle threads are not in the child, which does no linear algebra.
-        warnings.simplefilter("ignore", DeprecationWarning)
-        gc.freeze()  # no collection in the child may finalise what belongs to the parent
-        process = os.fork()
+    process = forking.fork()
     if process:
-        gc.unfreeze()
         return process
     try:
-        gc.disable()
         signal.set_wakeup_fd(-1)
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal's Ctrl-C is the owner's to judge
