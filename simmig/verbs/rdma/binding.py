@@ -6,10 +6,12 @@ comes with that, from the distribution, into a directory that a virtual environm
 
 from __future__ import annotations
 
+import ctypes
 import functools
 import importlib
 import importlib.machinery
 import importlib.util
+import mmap
 import os
 import re
 import sys
@@ -69,7 +71,7 @@ def load() -> Binding:
     return Binding(
         enums=enums,
         PD=pd.PD,
-        MR=mr.MR,
+        MR=_mapped(mr.MR),
         CompChannel=_watchable(cq.CompChannel),
         CQ=cq.CQ,
         QP=qp.QP,
@@ -111,6 +113,30 @@ def _watchable(base: Any) -> Any:
             os.set_blocking(self.fd, False)
 
     return CompChannel
+
+
+def _mapped(base: Any) -> Any:
+    class MR(base):  # type: ignore[misc]
+        """pyverbs' region, one without an address in a mapping of its own.
+
+        pyverbs would take aligned memory from the heap, which Debian's glibc (2.36) hardly finds again once it was
+        freed: half a MiB more with every migration.
+        """
+
+        def __init__(self, creator: Any, length: int, access: int, address: int | None = None) -> None:
+            self._memory = None if address is not None else mmap.mmap(-1, length)
+            if self._memory is not None:
+                address = ctypes.addressof(ctypes.c_char.from_buffer(self._memory))
+            super().__init__(creator, length, access, address)
+
+        def close(self) -> None:
+            """Deregister, and give the mapping back. Again is a no-op."""
+            super().close()
+            memory = getattr(self, "_memory", None)  # gone when it is freed and was never closed
+            if memory is not None:
+                memory.close()
+
+    return MR
 
 
 def _descriptors(target: str) -> set[int]:
