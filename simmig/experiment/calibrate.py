@@ -28,8 +28,8 @@ from simmig.guest.api import PAGE_BYTES
 from simmig.trace import events as ev
 from simmig.trace.metrics import Metrics
 
-REPEATS = 5
-"""Migrations of each of the two small guests."""
+IDLE_REPEATS, SCATTERED_REPEATS = 12, 5
+"""Migrations of each of the two small guests. What a setup takes differs most from one to the next."""
 _ROCE_HEADER_BYTES = 58
 _CHANGE_NS = 1_000_000.0
 _GUEST = {"memory": "4 MiB", "device_state": "64 KiB"}
@@ -108,13 +108,13 @@ class _Fit:
         self._path(samples)
         self._tell("migrating a small idle guest")
         self._migrate(IDLE)  # the first of all takes longer: caches are cold, modules not loaded
-        idle = [self._migrate(IDLE) for _ in range(REPEATS)]
+        idle = [self._migrate(IDLE) for _ in range(IDLE_REPEATS)]
         self._stretch("message", idle, IDLE, lambda m: m.downtime.device_state_ns, "the device state's messages")
         self._stretch("resume", idle, IDLE, lambda m: m.downtime.switch_ns, "the switch")
         self._stretch("stop", idle, IDLE, _stop_ns, "the last live round's end until the guest stands")
         self._stretch("connect", idle, IDLE, lambda m: m.setup_time_ns, "the setup")
         self._tell("migrating a small guest that writes")
-        scattered = [self._migrate(SCATTERED) for _ in range(REPEATS)]
+        scattered = [self._migrate(SCATTERED) for _ in range(SCATTERED_REPEATS)]
         self._stretch("write", scattered, SCATTERED, None, "one single page's write after the other")
         self._model.tables.update(self._tables())
 

@@ -115,6 +115,9 @@ def _write_job(job: Path, command: Sequence[str], link: Link) -> bool:
     shared = here != Path("/")
     if shared:
         (job / "shared").touch()
+        prefix = Path(sys.prefix)
+        within = here in prefix.parents  # a virtual environment below the current directory
+        (job / "environment").write_bytes((os.fsencode(prefix) if within else b"") + b"\0")
     return shared
 
 
