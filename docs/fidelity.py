@@ -221,8 +221,8 @@ def _page(rows: list[dict[str, Any]]) -> Iterator[str]:
     yield f"- downtime: {hits['downtime']} of {cells} hit"
     pairs = f"{orders[1]} of {orders.total()} pairs agree"
     yield f"- order of policies by downtime, where repeats separate them: {pairs},"
-    yield f"  {orders[0]} are predicted to be equal and {orders[-1]} the other way round (of two equal policies, two"
-    yield "  repeats each lie apart by chance every third time)"
+    yield f"  {orders[0]} are predicted to be equal and {orders[-1]} the other way round (two equal policies'"
+    yield "  repeats, two of each, lie apart by chance every third time)"
     yield f"- migrations that did not complete with identical memory: {len(bad)} of {len(rows)}"
     yield ""
     yield "## By part"
@@ -280,7 +280,7 @@ def _line(link: str, workload: str, policy: str, runs: list[dict[str, Any]], hit
 
 
 def _order(one: list[dict[str, Any]], other: list[dict[str, Any]]) -> Iterator[int]:
-    """Whether the prediction orders two policies as the device does: 1, 0 or -1; nothing where repeats do not tell."""
+    """1 where the prediction orders two policies as the device does, 0 or -1; none where repeats do not tell."""
     if min(len(one), len(other)) < 2:
         return
     first, second = ([run["measured"]["downtime_ns"] for run in runs] for runs in (one, other))
