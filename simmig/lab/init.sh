@@ -57,10 +57,14 @@ ulimit -n "$(ulimit -Hn)"
 read -r -d '' directory <"$job/directory"
 if [[ -e $job/shared ]]; then
     read -r -d '' environment <"$job/environment"
-    [[ -n $environment ]] && mkdir /run/environment && mount --bind "$environment" /run/environment
+    if [[ -n $environment ]]; then
+        mkdir /run/environment && mount --bind "$environment" /run/environment || fail "$environment cannot be seen"
+    fi
     mount -t 9p -o rw,$p9,cache=mmap lab-here "$directory" || fail "$directory cannot be mounted"
     # Python's packages out of the copy-on-write view, which is cached: emulated, an import takes seconds without.
-    [[ -n $environment ]] && mount --bind /run/environment "$environment"
+    if [[ -n $environment ]]; then
+        mount --bind /run/environment "$environment" || fail "$environment cannot be mounted"
+    fi
 fi
 
 modprobe -a veth rdma_rxe ib_uverbs rdma_ucm sch_netem || fail "the kernel's modules for soft-RoCE do not load"

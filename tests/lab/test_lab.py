@@ -129,3 +129,17 @@ def test_a_download_that_fails_leaves_no_half_kernel(monkeypatch: pytest.MonkeyP
     with pytest.raises(LabError, match=r"download linux-image-6\.1\.0-1-amd64 failed"):
         kernels.kernel(lambda text: None)
     assert os.listdir(tmp_path / "simmig/lab/kernel") == []
+
+
+@pytest.mark.parametrize(("here", "said"), [("", "venv"), ("venv", ""), ("elsewhere", "")])
+def test_only_a_virtual_environment_below_the_current_directory_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, here: str, said: str
+) -> None:
+    job = tmp_path / "job"
+    for path in (job, tmp_path / "venv", tmp_path / "elsewhere"):
+        path.mkdir()
+    monkeypatch.chdir(tmp_path / here)
+    monkeypatch.setattr("sys.prefix", str(tmp_path / "venv"))
+    machine._write_job(job, ["true"], Link())
+    expected = os.fsencode(tmp_path / said) if said else b""
+    assert (job / "environment").read_bytes() == expected + b"\0"
