@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from simmig.verbs.sim.qp import QP
 
 _FIRST_QP_NUM = 17  # 0 and 1 are the management queue pairs; rxe starts here
+_QP_NUMS = 1 << 16  # a device's own; no two devices' coincide, so that a packet gone astray meets nobody
 _KEY_STEP = 0x100  # the low byte of a key is the owner's to vary
 
 
@@ -90,7 +91,7 @@ class SimDevice:
         """A queue pair number never given out before."""
         number = self._next_qp_num
         self._next_qp_num += 1
-        return number
+        return (self.index * _QP_NUMS + number) & 0xFFFFFF
 
     def _die(self) -> None:
         for qp in self.qps.values():

@@ -6,6 +6,7 @@ window a run on soft-RoCE: 22.9 MB/s over a 10 ms round trip with packets of 409
 
 from __future__ import annotations
 
+import errno
 from dataclasses import dataclass
 
 PSN_WINDOW_PACKETS = 1 << 23
@@ -39,6 +40,12 @@ class Profile:
     max_work_requests: int = 1 << 15
     max_sges: int = 32
     max_completions: int = 1 << 22
+    inline_shares_sge_room: bool = False
+    """Inline data and gather elements lie in the same bytes of a slot: room for one is room for the other."""
+    oversized_send_errno: int = errno.EINVAL
+    """Posting a send with too many elements or too much inline data (R10, R11)."""
+    checks_read_response_length: bool = True
+    """A response packet not of the path MTU's size is LOC_LEN_ERR; else only packet numbers count."""
     max_outstanding_reads: int = 128
     max_mr_bytes: int = (1 << 64) - 1
     vendor_id: int = 0
@@ -76,6 +83,8 @@ RXE = Profile(
     retry_count_seven_is_infinite=True,
     max_message_bytes=8 * 1024 * 1024,
     max_inline_bytes=400,
+    inline_shares_sge_room=True,
+    checks_read_response_length=False,
     max_work_requests=0x4000,
     max_sges=32,
     max_completions=(1 << 15) - 1,
@@ -88,6 +97,7 @@ MLX5 = Profile(
     completion_queues_reserve_slots=1,
     max_message_bytes=1 << 30,
     max_inline_bytes=956,
+    oversized_send_errno=errno.ENOMEM,
     max_work_requests=1 << 15,
     max_sges=30,
     max_completions=(1 << 22) - 1,

@@ -153,8 +153,8 @@ class QP(PyverbsCM):
         mtu = _MTU_BYTES[known.path_mtu]
         direction = self.device.routes[str(known.ah_attr.dgid)]
         self.dest_qp_num = known.dest_qp_num
-        self.requester.route(direction, mtu)
-        self.responder.start(direction, mtu, known.rq_psn, known.min_rnr_timer, known.max_dest_rd_atomic)
+        self.requester.route(direction, mtu, self.device.gids[known.ah_attr.sgid_index or 0])
+        self.responder.start(direction, mtu, known)
 
     def _change_running(self, before: int, target: int) -> None:
         if target in (RTS, SQD):
@@ -351,10 +351,11 @@ class QP(PyverbsCM):
             return errno.EOPNOTSUPP
         if self.requester.posted - self.requester.retired >= self._max_send_wr:  # R10
             return errno.ENOMEM
-        if sges > self._cap.max_send_sge:
+        inline = wr.send_flags & _INLINE
+        if inline and opcode == _RDMA_READ:  # R11
             return errno.EINVAL
-        if wr.send_flags & _INLINE and (length > self._cap.max_inline_data or opcode == _RDMA_READ):
-            return errno.EINVAL
+        if sges > self._cap.max_send_sge or (inline and length > self._cap.max_inline_data):
+            return self.device.profile.oversized_send_errno
         return 0
 
     def post_recv(self, wr: RecvWR, bad_wr: RecvWR | None = None) -> None:

@@ -12,6 +12,7 @@ from simmig.verbs.sim import enums as e
 from simmig.verbs.sim.qp_attr import QPCap
 
 if TYPE_CHECKING:
+    from simmig.verbs.sim.addr import AHAttr
     from simmig.verbs.sim.nic import SimDevice
     from simmig.verbs.sim.profiles import Profile
     from simmig.verbs.sim.qp_attr import QPAttr
@@ -22,6 +23,7 @@ RTR = int(e.IBV_QPS_RTR)
 RTS = int(e.IBV_QPS_RTS)
 SQD = int(e.IBV_QPS_SQD)
 ERR = int(e.IBV_QPS_ERR)
+_SGE_BYTES = 16
 
 INIT_ATTRIBUTES = e.IBV_QP_PKEY_INDEX | e.IBV_QP_PORT | e.IBV_QP_ACCESS_FLAGS
 RTR_ATTRIBUTES = (
@@ -78,7 +80,7 @@ def _values(device: SimDevice, attr: QPAttr) -> tuple[tuple[int, bool], ...]:
     return (
         (e.IBV_QP_PORT, attr.port_num == 1),
         (e.IBV_QP_PKEY_INDEX, attr.pkey_index == 0),
-        (e.IBV_QP_AV, bool(attr.ah_attr.is_global) and attr.ah_attr.dgid in device.routes),
+        (e.IBV_QP_AV, _is_reachable(device, attr.ah_attr)),
         (e.IBV_QP_PATH_MTU, 1 <= attr.path_mtu <= device.mtu_code),
         (e.IBV_QP_MAX_DEST_RD_ATOMIC, 0 <= attr.max_dest_rd_atomic <= reads),
         (e.IBV_QP_MAX_QP_RD_ATOMIC, 0 <= attr.max_rd_atomic <= reads),
@@ -89,6 +91,11 @@ def _values(device: SimDevice, attr: QPAttr) -> tuple[tuple[int, bool], ...]:
         (e.IBV_QP_SQ_PSN, 0 <= attr.sq_psn <= 0xFFFFFF),
         (e.IBV_QP_RQ_PSN, 0 <= attr.rq_psn <= 0xFFFFFF),
     )
+
+
+def _is_reachable(device: SimDevice, address: AHAttr) -> bool:
+    index = address.sgid_index
+    return index is not None and 0 <= index < len(device.gids) and address.dgid in device.routes
 
 
 ATTRIBUTES: tuple[tuple[int, str], ...] = (
@@ -122,10 +129,14 @@ def granted(profile: Profile, asked: QPCap) -> QPCap | None:
     )
     if not good:
         return None
+    send_sges, inline_bytes = max(asked.max_send_sge, 1), asked.max_inline_data
+    if profile.inline_shares_sge_room:
+        inline_bytes = max(asked.max_send_sge * _SGE_BYTES, inline_bytes)
+        send_sges = inline_bytes // _SGE_BYTES
     return QPCap(
         profile.queue_slots(asked.max_send_wr),
         profile.queue_slots(asked.max_recv_wr),
-        max(asked.max_send_sge, 1),
+        send_sges,
         max(asked.max_recv_sge, 1),
-        asked.max_inline_data,
+        inline_bytes,
     )

@@ -48,6 +48,7 @@ class Requester(RecoveringQueue):
     __slots__ = (
         "_doorbell_ns",
         "answering",
+        "gid",
         "header_bytes",
         "max_reads",
         "mtu",
@@ -58,6 +59,7 @@ class Requester(RecoveringQueue):
 
     def __init__(self, qp: QP) -> None:
         super().__init__(qp)
+        self.gid = ""
         self.mtu = 1
         self.header_bytes = 0
         self.packet_bytes = 0
@@ -67,9 +69,10 @@ class Requester(RecoveringQueue):
         self._doorbell_ns = -1
         self.answering = (self.answered,)
 
-    def route(self, direction: Direction, mtu: int) -> None:
-        """Entering RTR: where packets go and how large they are."""
+    def route(self, direction: Direction, mtu: int, gid: str) -> None:
+        """Entering RTR: where packets go, how large they are, and what source address they carry."""
         self.direction = direction
+        self.gid = gid
         self.mtu = mtu
         self.header_bytes = direction.spec.header_bytes
         self.packet_bytes = mtu + self.header_bytes
@@ -250,6 +253,9 @@ class Requester(RecoveringQueue):
         work = burst.request.work
         if not self.sending or work.received >= work.packets or work not in self.unacked:
             return
+        if burst.mtu != self.mtu and work.length > min(burst.mtu, self.mtu):
+            self._take_odd_response(work, burst)
+            return
         if burst.first != work.received:
             if burst.first > work.received and not work.gap_seen:
                 work.gap_seen = True
@@ -261,6 +267,24 @@ class Requester(RecoveringQueue):
             self._fail(e.IBV_WC_LOC_PROT_ERR)
             return
         self.acknowledge((work.psn + work.received) & PSN_MASK, True)
+
+    def _take_odd_response(self, work: SendWork, burst: ResponseBurst) -> None:
+        """Response packets cut to another path MTU than this side's.
+
+        They have not the length they should: LOC_LEN_ERR, as in Linux' hfi1 (rc.c, ack_len_err). Soft-RoCE looks
+        at packet numbers alone (rxe_comp.c, check_psn): more than it reckons with are taken for a loss, for
+        ever, and fewer will do if the last one is among them.
+        """
+        if self.device.profile.checks_read_response_length:
+            self._fail(e.IBV_WC_LOC_LEN_ERR)
+        elif burst.mtu < self.mtu:
+            if burst.first == 0:
+                self._retry()
+        elif not scatter(self.qp, work.sg, burst.first * burst.mtu, burst.payload):
+            self._fail(e.IBV_WC_LOC_PROT_ERR)
+        elif (burst.first + burst.count) * burst.mtu >= work.length:
+            work.received = work.packets
+            self.acknowledge(work.end_psn, True)
 
     # --- the stream -------------------------------------------------------------------------------------------
 

@@ -27,6 +27,7 @@ from simmig.verbs.sim.work import (
 if TYPE_CHECKING:
     from simmig.verbs.sim.link import Direction
     from simmig.verbs.sim.qp import QP
+    from simmig.verbs.sim.qp_attr import QPAttr
     from simmig.verbs.sim.requester import Requester
 
 _RDMA_WRITE = int(e.IBV_WR_RDMA_WRITE)
@@ -52,6 +53,8 @@ class Responder:
 
     __slots__ = (
         "_nak_sent",
+        "_peer",
+        "_peer_gid",
         "_receive",
         "device",
         "direction",
@@ -85,15 +88,18 @@ class Responder:
         self.receives: deque[ReceiveWork] = deque()
         self._receive: ReceiveWork | None = None  # the one the message under way goes to
         self._nak_sent = False
+        self._peer_gid: str | None = None
+        self._peer: Requester | None = None  # the rightful one, whose packets are of the size expected here
         self.responses = Responses(self)
 
-    def start(self, direction: Direction, mtu: int, first_psn: int, min_rnr_timer: int, max_reads: int) -> None:
+    def start(self, direction: Direction, mtu: int, attr: QPAttr) -> None:
         """Entering RTR."""
         self.direction = direction
         self.mtu = mtu
-        self.expected_psn = first_psn & PSN_MASK
-        self.retime(min_rnr_timer)
-        self.max_reads = max_reads
+        self.expected_psn = attr.rq_psn & PSN_MASK
+        self.retime(attr.min_rnr_timer)
+        self.max_reads = attr.max_dest_rd_atomic
+        self._peer_gid = attr.ah_attr.dgid
         self.open = True
 
     def retime(self, min_rnr_timer: int) -> None:
@@ -116,13 +122,16 @@ class Responder:
 
     # --- requests ---------------------------------------------------------------------------------------------
 
-    def receive(self, burst: RequestBurst) -> None:
+    def receive(self, burst: RequestBurst) -> None:  # noqa: PLR0911  (one look, one way out)
         """Request packets have arrived."""
         flow = burst.flow
-        if not self.open or flow.qp_num != self.qp.dest_qp_num:
+        if not self.open or (flow is not self._peer and not self._comes_from_peer(flow)):
             flow.lost(burst)
             return
         if burst.psn != self.expected_psn and not self._is_partly_new(burst):
+            return
+        if flow.mtu != self.mtu and not self._has_right_size(burst.work):
+            self._refuse(burst, NAK_INVALID_REQUEST)
             return
         if not self.established:
             self.established = True
@@ -152,6 +161,21 @@ class Responder:
         if last or flow.window != _NO_WINDOW:
             self._answer(burst, ACK)
 
+    def _comes_from_peer(self, flow: Requester) -> bool:
+        """Whether the packets' source is the one this queue pair is connected to (IBA volume 1, 9.6.1)."""
+        if flow.qp_num != self.qp.dest_qp_num or flow.gid != self._peer_gid:
+            return False
+        if flow.mtu == self.mtu:
+            self._peer = flow
+        return True
+
+    def _has_right_size(self, work: SendWork) -> bool:
+        """Whether packets cut to another path MTU are such as this side's allows (IBA volume 1, 9.7.4.1.6).
+
+        First and middle packets have exactly its length, last and only ones at most that; a read request has none.
+        """
+        return work.opcode == _RDMA_READ or (work.packets == 1 and work.length <= self.mtu)
+
     def takes_streams(self, requester: Requester) -> bool:
         """Whether whole writes of that requester need no closer look than at their memory and packet number."""
         return (
@@ -160,7 +184,7 @@ class Responder:
             and not self._nak_sent
             and not self.responses.reads
             and self.qp.access_flags & _REMOTE_WRITE != 0
-            and self.qp.dest_qp_num == requester.qp_num
+            and self._peer is requester
             and self.direction is requester.direction.reverse
         )
 
@@ -295,7 +319,7 @@ class Responder:
         if refusal:
             self._refuse(burst, refusal)
             return
-        self.expected_psn = work.end_psn
+        self.expected_psn = (work.psn + self.responses.packets(work)) & PSN_MASK
         self._nak_sent = False
         self.responses.add_read(burst, fresh=True)
 

@@ -67,6 +67,10 @@ class Responses:
         """Payload bytes of a packet."""
         return self._responder.mtu
 
+    def packets(self, work: SendWork) -> int:
+        """How many packets the data of that read takes here, whatever the requester reckons (R43)."""
+        return -(-work.length // self._responder.mtu) or 1
+
     @property
     def fresh_reads(self) -> int:
         """Reads being answered for the first time: those that count against the limit (R44)."""
@@ -123,7 +127,7 @@ class Responses:
             self.clear()
             self._responder.region_gone(request, (work.psn + first) & PSN_MASK)
             return None
-        count = work.packets - first if whole else 1
+        count = self.packets(work) - first if whole else 1
         payload: Payload = b""
         if work.length:
             mr = self._responder.device.mrs[work.rkey]
@@ -139,7 +143,7 @@ class Responses:
             return
         response = responses[0]
         response.next = burst.first + burst.count
-        if response.next == burst.request.work.packets:
+        if response.next == self.packets(burst.request.work):
             responses.popleft()
             self.reads -= 1
             while responses and responses[0].next < 0:
