@@ -91,8 +91,11 @@ def receive(
         live = [Received(show)] if show is not None else []
 
         def listening(address: Address) -> None:
+            waiting = f"waiting for a source on {address}"
             if show is not None:
-                show(f"waiting for a source on {address}")
+                show(waiting)
+            else:  # whoever started this from a script waits for the line
+                click.echo(waiting, err=True)
 
         carry_out: CarryOut = lambda s, readers, sink: ends.receive(s, at, name, listening, live, readers, sink)  # noqa: E731
         result = _carry_out(loaded, out, carry_out)

@@ -14,6 +14,7 @@ import click
 from simmig.experiment.errors import InputError
 
 if TYPE_CHECKING:
+    from simmig.lab.accelerator import Wanted
     from simmig.lab.machine import Link, Size
 
 LAB_FAILED = 125
@@ -26,6 +27,13 @@ _LINK_OPTIONS = (
     click.option("--loss", metavar="PERCENT", help="Packets lost, each way, e.g. '1 %'; default: none."),
     click.option("--cpus", type=click.IntRange(1, 64), default=2, show_default=True, help="Of the machine."),
     click.option("--memory", metavar="SIZE", default="4 GiB", show_default=True, help="Of the machine."),
+    click.option(
+        "--accel",
+        type=click.Choice(["auto", "kvm", "tcg"]),
+        default="auto",
+        show_default=True,
+        help="What runs the machine: KVM where the kernel boots under it, else emulation; or the one you name.",
+    ),
 )
 
 
@@ -72,27 +80,29 @@ def run(
     loss: str | None,
     cpus: int,
     memory: str,
+    accel: Wanted,
     timeout: str | None,
 ) -> int:
     """Run COMMAND in the lab (the word `run` may be left out)."""
     from simmig.experiment import units
 
     timeout_s = None if timeout is None else _quantity("--timeout", units.time_ns, timeout) / 1e9
-    return _run(list(command), _link(rate, delay, loss), _size(cpus, memory), timeout_s)
+    return _run(list(command), _link(rate, delay, loss), _size(cpus, memory), timeout_s, accel)
 
 
 @lab.command()
 @_with_link
-def shell(rate: str | None, delay: str | None, loss: str | None, cpus: int, memory: str) -> int:
+def shell(rate: str | None, delay: str | None, loss: str | None, cpus: int, memory: str, accel: Wanted) -> int:
     """A prompt in the lab, until you leave it (exit, or Ctrl-D)."""
-    return _run([], _link(rate, delay, loss), _size(cpus, memory), None)
+    return _run([], _link(rate, delay, loss), _size(cpus, memory), None, accel)
 
 
 @lab.command()
 def check() -> int:
-    """Say what the lab needs, and what of it is missing."""
+    """Say what the lab needs, what of it is missing, and what it will run on."""
+    from simmig.lab.accelerator import choose
     from simmig.lab.kernel import cache_dir, cached_kernel
-    from simmig.lab.needs import install_commands, needs
+    from simmig.lab.needs import install_commands, needs, program
 
     found = needs()
     width = max(len(need.what) for need in found)
@@ -102,6 +112,9 @@ def check() -> int:
     cached = cached_kernel()
     kernel = f"{cached.release} in {cached.root.parent}" if cached else f"to be downloaded into {cache_dir()}"
     click.echo(f"kernel   {kernel}")
+    qemu = program("qemu-system-x86_64")
+    if cached and qemu:
+        click.echo(f"runs on  {choose('auto', cached, qemu)}")
     missing = [need for need in found if not need.found]
     for command in install_commands(missing):
         click.echo(f"install with: {shlex.join(command)}")
@@ -130,12 +143,12 @@ def install() -> int:
     return 0
 
 
-def _run(command: list[str], link: Link, size: Size, timeout_s: float | None) -> int:
+def _run(command: list[str], link: Link, size: Size, timeout_s: float | None, accel: Wanted) -> int:
     from simmig.lab import machine
     from simmig.lab.errors import LabError
 
     try:
-        return machine.run(command, link, size, _tell, timeout_s)
+        return machine.run(command, link, size, _tell, timeout_s, accel)
     except LabError as error:
         click.echo(f"simmig: {error}", err=True)
         return LAB_FAILED

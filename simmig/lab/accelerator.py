@@ -1,35 +1,121 @@
-"""Whether KVM works here. That /dev/kvm exists says little: nested, it may fail on the first instruction."""
+"""What runs the lab's machine: KVM where the lab's own kernel boots under it, emulation elsewhere.
+
+That /dev/kvm exists says little. Nested, it may fail on the first instruction, or run a few and never get a Linux
+kernel to its first line. So the kernel itself is asked, once a boot of the host, and the answer remembered.
+"""
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
+import json
 import os
+import platform
 import subprocess
+import tempfile
+import time
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
-_FIRMWARE_BYTES = 64 << 10
-_RESET_VECTOR = _FIRMWARE_BYTES - 16  # where an x86 processor begins
-_PROGRAM = bytes.fromhex("b021 e6f4 f4")  # mov al, 0x21; out 0xf4, al; hlt
-_EXIT_STATUS = 0x21 << 1 | 1  # what isa-debug-exit makes of it
-_PATIENCE_S = 10
+from simmig.lab.errors import LabError
+from simmig.lab.kernel import Kernel, cache_dir
+
+Wanted = Literal["auto", "kvm", "tcg"]
+FIRST_LINE = b"Linux version"
+PATIENCE_S = 10.0
+"""Under a KVM that works a kernel prints its first line in less than a second, busy machines included."""
+_LOOK_S = 0.05
+_DEVICE = Path("/dev/kvm")
+_BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 
-def kvm_works(qemu: str, directory: Path) -> bool:
-    """Run five bytes of machine code under KVM, with `directory` to write them to."""
-    if not os.access("/dev/kvm", os.R_OK | os.W_OK):
-        return False
-    firmware = directory / "firmware"
-    firmware.write_bytes(_PROGRAM.rjust(_RESET_VECTOR + len(_PROGRAM), b"\x90").ljust(_FIRMWARE_BYTES, b"\x90"))
-    machine = ["-accel", "kvm", "-cpu", "host", "-m", "16", "-display", "none", "-nodefaults", "-no-reboot"]
-    exit_port = ["-bios", str(firmware), "-device", "isa-debug-exit,iobase=0xf4,iosize=0x04"]
-    try:
-        done = subprocess.run(
-            [qemu, *machine, *exit_port],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            timeout=_PATIENCE_S,
-            check=False,
-        )
-    except subprocess.TimeoutExpired:
-        return False
-    return done.returncode == _EXIT_STATUS
+@dataclass(frozen=True, slots=True)
+class Accelerator:
+    """What the machine runs on, and why."""
+
+    kvm: bool
+    why: str
+
+    def __str__(self) -> str:
+        return f"{'KVM' if self.kvm else 'emulation (TCG)'}: {self.why}"
+
+
+def choose(wanted: Wanted, booted: Kernel, qemu: str) -> Accelerator:
+    """KVM or emulation for this kernel on this host; `qemu` is the program.
+
+    Raises LabError when KVM is wanted and does not work.
+    """
+    if wanted == "tcg":
+        return Accelerator(False, "asked for")
+    found = _found(booted, qemu)
+    if wanted == "kvm" and not found.kvm:
+        raise LabError(f"--accel kvm: {found.why}. Leave the option out for emulation")
+    return found
+
+
+def remember(booted: Kernel, qemu: str, kvm: bool, why: str) -> None:
+    """Keep the answer for this boot of this host; a cache that cannot be written only costs the seconds again."""
+    with contextlib.suppress(OSError):
+        cache_dir().mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile("w", dir=cache_dir(), prefix=".new-", delete=False) as file:
+            json.dump({"host": _host(booted, qemu), "kvm": kvm, "why": why}, file)
+        os.replace(file.name, _memory())
+
+
+def _found(booted: Kernel, qemu: str) -> Accelerator:
+    if not _DEVICE.exists():
+        return Accelerator(False, f"there is no {_DEVICE}")
+    if not os.access(_DEVICE, os.R_OK | os.W_OK):
+        return Accelerator(False, f"{_DEVICE} may not be opened by this user (group kvm?)")
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+        kept = json.loads(_memory().read_text())
+        if kept["host"] == _host(booted, qemu):
+            return Accelerator(bool(kept["kvm"]), str(kept["why"]))
+    complaint = _boot(booted, qemu)
+    why = complaint or "the kernel boots under it"
+    remember(booted, qemu, not complaint, why)
+    return Accelerator(not complaint, why)
+
+
+def _boot(booted: Kernel, qemu: str) -> str:
+    """Boot the kernel under KVM up to its first line; what went wrong, or nothing."""
+    with tempfile.TemporaryDirectory(prefix="simmig-kvm-") as directory:
+        console, words = Path(directory) / "console", Path(directory) / "words"
+        console.touch()
+        command = [
+            *(qemu, "-accel", "kvm", "-cpu", "host", "-m", "512", "-display", "none", "-nodefaults", "-no-reboot"),
+            *("-kernel", os.fspath(booted.image), "-serial", f"file:{console}"),
+            *("-append", "earlyprintk=serial,ttyS0 console=ttyS0 panic=-1"),
+        ]
+        with words.open("wb") as stderr:
+            process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=stderr, stderr=stderr)
+        try:
+            deadline = time.monotonic() + PATIENCE_S
+            while True:
+                ended = process.poll() is not None  # asked before the console is read: its last words count
+                if FIRST_LINE in console.read_bytes():
+                    return ""
+                if ended:
+                    last = words.read_text(errors="replace").strip().splitlines()[-1:] or ["no word"]
+                    return f"KVM is there and cannot start the kernel ({last[0]})"
+                if time.monotonic() > deadline:
+                    return f"KVM is there, but under it the kernel prints nothing within {PATIENCE_S:g} s"
+                time.sleep(_LOOK_S)
+        finally:
+            process.kill()
+            process.wait()
+
+
+def _memory() -> Path:
+    return cache_dir() / "accelerator.json"
+
+
+def _host(booted: Kernel, qemu: str) -> str:
+    """What the answer holds for: this boot of this host, this QEMU, this kernel."""
+    program = Path(qemu).stat()
+    facts = [
+        *(_BOOT_ID.read_text().strip(), platform.release(), booted.release),
+        *(qemu, str(program.st_size), str(program.st_mtime_ns)),
+    ]
+    return hashlib.sha256("\n".join(facts).encode()).hexdigest()

@@ -19,13 +19,15 @@ from pathlib import Path
 from types import FrameType
 from typing import IO, Any
 
-from simmig.lab.accelerator import kvm_works
+from simmig.lab.accelerator import Accelerator, Wanted, choose, remember
 from simmig.lab.errors import LabError
 from simmig.lab.kernel import Kernel, kernel
 from simmig.lab.needs import program, require_all
 
 BOOT_PATIENCE_S = 300
 """Under emulation, on a busy machine, a boot was seen to take 70 s."""
+KVM_BOOT_PATIENCE_S = 60
+"""Under KVM it takes a few seconds. A KVM that stalls later than at the kernel's first line is given up then."""
 _LOOK_S = 0.1
 _PUMP_BYTES = 1 << 16
 _CONSOLE_LINES = 20
@@ -60,29 +62,61 @@ class Size:
 
 
 def run(
-    command: Sequence[str], link: Link, size: Size, tell: Callable[[str], None], timeout_s: float | None = None
+    command: Sequence[str],
+    link: Link,
+    size: Size,
+    tell: Callable[[str], None],
+    timeout_s: float | None = None,
+    accel: Wanted = "auto",
 ) -> int:
     """Run `command` in the lab, in the current directory; returns its exit status.
 
     Standard input, output and error are this process's. Files that it writes below the current directory are
     written here, all others vanish with the machine. An empty command is an interactive shell on the terminal.
-    `timeout_s` bounds the command, not the boot. Raises LabError when the lab cannot be booted, and TimeoutError.
+    `timeout_s` bounds the command, not the boot. `accel` is what the machine runs on: under "auto" KVM where the
+    kernel boots under it. Raises LabError when the lab cannot be booted, and TimeoutError.
     """
     require_all()
     booted = kernel(tell)
+    qemu = program("qemu-system-x86_64")
+    assert qemu is not None  # required above
     for number in (signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(number) is signal.SIG_DFL:
             signal.signal(number, _end)  # tidy up on the way out
+    chosen = choose(accel, booted, qemu)
+    tell(f"booting under {chosen}" + ("" if chosen.kvm else "; this takes a while"))
+    if not chosen.kvm:
+        return _run(command, link, size, timeout_s, booted, qemu, chosen)
+    try:
+        return _run(command, link, size, timeout_s, booted, qemu, chosen)
+    except _NeverStarted as error:
+        if accel == "kvm":
+            raise
+        why = f"under KVM the lab did not come up within {KVM_BOOT_PATIENCE_S} s"
+        remember(booted, qemu, kvm=False, why=why)
+        tell(f"{error}\nbooting under emulation instead, and from now on; this takes a while")
+    return _run(command, link, size, timeout_s, booted, qemu, Accelerator(False, why))
+
+
+class _NeverStarted(LabError):
+    """The machine did not get as far as its command."""
+
+
+def _run(
+    command: Sequence[str],
+    link: Link,
+    size: Size,
+    timeout_s: float | None,
+    booted: Kernel,
+    qemu: str,
+    accelerator: Accelerator,
+) -> int:
     with tempfile.TemporaryDirectory(prefix="simmig-lab-") as directory:
         job = Path(directory).resolve()
         shared = _write_job(job, command, link)
-        qemu = program("qemu-system-x86_64")
-        assert qemu is not None  # required above
-        fast = kvm_works(qemu, job)
-        tell("booting" if fast else "booting under emulation, for there is no usable KVM: this takes a while")
-        arguments = _machine(booted, job, shared, size, qemu, fast)
+        arguments = _machine(booted, job, shared, size, qemu, accelerator.kvm)
         with _guarded(arguments, job, interactive=not command) as process:
-            _watch(process, job, timeout_s)
+            _watch(process, job, timeout_s, KVM_BOOT_PATIENCE_S if accelerator.kvm else BOOT_PATIENCE_S)
         return _status(job, process.returncode)
 
 
@@ -195,9 +229,9 @@ def _pump(source: IO[bytes], sink: IO[bytes]) -> None:
                 sink.flush()
 
 
-def _watch(process: subprocess.Popen[bytes], job: Path, timeout_s: float | None) -> None:
+def _watch(process: subprocess.Popen[bytes], job: Path, timeout_s: float | None, boot_patience_s: float) -> None:
     """Return when the machine ends; raise when it takes too long to boot or its command to run."""
-    deadline = time.monotonic() + BOOT_PATIENCE_S
+    deadline = time.monotonic() + boot_patience_s
     started = False
     while True:
         try:
@@ -213,7 +247,7 @@ def _watch(process: subprocess.Popen[bytes], job: Path, timeout_s: float | None)
         if time.monotonic() > deadline:
             if started:
                 raise TimeoutError(f"the command was still running after {timeout_s:g} s")
-            raise LabError(f"the lab did not boot within {BOOT_PATIENCE_S} s\n{_console(job)}")
+            raise _NeverStarted(f"the lab did not boot within {boot_patience_s:g} s\n{_console(job)}")
 
 
 def _status(job: Path, code: int | None) -> int:
@@ -221,7 +255,8 @@ def _status(job: Path, code: int | None) -> int:
     if failed.exists():
         raise LabError(f"{failed.read_text().strip()}\n{_console(job)}")
     if not status.exists():
-        raise LabError(f"the lab's machine ended early (status {code})\n{_console(job)}")
+        ended = f"the lab's machine ended early (status {code})\n{_console(job)}"
+        raise LabError(ended) if (job / "started").exists() else _NeverStarted(ended)
     return int(status.read_text())
 
 

@@ -15,7 +15,7 @@ import pytest
 
 from simmig.cli.main import main
 from simmig.verbs.rdma import device
-from simmig.verbs.rdma.binding import Binding
+from simmig.verbs.rdma.binding import Binding, load
 from simmig.verbs.rdma.endpoint import RdmaDialer
 from simmig.verbs.rdma.runtime import RdmaRuntime
 from tests.device.conftest import DESTINATION, PATIENCE_S, PORT, SOURCE
@@ -54,9 +54,6 @@ COUNTED = [
 ]
 """Not the drains: one begins only where something is pending; whether a write has completed by then is chance."""
 
-_LISTENS = "00000000:0000 0A"
-"""The peer's address and state of a listening socket, as Linux tells them (man proc_pid_net(5))."""
-
 pytestmark = pytest.mark.usefixtures("verbs")
 
 
@@ -72,13 +69,16 @@ class End:
 
     def __init__(self, directory: Path, *arguments: object) -> None:
         self._said = directory / f"{arguments[0]}.said"
+        self.complaints = directory / f"{arguments[0]}.complaints"
+        self.complaints.touch()
         self.pid = os.fork()
         self.status: int | None = None
         if self.pid == 0:
             status = 99
             try:
                 os.dup2(os.open(self._said, os.O_CREAT | os.O_WRONLY | os.O_TRUNC), 1)
-                sys.stdout = os.fdopen(1, "w", closefd=False)
+                os.dup2(os.open(self.complaints, os.O_WRONLY), 2)
+                sys.stdout, sys.stderr = os.fdopen(1, "w", closefd=False), os.fdopen(2, "w", closefd=False)
                 status = main([*map(str, arguments), "--json"])
             finally:
                 os._exit(status)
@@ -121,14 +121,18 @@ def address(verbs: Binding) -> str:
     return f"{device.address(verbs, DESTINATION).ip}:{PORT}"
 
 
+def _ip(name: str) -> str:
+    return device.address(load(), name).ip
+
+
 @contextmanager
 def _receiver(scenario: Path, *arguments: object) -> Iterator[End]:
     """A destination that listens."""
     end = End(scenario.parent, "receive", scenario, "--device", DESTINATION, *arguments)
     try:
         deadline = time.monotonic() + PATIENCE_S
-        while f":{PORT:04X} {_LISTENS}" not in Path("/proc/net/tcp").read_text():
-            assert end.running()
+        while f"waiting for a source on {_ip(DESTINATION)}:{PORT}\n" not in end.complaints.read_text():
+            assert end.running(), end.complaints.read_text()
             assert time.monotonic() < deadline
             time.sleep(0.02)
         yield end

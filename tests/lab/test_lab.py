@@ -52,11 +52,12 @@ def test_command_and_link_reach_the_machine(recorded: list[tuple[object, ...]]) 
         "1 min",
     ]
     assert main(["lab", *options, "--", "ls", "--all", "-l"]) == 7
-    command, link, size, _, timeout_s = recorded[0]
+    command, link, size, _, timeout_s, accel = recorded[0]
     assert command == ["ls", "--all", "-l"]
     assert link == Link(100_000_000, 2_000_000, 0.01)
     assert size == Size(2, 2 << 30)
     assert timeout_s == 60.0
+    assert accel == "auto"
 
 
 @pytest.mark.parametrize("words", [["lab", "ls", "-l"], ["lab", "run", "ls", "-l"], ["lab", "--", "ls", "-l"]])
