@@ -3,12 +3,13 @@ PYTHON ?= python3
 VENV ?= .venv
 OUT ?= out
 TESTS ?= tests/device
+KERNEL ?=
 ALONE := $(if $(filter tests/device,$(TESTS)),tests/device/test_link_taken_down.py)
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
 # pictures: makes those of README.md anew; notebooks: runs them and keeps what they give. test-device: the tests that
-# need RDMA devices, in the lab (`simmig lab`); TESTS names fewer of them.
+# need RDMA devices, in the lab (`simmig lab`); TESTS names fewer of them, KERNEL another kernel, e.g. 6.12.
 .PHONY: demo test test-device bench lint pictures notebooks
 
 demo: $(VENV)/.installed
@@ -18,7 +19,7 @@ test: $(VENV)/.developing
 	$(BIN)/python -m pytest -n auto
 
 test-device: $(VENV)/.developing
-	SIMMIG_TEST_DEVICE=required $(BIN)/simmig lab --timeout '60 min' -- \
+	SIMMIG_TEST_DEVICE=required $(BIN)/simmig lab $(if $(KERNEL),--kernel $(KERNEL)) --timeout '60 min' -- \
 	sh -c 'for tests in "$(TESTS)" $(ALONE); do $(abspath $(BIN))/python -m pytest -p no:xdist $$tests || exit; done'
 
 bench: $(VENV)/.developing

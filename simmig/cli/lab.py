@@ -15,7 +15,7 @@ from simmig.experiment.errors import InputError
 
 if TYPE_CHECKING:
     from simmig.lab.accelerator import Wanted
-    from simmig.lab.machine import Link, Size
+    from simmig.lab.machine import Boot, Link, Size
 
 LAB_FAILED = 125
 TIMED_OUT = 124
@@ -27,6 +27,12 @@ _LINK_OPTIONS = (
     click.option("--loss", metavar="PERCENT", help="Packets lost, each way, e.g. '1 %'; default: none."),
     click.option("--cpus", type=click.IntRange(1, 64), default=2, show_default=True, help="Of the machine."),
     click.option("--memory", metavar="SIZE", default="4 GiB", show_default=True, help="Of the machine."),
+    click.option(
+        "--kernel",
+        "series",
+        metavar="SERIES",
+        help="Boot that one, e.g. 6.12, from Debian or its backports; default: this system's own.",
+    ),
     click.option(
         "--accel",
         type=click.Choice(["auto", "kvm", "tcg"]),
@@ -80,6 +86,7 @@ def run(
     loss: str | None,
     cpus: int,
     memory: str,
+    series: str | None,
     accel: Wanted,
     timeout: str | None,
 ) -> int:
@@ -87,21 +94,30 @@ def run(
     from simmig.experiment import units
 
     timeout_s = None if timeout is None else _quantity("--timeout", units.time_ns, timeout) / 1e9
-    return _run(list(command), _link(rate, delay, loss), _size(cpus, memory), timeout_s, accel)
+    return _run(list(command), _link(rate, delay, loss), _size(cpus, memory), timeout_s, _boot(series, accel))
 
 
 @lab.command()
 @_with_link
-def shell(rate: str | None, delay: str | None, loss: str | None, cpus: int, memory: str, accel: Wanted) -> int:
+def shell(
+    rate: str | None,
+    delay: str | None,
+    loss: str | None,
+    cpus: int,
+    memory: str,
+    series: str | None,
+    accel: Wanted,
+) -> int:
     """A prompt in the lab, until you leave it (exit, or Ctrl-D)."""
-    return _run([], _link(rate, delay, loss), _size(cpus, memory), None, accel)
+    return _run([], _link(rate, delay, loss), _size(cpus, memory), None, _boot(series, accel))
 
 
 @lab.command()
 def check() -> int:
     """Say what the lab needs, what of it is missing, and what it will run on."""
+    from simmig.lab import qemu
     from simmig.lab.accelerator import choose
-    from simmig.lab.kernel import cache_dir, cached_kernel
+    from simmig.lab.kernel import cache_dir, cached_kernel, cached_kernels
     from simmig.lab.needs import install_commands, needs, program
 
     found = needs()
@@ -109,12 +125,16 @@ def check() -> int:
     for need in found:
         mark = "found  " if need.found else "MISSING"
         click.echo(f"{mark}  {need.what:<{width}}  {need.purpose} ({need.package})")
-    cached = cached_kernel()
-    kernel = f"{cached.release} in {cached.root.parent}" if cached else f"to be downloaded into {cache_dir()}"
-    click.echo(f"kernel   {kernel}")
-    qemu = program("qemu-system-x86_64")
-    if cached and qemu:
-        click.echo(f"runs on  {choose('auto', cached, qemu)}")
+    own = cached_kernel()
+    click.echo(f"kernel   {own.release if own else 'to be downloaded'} in {cache_dir()}")
+    machine = program(qemu.PROGRAM)
+    if own and machine:
+        click.echo(f"runs on  {choose('auto', own, machine)}")
+    for kernel in cached_kernels():
+        if kernel != own:
+            click.echo(f"also     kernel {kernel.release}")
+    for version in qemu.cached():
+        click.echo(f"also     QEMU {version}: {shlex.join(qemu.version(version))}")
     missing = [need for need in found if not need.found]
     for command in install_commands(missing):
         click.echo(f"install with: {shlex.join(command)}")
@@ -122,12 +142,23 @@ def check() -> int:
 
 
 @lab.command()
-def install() -> int:
-    """Install what is missing, by apt-get and pip, and download the kernel."""
+@click.option("--kernel", "series", metavar="SERIES", help="That kernel, e.g. 6.12, and not this system's own.")
+@click.option(
+    "--qemu", "version", metavar="VERSION", help="Another QEMU, too, e.g. 10.0, beside the installed one."
+)
+def install(series: str | None, version: str | None) -> int:
+    """Install what is missing, by apt-get and pip, and download the kernel.
+
+    Kernels and QEMUs that this Debian release does not have come from its backports. They are unpacked into the
+    cache and leave the system, and apt's sources, as they are.
+    """
+    from simmig.lab import qemu
     from simmig.lab.errors import LabError
     from simmig.lab.kernel import kernel
     from simmig.lab.needs import install_commands, needs, require_all
 
+    _check_series("--kernel", series)
+    _check_series("--qemu", version)
     for command in install_commands([need for need in needs() if not need.found]):
         click.echo(shlex.join(command), err=True)
         status = subprocess.run(command, check=False).returncode
@@ -136,19 +167,21 @@ def install() -> int:
             return LAB_FAILED
     try:
         require_all()
-        click.echo(f"ready: kernel {kernel(_tell).release}", err=True)
+        click.echo(f"ready: kernel {kernel(_tell, series).release}", err=True)
+        if version is not None:
+            click.echo(f"ready: QEMU {version}, {shlex.join(qemu.provide(version, _tell))}", err=True)
     except LabError as error:
         click.echo(f"simmig: {error}", err=True)
         return LAB_FAILED
     return 0
 
 
-def _run(command: list[str], link: Link, size: Size, timeout_s: float | None, accel: Wanted) -> int:
+def _run(command: list[str], link: Link, size: Size, timeout_s: float | None, boot: Boot) -> int:
     from simmig.lab import machine
     from simmig.lab.errors import LabError
 
     try:
-        return machine.run(command, link, size, _tell, timeout_s, accel)
+        return machine.run(command, link, size, _tell, timeout_s, boot)
     except LabError as error:
         click.echo(f"simmig: {error}", err=True)
         return LAB_FAILED
@@ -157,10 +190,23 @@ def _run(command: list[str], link: Link, size: Size, timeout_s: float | None, ac
         return TIMED_OUT
 
 
-def _tell(text: str) -> None:
-    """Progress: for a person, so not into a pipe or a file."""
-    if sys.stderr.isatty():
+def _tell(text: str, *, urgent: bool = False) -> None:
+    """Progress: for a person, so only what is urgent goes into a pipe or a file."""
+    if urgent or sys.stderr.isatty():
         click.echo(f"lab: {text}", err=True)
+
+
+def _boot(series: str | None, accel: Wanted) -> Boot:
+    from simmig.lab.machine import Boot
+
+    _check_series("--kernel", series)
+    return Boot(series, accel)
+
+
+def _check_series(option: str, text: str | None) -> None:
+    if text is not None and not re.fullmatch(r"\d+\.\d+", text):
+        example = {"--kernel": "6.12", "--qemu": "10.0"}[option]
+        raise InputError(f'{option}: "{text}" is not written like {example}')
 
 
 def _link(rate: str | None, delay: str | None, loss: str | None) -> Link:

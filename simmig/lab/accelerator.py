@@ -16,9 +16,10 @@ import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from simmig.lab.errors import LabError
+from simmig.lab.guard import guarded
 from simmig.lab.kernel import Kernel, cache_dir
 
 Wanted = Literal["auto", "kvm", "tcg"]
@@ -26,16 +27,19 @@ FIRST_LINE = b"Linux version"
 PATIENCE_S = 10.0
 """Under a KVM that works a kernel prints its first line in less than a second, busy machines included."""
 _LOOK_S = 0.05
+_ANSWERS = 16
+"""So many are kept: for several kernels, and for several hosts that share a cache."""
 _DEVICE = Path("/dev/kvm")
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 
 @dataclass(frozen=True, slots=True)
 class Accelerator:
-    """What the machine runs on, and why."""
+    """What the machine runs on, and why; `news` where that was found out just now, at the cost of seconds."""
 
     kvm: bool
     why: str
+    news: bool = False
 
     def __str__(self) -> str:
         return f"{'KVM' if self.kvm else 'emulation (TCG)'}: {self.why}"
@@ -56,11 +60,21 @@ def choose(wanted: Wanted, booted: Kernel, qemu: str) -> Accelerator:
 
 def remember(booted: Kernel, qemu: str, kvm: bool, why: str) -> None:
     """Keep the answer for this boot of this host; a cache that cannot be written only costs the seconds again."""
+    kept = {key: value for key, value in _remembered().items() if key != _host(booted, qemu)}
+    kept = dict(list(kept.items())[1 - _ANSWERS :]) | {_host(booted, qemu): {"kvm": kvm, "why": why}}
     with contextlib.suppress(OSError):
         cache_dir().mkdir(parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile("w", dir=cache_dir(), prefix=".new-", delete=False) as file:
-            json.dump({"host": _host(booted, qemu), "kvm": kvm, "why": why}, file)
+            json.dump(kept, file)
         os.replace(file.name, _memory())
+
+
+def _remembered() -> dict[str, Any]:
+    with contextlib.suppress(OSError, ValueError):
+        kept = json.loads(_memory().read_text())
+        if isinstance(kept, dict):
+            return kept
+    return {}
 
 
 def _found(booted: Kernel, qemu: str) -> Accelerator:
@@ -68,14 +82,13 @@ def _found(booted: Kernel, qemu: str) -> Accelerator:
         return Accelerator(False, f"there is no {_DEVICE}")
     if not os.access(_DEVICE, os.R_OK | os.W_OK):
         return Accelerator(False, f"{_DEVICE} may not be opened by this user (group kvm?)")
-    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
-        kept = json.loads(_memory().read_text())
-        if kept["host"] == _host(booted, qemu):
-            return Accelerator(bool(kept["kvm"]), str(kept["why"]))
+    with contextlib.suppress(KeyError, TypeError):
+        kept = _remembered()[_host(booted, qemu)]
+        return Accelerator(bool(kept["kvm"]), str(kept["why"]))
     complaint = _boot(booted, qemu)
     why = complaint or "the kernel boots under it"
     remember(booted, qemu, not complaint, why)
-    return Accelerator(not complaint, why)
+    return Accelerator(not complaint, why, news=True)
 
 
 def _boot(booted: Kernel, qemu: str) -> str:
@@ -88,9 +101,10 @@ def _boot(booted: Kernel, qemu: str) -> str:
             *("-kernel", os.fspath(booted.image), "-serial", f"file:{console}"),
             *("-append", "earlyprintk=serial,ttyS0 console=ttyS0 panic=-1"),
         ]
-        with words.open("wb") as stderr:
-            process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=stderr, stderr=stderr)
-        try:
+        with (
+            words.open("wb") as stderr,
+            guarded(command, stdin=subprocess.DEVNULL, stdout=stderr, stderr=stderr) as process,
+        ):
             deadline = time.monotonic() + PATIENCE_S
             while True:
                 ended = process.poll() is not None  # asked before the console is read: its last words count
@@ -102,9 +116,6 @@ def _boot(booted: Kernel, qemu: str) -> str:
                 if time.monotonic() > deadline:
                     return f"KVM is there, but under it the kernel prints nothing within {PATIENCE_S:g} s"
                 time.sleep(_LOOK_S)
-        finally:
-            process.kill()
-            process.wait()
 
 
 def _memory() -> Path:

@@ -15,15 +15,35 @@ import select
 import signal
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 _PR_SET_CHILD_SUBREAPER = 36
 
 
 class _Stopped(Exception):
     pass
+
+
+@contextlib.contextmanager
+def guarded(command: Sequence[str], **popen: Any) -> Iterator[subprocess.Popen[bytes]]:
+    """Run `command` under a guard of its own, started with Popen's `popen`; on leaving all of it is gone."""
+    lifeline, held = os.pipe()
+    try:
+        guard = [sys.executable, "-m", "simmig.lab.guard", str(lifeline), *command]
+        process = subprocess.Popen(guard, pass_fds=[lifeline], **popen)
+    except BaseException:
+        os.close(held)
+        raise
+    finally:
+        os.close(lifeline)
+    try:
+        yield process
+    finally:
+        os.close(held)
+        process.wait()
 
 
 def guard(lifeline: int, command: Sequence[str]) -> int:

@@ -5,16 +5,16 @@ from __future__ import annotations
 import os
 import re
 import shutil
-import subprocess
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from simmig.lab import debian
 from simmig.lab.errors import LabError
-from simmig.lab.needs import program
 
 META_PACKAGE = "linux-image-amd64"
+_PREFIX = "linux-image-"
 MODULES = ("veth", "rdma_rxe", "ib_uverbs", "rdma_ucm", "sch_netem")
 
 
@@ -42,46 +42,67 @@ def cache_dir() -> Path:
     return (Path(base) if os.path.isabs(base) else Path.home() / ".cache") / "simmig" / "lab"
 
 
-def cached_kernel() -> Kernel | None:
-    """The newest kernel in the cache."""
-    found = [Kernel(path, path.name) for path in cache_dir().glob("kernel/*") if not path.name.startswith(".")]
-    return max(found, key=lambda kernel: _version(kernel.release), default=None)
+def cached_kernels() -> list[Kernel]:
+    """All kernels in the cache, the oldest first."""
+    found = [path for home in (_own(), _backports()) for path in home.glob("*") if not path.name.startswith(".")]
+    return sorted((Kernel(path, path.name) for path in found), key=lambda kernel: _version(kernel.release))
 
 
-def kernel(tell: Callable[[str], None]) -> Kernel:
-    """The kernel in the cache; downloads it when there is none. Raises LabError when that fails."""
-    return cached_kernel() or download(tell)
+def cached_kernel(series: str | None = None) -> Kernel | None:
+    """The newest kernel in the cache: of a series, e.g. "6.12", or of the system's own."""
+    fit = [
+        kernel
+        for kernel in cached_kernels()
+        if (kernel.root.parent == _own() if series is None else _series(kernel.release) == series)
+    ]
+    return fit[-1] if fit else None
 
 
-def download(tell: Callable[[str], None]) -> Kernel:
-    """Download and unpack the kernel that Debian's meta package stands for. Raises LabError."""
-    package = _real_package()
-    release = package.removeprefix("linux-image-")
-    home = cache_dir() / "kernel"
+def kernel(tell: Callable[[str], None], series: str | None = None) -> Kernel:
+    """The kernel in the cache, of a series such as "6.12", by default the system's; downloaded when there is none.
+
+    A series that this system's Debian does not have is looked for in its backports. Raises LabError.
+    """
+    return cached_kernel(series) or download(tell, series)
+
+
+def download(tell: Callable[[str], None], series: str | None = None) -> Kernel:
+    """Download and unpack the kernel that Debian's meta package, or its backport, stands for. Raises LabError."""
+    package = _real_package(debian.Apt())
+    if series is None and package is None:
+        raise LabError(f"apt knows no kernel package {META_PACKAGE}; the lab takes Debian's (try: apt-get update)")
+    if package is not None and series in (None, _series(package)):
+        return _unpacked(debian.Apt(), package, _own(), tell)
+    with debian.backports(_backports()) as apt:
+        offered = _real_package(apt)
+        if offered is None or _series(offered) != series:
+            has = " and ".join(name.removeprefix(_PREFIX) for name in (package, offered) if name) or "none"
+            raise LabError(f"Debian has no kernel {series} for this system; it has {has}")
+        return _unpacked(apt, offered, _backports(), tell)
+
+
+def _unpacked(apt: debian.Apt, package: str, home: Path, tell: Callable[[str], None]) -> Kernel:
+    release = package.removeprefix(_PREFIX)
     home.mkdir(parents=True, exist_ok=True)
     tell(f"downloading {package} (some 70 MB) into {home}, this once")
-    # Made whole beside its place and then moved there: a cache never holds half a kernel.
     with tempfile.TemporaryDirectory(prefix=".new-", dir=home) as scratch:
-        _run("apt-get", "-qq", "download", package, cwd=scratch)
+        apt.get("download", package, cwd=Path(scratch))
         archive = next(Path(scratch).glob("*.deb"))
         root = Path(scratch) / "root"
-        _run("dpkg", "-x", str(archive), str(root))
-        unpacked = Kernel(root, release)
-        _check(unpacked, package)
-        _run("depmod", "-b", str(root), release)
+        debian.unpack(archive, root)
+        _check(Kernel(root, release), package)
+        debian.run("depmod", "-b", str(root), release)
         shutil.rmtree(root / "usr" / "share", ignore_errors=True)  # documentation
-        place = home / release
-        shutil.rmtree(place, ignore_errors=True)
-        root.rename(place)
-    return Kernel(place, release)
+        debian.move_into_place(root, home / release)
+    return Kernel(home / release, release)
 
 
-def _real_package() -> str:
-    listing = _run("apt-cache", "depends", "--important", META_PACKAGE)
-    match = re.search(r"Depends: (linux-image-\d\S*-amd64)\s", listing)
-    if match is None:
-        raise LabError(f"apt knows no kernel package {META_PACKAGE}; the lab takes Debian's (try: apt-get update)")
-    return match[1].removesuffix("-unsigned")
+def _real_package(apt: debian.Apt) -> str | None:
+    """What the meta package stands for."""
+    named = f"{META_PACKAGE}/{apt.suite}" if apt.suite else META_PACKAGE
+    listing = apt.cache("show", "--no-all-versions", named)
+    match = re.search(rf"^Depends: ({_PREFIX}\d\S*-amd64)\s", listing, re.MULTILINE)
+    return None if match is None else match[1].removesuffix("-unsigned")
 
 
 def _check(unpacked: Kernel, package: str) -> None:
@@ -93,17 +114,18 @@ def _check(unpacked: Kernel, package: str) -> None:
         raise LabError(f"{package} lacks the modules {', '.join(lacking)}")
 
 
-def _run(name: str, *arguments: str, cwd: str | None = None) -> str:
-    command = [program(name) or name, *arguments]
-    try:
-        done = subprocess.run(
-            command, cwd=cwd, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
-        )
-    except OSError as error:
-        raise LabError(f"cannot run {name}: {error}") from error
-    if done.returncode:
-        raise LabError(f"{name} {' '.join(arguments)} failed:\n{done.stderr.strip() or done.stdout.strip()}")
-    return done.stdout
+def _own() -> Path:
+    return cache_dir() / "kernel"
+
+
+def _backports() -> Path:
+    """Kernels that are not the system's own have a place of their own: the newest of them is nobody's default."""
+    return cache_dir() / "backports" / "kernel"
+
+
+def _series(name: str) -> str:
+    """Of a release or a package: linux-image-6.1.0-50-amd64 is of 6.1."""
+    return ".".join(str(part) for part in _version(name)[:2])
 
 
 def _version(release: str) -> tuple[int, ...]:

@@ -12,7 +12,7 @@ import tempfile
 import termios
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -21,8 +21,10 @@ from typing import IO, Any
 
 from simmig.lab.accelerator import Accelerator, Wanted, choose, remember
 from simmig.lab.errors import LabError
+from simmig.lab.guard import guarded
 from simmig.lab.kernel import Kernel, kernel
 from simmig.lab.needs import program, require_all
+from simmig.lab.tell import Tell
 
 BOOT_PATIENCE_S = 300
 """Under emulation, on a busy machine, a boot was seen to take 70 s."""
@@ -61,40 +63,50 @@ class Size:
     memory_bytes: int = 4 << 30
 
 
+@dataclass(frozen=True, slots=True)
+class Boot:
+    """What to boot: a series of kernels, e.g. "6.12", by default the system's own, and what runs the machine."""
+
+    series: str | None = None
+    accel: Wanted = "auto"
+
+
+DEFAULT = Boot()
+
+
 def run(
     command: Sequence[str],
     link: Link,
     size: Size,
-    tell: Callable[[str], None],
+    tell: Tell,
     timeout_s: float | None = None,
-    accel: Wanted = "auto",
+    boot: Boot = DEFAULT,
 ) -> int:
     """Run `command` in the lab, in the current directory; returns its exit status.
 
     Standard input, output and error are this process's. Files that it writes below the current directory are
     written here, all others vanish with the machine. An empty command is an interactive shell on the terminal.
-    `timeout_s` bounds the command, not the boot. `accel` is what the machine runs on: under "auto" KVM where the
+    `timeout_s` bounds the command, not the boot. Under `boot.accel` "auto" the machine runs on KVM where the
     kernel boots under it. Raises LabError when the lab cannot be booted, and TimeoutError.
     """
     require_all()
-    booted = kernel(tell)
+    booted = kernel(tell, boot.series)
     qemu = program("qemu-system-x86_64")
     assert qemu is not None  # required above
     for number in (signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(number) is signal.SIG_DFL:
             signal.signal(number, _end)  # tidy up on the way out
-    chosen = choose(accel, booted, qemu)
-    tell(f"booting under {chosen}" + ("" if chosen.kvm else "; this takes a while"))
-    if not chosen.kvm:
-        return _run(command, link, size, timeout_s, booted, qemu, chosen)
+    chosen = choose(boot.accel, booted, qemu)
+    # A KVM that was there and is of no use is told in any case, once: it cost seconds, and will cost more.
+    tell(f"booting {booted.release} under {chosen}", urgent=chosen.news and not chosen.kvm)
     try:
         return _run(command, link, size, timeout_s, booted, qemu, chosen)
     except _NeverStarted as error:
-        if accel == "kvm":
-            raise
+        if boot.accel == "kvm" or not chosen.kvm:
+            raise LabError(f"under {chosen}\n{error}") from None
         why = f"under KVM the lab did not come up within {KVM_BOOT_PATIENCE_S} s"
         remember(booted, qemu, kvm=False, why=why)
-        tell(f"{error}\nbooting under emulation instead, and from now on; this takes a while")
+        tell(f"{error}\nbooting under emulation instead, and from now on", urgent=True)
     return _run(command, link, size, timeout_s, booted, qemu, Accelerator(False, why))
 
 
@@ -115,7 +127,7 @@ def _run(
         job = Path(directory).resolve()
         shared = _write_job(job, command, link)
         arguments = _machine(booted, job, shared, size, qemu, accelerator.kvm)
-        with _guarded(arguments, job, interactive=not command) as process:
+        with _pumped(arguments, job, interactive=not command) as process:
             _watch(process, job, timeout_s, KVM_BOOT_PATIENCE_S if accelerator.kvm else BOOT_PATIENCE_S)
         return _status(job, process.returncode)
 
@@ -182,32 +194,23 @@ def _machine(booted: Kernel, job: Path, shared: bool, size: Size, qemu: str, fas
 
 
 @contextlib.contextmanager
-def _guarded(arguments: Sequence[str], job: Path, interactive: bool) -> Iterator[subprocess.Popen[bytes]]:
+def _pumped(arguments: Sequence[str], job: Path, interactive: bool) -> Iterator[subprocess.Popen[bytes]]:
     """Run the machine under its guard, with its output pumped to ours; on leaving it is gone."""
-    lifeline, held = os.pipe()
-    guard = [sys.executable, "-m", "simmig.lab.guard", str(lifeline), *arguments]
     terminal = _terminal_settings() if interactive else None
     # A terminal as standard input would be put into raw mode, for a command that nobody talks to.
     stdin = None if interactive or not sys.stdin.isatty() else subprocess.DEVNULL
     # The machine opens its outputs anew, which would cut off a file: pipes have no such trouble.
     output = None if interactive else subprocess.PIPE
     environment = {**os.environ, "TMPDIR": str(job)}  # what virtme leaves there goes with the rest
-    process = subprocess.Popen(
-        guard, stdin=stdin, stdout=output, stderr=output, pass_fds=[lifeline], env=environment
-    )
-    os.close(lifeline)
-    pumps = [
-        threading.Thread(target=_pump, args=pair, daemon=True)
-        for pair in ((process.stdout, sys.stdout.buffer), (process.stderr, sys.stderr.buffer))
-        if pair[0] is not None
-    ]
-    for pump in pumps:
-        pump.start()
+    pumps: list[threading.Thread] = []
     try:
-        yield process
+        with guarded(arguments, stdin=stdin, stdout=output, stderr=output, env=environment) as process:
+            for pair in ((process.stdout, sys.stdout.buffer), (process.stderr, sys.stderr.buffer)):
+                if pair[0] is not None:
+                    pumps.append(threading.Thread(target=_pump, args=pair, daemon=True))
+                    pumps[-1].start()
+            yield process
     finally:
-        os.close(held)
-        process.wait()
         for pump in pumps:
             pump.join()
         if terminal is not None:

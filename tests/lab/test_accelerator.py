@@ -9,7 +9,7 @@ from simmig.lab import accelerator, machine
 from simmig.lab.accelerator import Accelerator, choose, remember
 from simmig.lab.errors import LabError
 from simmig.lab.kernel import Kernel
-from simmig.lab.machine import Link, Size
+from simmig.lab.machine import Boot, Link, Size
 
 CONSOLE = 'for word; do case $word in file:*) console=${word#file:};; esac; done; echo >> "$0.runs"; '
 PRINTS = CONSOLE + 'echo "[    0.000000] Linux version 6.1.0" > "$console"; exec sleep 60'
@@ -68,12 +68,14 @@ def test_a_kvm_that_gets_no_kernel_to_its_first_line_is_none(host: Host, script:
 
 def test_the_answer_costs_its_seconds_once_a_boot_of_the_host(host: Host) -> None:
     qemu = host.qemu(FAILS)
-    first = choose("auto", host.booted, qemu)
-    assert choose("auto", host.booted, qemu) == first
-    assert host.boots == 1
+    other = Kernel(host.booted.root, "6.12.0-1-amd64")
+    for booted in (host.booted, other):
+        assert choose("auto", booted, qemu).news
+    for booted in (host.booted, other):
+        assert not choose("auto", booted, qemu).news
+    assert host.boots == 2
     host.boot_id.write_text("another\n")
-    choose("auto", host.booted, qemu)
-    choose("auto", Kernel(host.booted.root, "6.12.0-1-amd64"), qemu)
+    assert choose("auto", host.booted, qemu).news
     assert host.boots == 3
     assert choose("auto", host.booted, host.qemu(PRINTS)).kvm, "another QEMU is asked anew"
 
@@ -85,6 +87,12 @@ def test_a_memory_that_cannot_be_read_is_asked_anew(host: Host, kept: str) -> No
     memory.write_text(kept)
     assert choose("auto", host.booted, host.qemu(PRINTS)).kvm
     assert host.boots == 1
+
+
+def test_only_so_many_answers_are_kept(host: Host) -> None:
+    for number in range(40):
+        remember(Kernel(host.booted.root, f"6.1.0-{number}-amd64"), host.qemu(PRINTS), kvm=True, why="it does")
+    assert len(accelerator._remembered()) == accelerator._ANSWERS
 
 
 def test_a_cache_that_cannot_be_written_costs_only_time(host: Host, tmp_path: Path) -> None:
@@ -105,6 +113,17 @@ def test_emulation_asked_for_asks_nobody(host: Host) -> None:
     assert host.boots == 0
 
 
+class Told:
+    """Keeps what a log would show."""
+
+    def __init__(self) -> None:
+        self.urgent: list[str] = []
+
+    def __call__(self, text: str, *, urgent: bool = False) -> None:
+        if urgent:
+            self.urgent.append(text)
+
+
 class Boots:
     """Stands for the machine itself: under KVM it never comes up, emulated it runs the command."""
 
@@ -112,7 +131,7 @@ class Boots:
         qemu = host.qemu(PRINTS)
         self.tried: list[bool] = []
         monkeypatch.setattr(machine, "require_all", lambda: None)
-        monkeypatch.setattr(machine, "kernel", lambda tell: host.booted)
+        monkeypatch.setattr(machine, "kernel", lambda tell, series: host.booted)
         monkeypatch.setattr(machine, "program", lambda name: qemu)
         monkeypatch.setattr(machine, "_run", self._run)
 
@@ -127,17 +146,28 @@ class Boots:
 
 def test_a_kvm_that_stalls_later_is_given_up_for_good(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
     boots = Boots(monkeypatch, host)
-    told: list[str] = []
-    assert machine.run(["true"], Link(), Size(), told.append) == 7
-    assert machine.run(["true"], Link(), Size(), told.append) == 7
+    told = Told()
+    assert machine.run(["true"], Link(), Size(), told) == 7
+    assert machine.run(["true"], Link(), Size(), told) == 7
     assert boots.tried == [True, False, False]
-    assert any("emulation instead" in line for line in told)
+    assert len(told.urgent) == 1
+    assert "emulation instead" in told.urgent[0]
+
+
+def test_a_kvm_of_no_use_is_told_once_also_off_a_terminal(
+    host: Host, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Boots(monkeypatch, host)
+    host.qemu(FAILS)
+    for said in ("lab: booting 6.1.0-9-amd64 under emulation (TCG): KVM is there and cannot start the kernel", ""):
+        assert main(["lab", "true"]) == 7
+        assert capsys.readouterr().err.startswith(said)
 
 
 def test_kvm_asked_for_is_not_replaced(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
     boots = Boots(monkeypatch, host)
     with pytest.raises(LabError, match="did not boot"):
-        machine.run(["true"], Link(), Size(), lambda line: None, accel="kvm")
+        machine.run(["true"], Link(), Size(), Told(), boot=Boot(accel="kvm"))
     assert boots.tried == [True]
 
 
@@ -149,8 +179,14 @@ def test_remembered_answers_name_their_reason(host: Host) -> None:
 
 def test_the_choice_reaches_the_lab(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[object] = []
-    monkeypatch.setattr(machine, "run", lambda *arguments: asked.append(arguments[-1]) or 0)
+
+    def run(*arguments: object) -> int:
+        asked.append(arguments[-1])
+        return 0
+
+    monkeypatch.setattr(machine, "run", run)
     assert main(["lab", "--accel", "tcg", "true"]) == 0
-    assert main(["lab", "true"]) == 0
+    assert main(["lab", "--kernel", "6.12", "true"]) == 0
     assert main(["lab", "--accel", "xen", "true"]) == 2
-    assert asked == ["tcg", "auto"]
+    assert main(["lab", "--kernel", "newest", "true"]) == 2
+    assert asked == [Boot(accel="tcg"), Boot("6.12")]

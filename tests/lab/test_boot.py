@@ -46,7 +46,10 @@ def test_streams_status_files_and_devices(here: Path) -> None:
     done = subprocess.run(command, input=b"input\n", capture_output=True, check=False)
     out = done.stdout.decode()
     assert done.returncode == 42, done.stderr.decode()
-    assert done.stderr == b"complaint\n"
+    complaints = [
+        line for line in done.stderr.splitlines() if not line.startswith(b"lab: ")
+    ]  # that KVM is of no use
+    assert complaints == [b"complaint"]
     for part in (
         "rxe0/1 state ACTIVE",
         "rxe1/1 state ACTIVE",

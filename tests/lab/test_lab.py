@@ -6,10 +6,8 @@ from pathlib import Path
 import pytest
 
 from simmig.cli.main import main
-from simmig.lab import kernel as kernels
 from simmig.lab import machine, needs
-from simmig.lab.errors import LabError
-from simmig.lab.machine import Link, Size
+from simmig.lab.machine import Boot, Link, Size
 
 
 @pytest.mark.parametrize(
@@ -52,12 +50,12 @@ def test_command_and_link_reach_the_machine(recorded: list[tuple[object, ...]]) 
         "1 min",
     ]
     assert main(["lab", *options, "--", "ls", "--all", "-l"]) == 7
-    command, link, size, _, timeout_s, accel = recorded[0]
+    command, link, size, _, timeout_s, boot = recorded[0]
     assert command == ["ls", "--all", "-l"]
     assert link == Link(100_000_000, 2_000_000, 0.01)
     assert size == Size(2, 2 << 30)
     assert timeout_s == 60.0
-    assert accel == "auto"
+    assert boot == Boot()
 
 
 @pytest.mark.parametrize("words", [["lab", "ls", "-l"], ["lab", "run", "ls", "-l"], ["lab", "--", "ls", "-l"]])
@@ -102,34 +100,6 @@ def test_what_is_missing_is_named_with_the_commands_that_help(
     assert "-m pip install 'virtme-ng>=" in told
     assert main(["lab", "check"]) == 1
     assert "MISSING  tc" in capsys.readouterr().out
-
-
-def test_the_cache_follows_xdg_and_the_newest_kernel_counts(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    assert kernels.cached_kernel() is None
-    for name in ("6.1.0-9-amd64", "6.1.0-56-amd64", ".new-half"):
-        (tmp_path / "simmig/lab/kernel" / name).mkdir(parents=True)
-    newest = kernels.cached_kernel()
-    assert newest is not None
-    assert newest.release == "6.1.0-56-amd64"
-    monkeypatch.setenv("XDG_CACHE_HOME", "relative")
-    assert kernels.cache_dir() == Path.home() / ".cache/simmig/lab"
-
-
-def test_a_download_that_fails_leaves_no_half_kernel(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    apt = tmp_path / "bin" / "apt"
-    apt.parent.mkdir()
-    apt.write_text(
-        '#!/bin/sh\n[ "$1" = depends ] && echo "  Depends: linux-image-6.1.0-1-amd64" && exit\nexit 100\n'
-    )
-    apt.chmod(0o755)
-    monkeypatch.setattr(kernels, "program", lambda name: str(apt))
-    with pytest.raises(LabError, match=r"download linux-image-6\.1\.0-1-amd64 failed"):
-        kernels.kernel(lambda text: None)
-    assert os.listdir(tmp_path / "simmig/lab/kernel") == []
 
 
 @pytest.mark.parametrize(("here", "said"), [("", "venv"), ("venv", ""), ("elsewhere", "")])
