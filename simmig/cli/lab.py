@@ -34,6 +34,12 @@ _LINK_OPTIONS = (
         help="Boot that one, e.g. 6.12, from Debian or its backports; default: this system's own.",
     ),
     click.option(
+        "--debian",
+        "release",
+        metavar="RELEASE",
+        help="Let COMMAND see the user space of that Debian, e.g. 13; default: this system.",
+    ),
+    click.option(
         "--accel",
         type=click.Choice(["auto", "kvm", "tcg"]),
         default="auto",
@@ -87,6 +93,7 @@ def run(
     cpus: int,
     memory: str,
     series: str | None,
+    release: str | None,
     accel: Wanted,
     timeout: str | None,
 ) -> int:
@@ -94,7 +101,8 @@ def run(
     from simmig.experiment import units
 
     timeout_s = None if timeout is None else _quantity("--timeout", units.time_ns, timeout) / 1e9
-    return _run(list(command), _link(rate, delay, loss), _size(cpus, memory), timeout_s, _boot(series, accel))
+    boot = _boot(series, release, accel)
+    return _run(list(command), _link(rate, delay, loss), _size(cpus, memory), timeout_s, boot)
 
 
 @lab.command()
@@ -106,16 +114,17 @@ def shell(
     cpus: int,
     memory: str,
     series: str | None,
+    release: str | None,
     accel: Wanted,
 ) -> int:
     """A prompt in the lab, until you leave it (exit, or Ctrl-D)."""
-    return _run([], _link(rate, delay, loss), _size(cpus, memory), None, _boot(series, accel))
+    return _run([], _link(rate, delay, loss), _size(cpus, memory), None, _boot(series, release, accel))
 
 
 @lab.command()
 def check() -> int:
     """Say what the lab needs, what of it is missing, and what it will run on."""
-    from simmig.lab import qemu
+    from simmig.lab import qemu, userland
     from simmig.lab.accelerator import choose
     from simmig.lab.kernel import cache_dir, cached_kernel, cached_kernels
     from simmig.lab.needs import install_commands, needs, program
@@ -135,6 +144,8 @@ def check() -> int:
             click.echo(f"also     kernel {kernel.release}")
     for version in qemu.cached():
         click.echo(f"also     QEMU {version}: {shlex.join(qemu.version(version))}")
+    for release in filter(userland.find, userland.RELEASES):
+        click.echo(f"also     Debian {release}: {userland.find(release)}")
     missing = [need for need in found if not need.found]
     for command in install_commands(missing):
         click.echo(f"install with: {shlex.join(command)}")
@@ -146,19 +157,21 @@ def check() -> int:
 @click.option(
     "--qemu", "version", metavar="VERSION", help="Another QEMU, too, e.g. 10.0, beside the installed one."
 )
-def install(series: str | None, version: str | None) -> int:
+@click.option("--debian", "release", metavar="RELEASE", help="Another Debian's user space, too, e.g. 13.")
+def install(series: str | None, version: str | None, release: str | None) -> int:
     """Install what is missing, by apt-get and pip, and download the kernel.
 
     Kernels and QEMUs that this Debian release does not have come from its backports. They are unpacked into the
     cache and leave the system, and apt's sources, as they are.
     """
-    from simmig.lab import qemu
+    from simmig.lab import qemu, userland
     from simmig.lab.errors import LabError
     from simmig.lab.kernel import kernel
     from simmig.lab.needs import install_commands, needs, require_all
 
-    _check_series("--kernel", series)
-    _check_series("--qemu", version)
+    _check_version("--kernel", series)
+    _check_version("--qemu", version)
+    _check_release(release)
     for command in install_commands([need for need in needs() if not need.found]):
         click.echo(shlex.join(command), err=True)
         status = subprocess.run(command, check=False).returncode
@@ -170,6 +183,8 @@ def install(series: str | None, version: str | None) -> int:
         click.echo(f"ready: kernel {kernel(_tell, series).release}", err=True)
         if version is not None:
             click.echo(f"ready: QEMU {version}, {shlex.join(qemu.provide(version, _tell))}", err=True)
+        if release is not None:
+            click.echo(f"ready: Debian {release} in {userland.provide(release, _tell)}", err=True)
     except LabError as error:
         click.echo(f"simmig: {error}", err=True)
         return LAB_FAILED
@@ -196,17 +211,26 @@ def _tell(text: str, *, urgent: bool = False) -> None:
         click.echo(f"lab: {text}", err=True)
 
 
-def _boot(series: str | None, accel: Wanted) -> Boot:
+def _boot(series: str | None, release: str | None, accel: Wanted) -> Boot:
     from simmig.lab.machine import Boot
 
-    _check_series("--kernel", series)
-    return Boot(series, accel)
+    _check_version("--kernel", series)
+    _check_release(release)
+    return Boot(series, accel, release)
 
 
-def _check_series(option: str, text: str | None) -> None:
+def _check_version(option: str, text: str | None) -> None:
     if text is not None and not re.fullmatch(r"\d+\.\d+", text):
         example = {"--kernel": "6.12", "--qemu": "10.0"}[option]
         raise InputError(f'{option}: "{text}" is not written like {example}')
+
+
+def _check_release(release: str | None) -> None:
+    from simmig.lab.userland import RELEASES
+
+    if release is not None and release not in RELEASES:
+        known = ", ".join(RELEASES)
+        raise InputError(f'--debian: "{release}" is no release that the lab knows; it knows {known}')
 
 
 def _link(rate: str | None, delay: str | None, loss: str | None) -> Link:

@@ -11,7 +11,7 @@ import os
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -58,35 +58,49 @@ def mirror() -> str:
     raise LabError(f"apt's sources name no mirror of Debian {release} (try: apt-get update)")
 
 
-def source(release: str, suite: str) -> str:
-    """A line for sources.list; `release` the mirror, `suite` what to take from it."""
-    signed = f" [signed-by={_KEYRING}]" if _KEYRING.is_file() else ""
-    return f"deb{signed} {release} {suite} main"
-
-
 @contextlib.contextmanager
 def backports(home: Path) -> Iterator[Apt]:
     """apt with this release's backports beside it, its lists and downloads below `home` while in use."""
-    release, base = codename(), mirror()
+    release = codename()
+    with sources(home, (release, f"{release}-backports")) as apt:
+        yield apt
+
+
+@contextlib.contextmanager
+def sources(home: Path, suites: Sequence[str], status: Path = Path("/var/lib/dpkg/status")) -> Iterator[Apt]:
+    """apt with these suites of the system's mirror and no others, its files below `home` while in use.
+
+    `status` says what is installed: by default what this system has. Raises LabError.
+    """
+    base = mirror()
+    signed = f" [signed-by={_KEYRING}]" if _KEYRING.is_file() else ""
     home.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".apt-", dir=home) as directory:
         place = Path(directory)
-        suites = (release, f"{release}-backports")
-        (place / "sources.list").write_text("".join(source(base, suite) + "\n" for suite in suites))
+        (place / "sources.list").write_text("".join(f"deb{signed} {base} {suite} main\n" for suite in suites))
         for name in ("lists/partial", "archives/partial"):
             (place / name).mkdir(parents=True)
         settings = {
             "Dir::Etc::sourcelist": place / "sources.list",
             "Dir::Etc::sourceparts": "/dev/null",
-            "Dir::State::lists": place / "lists",
+            "Dir::State": place,
+            "Dir::State::status": status,
             "Dir::Cache": place,
-            "Dir::Cache::archives": place / "archives",
             "APT::Sandbox::User": "root",  # its own user may not write here
             "Debug::NoLocking": "true",  # dpkg's lock is for who installs
         }
-        apt = Apt(suites[1], tuple(word for key, value in settings.items() for word in ("-o", f"{key}={value}")))
+        options = tuple(word for key, value in settings.items() for word in ("-o", f"{key}={value}"))
+        apt = Apt(suites[-1], options)
         apt.get("update")
         yield apt
+
+
+def download_all(apt: Apt, archives: Path, packages: Sequence[str]) -> list[Path]:
+    """What it takes to install `packages` and is not installed, as files below `archives`. Raises LabError."""
+    (archives / "partial").mkdir(parents=True)
+    only = ("-y", "--download-only", "--no-install-recommends", "-o", f"Dir::Cache::archives={archives}")
+    apt.get(*only, "install", *packages)
+    return sorted(archives.glob("*.deb"))
 
 
 def unpack(archive: Path, root: Path) -> None:

@@ -109,11 +109,23 @@ port() {
     done
 }
 
+# The command may want another Debian than the host's around it.
+inside=()
+if [[ -e $job/userland ]]; then
+    read -r -d '' userland <"$job/userland"
+    seen=(/proc /sys /dev "$job")
+    [[ -e $job/shared ]] && seen+=("$directory")
+    for path in "${seen[@]}"; do
+        mkdir -p "$userland$path" && mount --rbind "$path" "$userland$path" || fail "$path cannot be mounted in $userland"
+    done
+    inside=(chroot "$userland")
+fi
+
 : >"$job/started"
 if [[ -e $job/interactive ]]; then
-    setsid -c -w /bin/bash "$job/command" </dev/ttyS0 >/dev/ttyS0 2>&1
+    setsid -c -w "${inside[@]}" /bin/bash "$job/command" </dev/ttyS0 >/dev/ttyS0 2>&1
 else
-    setsid -w /bin/bash "$job/command" <"$(port stdin)" >"$(port stdout)" 2>"$(port stderr)"
+    setsid -w "${inside[@]}" /bin/bash "$job/command" <"$(port stdin)" >"$(port stdout)" 2>"$(port stderr)"
 fi
 echo $? >"$job/status.new"
 mv "$job/status.new" "$job/status"

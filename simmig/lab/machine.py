@@ -19,6 +19,7 @@ from pathlib import Path
 from types import FrameType
 from typing import IO, Any
 
+from simmig.lab import userland
 from simmig.lab.accelerator import Accelerator, Wanted, choose, remember
 from simmig.lab.errors import LabError
 from simmig.lab.guard import guarded
@@ -65,10 +66,17 @@ class Size:
 
 @dataclass(frozen=True, slots=True)
 class Boot:
-    """What to boot: a series of kernels, e.g. "6.12", by default the system's own, and what runs the machine."""
+    """What to boot.
+
+    Attributes:
+        series: of kernels, e.g. "6.12"; by default the system's own.
+        accel: what runs the machine.
+        release: of Debian, e.g. "13", whose user space the command is to see; by default this system.
+    """
 
     series: str | None = None
     accel: Wanted = "auto"
+    release: str | None = None
 
 
 DEFAULT = Boot()
@@ -91,52 +99,45 @@ def run(
     """
     require_all()
     booted = kernel(tell, boot.series)
+    root = None if boot.release is None else userland.provide(boot.release, tell)
     qemu = program("qemu-system-x86_64")
     assert qemu is not None  # required above
     for number in (signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(number) is signal.SIG_DFL:
             signal.signal(number, _end)  # tidy up on the way out
+
+    def attempt(accelerator: Accelerator) -> int:
+        with tempfile.TemporaryDirectory(prefix="simmig-lab-") as directory:
+            job = Path(directory).resolve()
+            shared = _write_job(job, command, link, root)
+            arguments = _machine(booted, job, shared, size, qemu, accelerator.kvm)
+            with _pumped(arguments, job, interactive=not command) as process:
+                _watch(process, job, timeout_s, KVM_BOOT_PATIENCE_S if accelerator.kvm else BOOT_PATIENCE_S)
+            return _status(job, process.returncode)
+
     chosen = choose(boot.accel, booted, qemu)
     # A KVM that was there and is of no use is told in any case, once: it cost seconds, and will cost more.
     tell(f"booting {booted.release} under {chosen}", urgent=chosen.news and not chosen.kvm)
     try:
-        return _run(command, link, size, timeout_s, booted, qemu, chosen)
+        return attempt(chosen)
     except _NeverStarted as error:
         if boot.accel == "kvm" or not chosen.kvm:
             raise LabError(f"under {chosen}\n{error}") from None
-        why = f"under KVM the lab did not come up within {KVM_BOOT_PATIENCE_S} s"
+        why = "under KVM the kernel started, and the lab did not come up"
         remember(booted, qemu, kvm=False, why=why)
         tell(f"{error}\nbooting under emulation instead, and from now on", urgent=True)
-    return _run(command, link, size, timeout_s, booted, qemu, Accelerator(False, why))
+    return attempt(Accelerator(False, why))
 
 
 class _NeverStarted(LabError):
     """The machine did not get as far as its command."""
 
 
-def _run(
-    command: Sequence[str],
-    link: Link,
-    size: Size,
-    timeout_s: float | None,
-    booted: Kernel,
-    qemu: str,
-    accelerator: Accelerator,
-) -> int:
-    with tempfile.TemporaryDirectory(prefix="simmig-lab-") as directory:
-        job = Path(directory).resolve()
-        shared = _write_job(job, command, link)
-        arguments = _machine(booted, job, shared, size, qemu, accelerator.kvm)
-        with _pumped(arguments, job, interactive=not command) as process:
-            _watch(process, job, timeout_s, KVM_BOOT_PATIENCE_S if accelerator.kvm else BOOT_PATIENCE_S)
-        return _status(job, process.returncode)
-
-
 def _end(number: int, frame: FrameType | None) -> None:
     sys.exit(128 + number)
 
 
-def _write_job(job: Path, command: Sequence[str], link: Link) -> bool:
+def _write_job(job: Path, command: Sequence[str], link: Link, root: Path | None = None) -> bool:
     """Write what the machine is to do into `job`; returns whether the current directory is to be shared."""
     here = Path.cwd()
     exports = [
@@ -158,6 +159,8 @@ def _write_job(job: Path, command: Sequence[str], link: Link) -> bool:
     (job / "netem").write_text(link.netem() + "\n")
     (job / "directory").write_bytes(os.fsencode(here) + b"\0")
     (job / "init.sh").write_text((resources.files("simmig.lab") / "init.sh").read_text())
+    if root is not None:
+        (job / "userland").write_bytes(os.fsencode(root) + b"\0")
     shared = here != Path("/")
     if shared:
         (job / "shared").touch()

@@ -74,14 +74,10 @@ def _download(wanted: str, tell: Callable[[str], None]) -> None:
         if offered is None or offered[1] != wanted:
             raise LabError(f"{apt.suite} has QEMU {offered[1] if offered else 'not at all'}, not {wanted}")
         tell(f"downloading QEMU {wanted} (some 15 MB) into {home}, this once")
-        archives, whole = Path(scratch) / "archives", Path(scratch) / "whole"
+        whole = Path(scratch) / "whole"
         root, wrapper = whole / "root", whole / PROGRAM
-        (archives / "partial").mkdir(parents=True)
         whole.mkdir()
-        # Asked to install it, apt finds what else it needs and this system has not; it only downloads that.
-        only = ("-y", "--download-only", "--no-install-recommends", "-o", f"Dir::Cache::archives={archives}")
-        apt.get(*only, "install", package)
-        for archive in sorted(archives.glob("*.deb")):
+        for archive in debian.download_all(apt, Path(scratch) / "archives", [package]):
             debian.unpack(archive, root)
         for waste in _WASTE:
             shutil.rmtree(root / waste, ignore_errors=True)

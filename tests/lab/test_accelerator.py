@@ -6,7 +6,7 @@ import pytest
 
 from simmig.cli.main import main
 from simmig.lab import accelerator, machine
-from simmig.lab.accelerator import Accelerator, choose, remember
+from simmig.lab.accelerator import choose, remember
 from simmig.lab.errors import LabError
 from simmig.lab.kernel import Kernel
 from simmig.lab.machine import Boot, Link, Size
@@ -31,7 +31,6 @@ class Host:
         monkeypatch.setenv("XDG_CACHE_HOME", str(directory))
         monkeypatch.setattr(accelerator, "_DEVICE", self.device)
         monkeypatch.setattr(accelerator, "_BOOT_ID", self.boot_id)
-        monkeypatch.setattr(accelerator, "PATIENCE_S", 0.5)
 
     def qemu(self, script: str) -> str:
         self._program.write_text(f"#!/bin/sh\n{script}\n")
@@ -58,7 +57,11 @@ def test_a_kernel_that_prints_its_first_line_is_kvm_that_works(host: Host, scrip
 @pytest.mark.parametrize(
     ("script", "why"), [(FIRMWARE_ONLY, "prints nothing within"), (FAILS, "qemu: Assertion failed")]
 )
-def test_a_kvm_that_gets_no_kernel_to_its_first_line_is_none(host: Host, script: str, why: str) -> None:
+def test_a_kvm_that_gets_no_kernel_to_its_first_line_is_none(
+    host: Host, monkeypatch: pytest.MonkeyPatch, script: str, why: str
+) -> None:
+    if script == FIRMWARE_ONLY:
+        monkeypatch.setattr(accelerator, "PATIENCE_S", 0.5)
     found = choose("auto", host.booted, host.qemu(script))
     assert not found.kvm
     assert why in found.why
@@ -125,27 +128,29 @@ class Told:
 
 
 class Boots:
-    """Stands for the machine itself: under KVM it never comes up, emulated it runs the command."""
+    """The machine itself, with stand-ins for what it boots: under KVM it never comes up, emulated it does."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, host: Host) -> None:
         qemu = host.qemu(PRINTS)
+        self.silent = "exec sleep 600"
         self.tried: list[bool] = []
         monkeypatch.setattr(machine, "require_all", lambda: None)
         monkeypatch.setattr(machine, "kernel", lambda tell, series: host.booted)
         monkeypatch.setattr(machine, "program", lambda name: qemu)
-        monkeypatch.setattr(machine, "_run", self._run)
+        monkeypatch.setattr(machine, "_machine", self._machine)
+        monkeypatch.setattr(machine, "KVM_BOOT_PATIENCE_S", 0.5)
 
-    def _run(self, *arguments: object) -> int:
-        chosen = arguments[-1]
-        assert isinstance(chosen, Accelerator)
-        self.tried.append(chosen.kvm)
-        if chosen.kvm:
-            raise machine._NeverStarted("the lab did not boot")
-        return 7
+    def _machine(self, booted: Kernel, job: Path, shared: bool, size: Size, qemu: str, fast: bool) -> list[str]:
+        self.tried.append(fast)
+        return ["sh", "-c", self.silent if fast else f"touch {job}/started; echo 7 > {job}/status"]
 
 
-def test_a_kvm_that_stalls_later_is_given_up_for_good(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("silent", ["exec sleep 600", "exit 3"])
+def test_a_kvm_that_stalls_later_is_given_up_for_good(
+    host: Host, monkeypatch: pytest.MonkeyPatch, silent: str
+) -> None:
     boots = Boots(monkeypatch, host)
+    boots.silent = silent
     told = Told()
     assert machine.run(["true"], Link(), Size(), told) == 7
     assert machine.run(["true"], Link(), Size(), told) == 7

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from simmig.cli.main import main
-from simmig.lab import debian, qemu
+from simmig.lab import debian, qemu, userland
 from simmig.lab import kernel as kernels
 from simmig.lab.errors import LabError
 
@@ -20,7 +20,9 @@ case "$*" in
 *linux-image-amd64) echo "Depends: linux-image-6.1.0-56-amd64 (= 6.1.192-2)" ;;
 *qemu-system-x86/*show* | *show*qemu-system-x86/*) echo "Version: 1:10.0.2+ds-2~bpo12+1" ;;
 *download\ linux-image*) : > some.deb ;;
-*install*) for word; do case $word in Dir::Cache::archives=*) at=${{word#*=}};; esac; done; : > "$at/qemu.deb" ;;
+*install*) for word; do case $word in Dir::Cache::archives=*) at=${{word#*=}};; esac; done
+    case "$*" in *pyverbs*) for name in acl_2 base-files_13 bash_5; do : > "$at/$name.deb"; done ;;
+    *) : > "$at/qemu.deb" ;; esac ;;
 *) exit 100 ;;
 esac
 """
@@ -33,6 +35,11 @@ case $2 in
     mkdir -p "$3/boot" "$3/lib/modules/$release"; : > "$3/boot/vmlinuz-$release"
     for module in MODULES; do : > "$3/lib/modules/$release/$module.ko.xz"; done; done ;;
 esac
+"""
+
+DPKG_OF_A_RELEASE = """#!/bin/sh
+mkdir -p "$3/etc" "$3/usr/share/doc"
+echo "${2##*/}" >> "$3/order"
 """
 
 
@@ -116,7 +123,7 @@ def test_another_kernel_comes_from_backports_of_the_systems_mirror(system: Syste
     assert found.root == system.cache / "backports/kernel/6.12.95+deb12-amd64"
     assert found.image.is_file()
     update = next(line for line in system.asked if line.endswith("update"))
-    for setting in ("Dir::Etc::sourcelist", "Dir::State::lists", "Dir::Cache"):
+    for setting in ("Dir::Etc::sourcelist", "Dir::State", "Dir::Cache"):
         assert f"{setting}={system.cache}/backports/kernel/.apt-" in update
     assert "Dir::Etc::sourceparts=/dev/null" in update
     assert system.left() == [found.release], "apt's own files are gone again"
@@ -180,6 +187,28 @@ def test_a_qemu_that_is_not_there_or_does_not_run_is_not_kept(
     with pytest.raises(LabError, match=why):
         qemu.provide(wanted, _tell)
     assert system.left() == []
+
+
+def test_another_debian_is_unpacked_whole_the_links_first(system: System) -> None:
+    system.program("dpkg", DPKG_OF_A_RELEASE)
+    told: list[str] = []
+    root = userland.provide("13", told.append)
+    assert root == system.cache / "debian/13"
+    assert (root / "order").read_text().splitlines() == ["base-files_13.deb", "acl_2.deb", "bash_5.deb"]
+    assert (root / "etc/passwd").read_text().startswith("root:x:0:0:")
+    assert not (root / "usr/share/doc").exists()
+    assert os.listdir(root.parent) == ["13"]
+    install = next(line for line in system.asked if " install " in line)
+    assert "python3-pyverbs" in install
+    assert f"Dir::State::status={root.parent}/.new-" in install, "nothing of it is installed yet"
+    assert userland.provide("13", told.append) == root
+    assert len(told) == 1, "once is enough"
+
+
+def test_releases_that_are_not_known_are_bad_input(capsys: pytest.CaptureFixture[str]) -> None:
+    for command in (["install", "--debian", "sid"], ["--debian", "sid", "true"]):
+        assert main(["lab", *command]) == 2
+        assert '--debian: "sid" is no release that the lab knows; it knows 13' in capsys.readouterr().err
 
 
 def test_versions_that_are_none_are_bad_input(capsys: pytest.CaptureFixture[str]) -> None:
