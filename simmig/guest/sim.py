@@ -145,6 +145,11 @@ class SimGuest:
         span = self._machine.workload.span
         self._log.widen(span.start, span.stop)
 
+    @property
+    def dirty_log_is_on(self) -> bool:
+        """Whether page writes are being recorded, which costs a real guest an exit for every first write."""
+        return self._log is not None
+
     def stop_dirty_log(self) -> None:
         """Stop recording."""
         self._log = None

@@ -423,6 +423,7 @@ class _Source:
                     promise_of(self._policy),
                     runs_of(self._guest.ballooned()),
                     *lane.depths(config.send_queue_depth),
+                    max_rounds=config.max_rounds,
                 )
             )
 

@@ -28,7 +28,8 @@ class MigrationBegan(Event, tag="migration-began", omit_defaults=True):
 
     `promise` is what the policy says of the bytes it lets be pending, beside one chunk: a bound, or that it
     follows bandwidth x downtime limit; None when it promises nothing. `ballooned` are runs of pages (first, count)
-    that the guest has given back. Then the depths of the queues, in work requests.
+    that the guest has given back. Then the depths of the queues, in work requests, and how many rounds the live
+    phase may take (0: not told).
     """
 
     memory_bytes: int
@@ -42,6 +43,7 @@ class MigrationBegan(Event, tag="migration-began", omit_defaults=True):
     send_queue: int = 512
     receive_queue: int = 3
     completion_queue: int = 1536
+    max_rounds: int = 0
 
 
 class SetupEnded(Event, tag="setup-ended"):

@@ -1,4 +1,4 @@
-"""Whether the protocol asks the policy where it promises to (`migration.policies.Point`)."""
+"""Whether the protocol asks the policy where it promises to (`migration.policies.Point`), and does as it says."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from simmig.migration.policies import Point, Policy, Sender
 from simmig.trace.events import (
     AnyEvent,
     DeviceStateSent,
+    DrainBegan,
     RoundBegan,
     RoundEnded,
     SliceBegan,
@@ -31,13 +32,19 @@ class Asked:
     def __init__(self, policy: Policy, events: Sequence[AnyEvent]) -> None:
         self._events = events
         self._asked: list[tuple[Point, int]] = []  # and after how many events
+        self._wants: dict[int, tuple[Point, int | None]] = {}  # the answer by the events before it, None: no drain
         self._drain = policy.drain
         heard: Any = policy
         heard.drain = self._hear
 
     def _hear(self, point: Point, sender: Sender) -> int | None:
         self._asked.append((point, len(self._events)))
-        return self._drain(point, sender)
+        pending = sender.pending_bytes
+        answer = self._drain(point, sender)
+        if answer is None or isinstance(answer, int):
+            waits = answer is not None and pending > answer >= 0
+            self._wants[len(self._events)] = (point, answer if waits else None)
+        return answer
 
     def missed(self) -> Iterator[tuple[int, str]]:
         """Events before which the policy should have been asked and was not: their index, and the point."""
@@ -51,3 +58,24 @@ class Asked:
                 begin = 0 if since is None else last.get(since, 0)
                 if not any(at is point and begin < count <= index for at, count in self._asked):
                     yield index, point.value
+
+    def disobeyed(self) -> Iterator[tuple[int, str]]:
+        """Where the policy's answer and the drain that followed, or did not, differ: index, and words."""
+        drains = {
+            index: event
+            for index, event in enumerate(self._events)
+            if isinstance(event, DrainBegan) and event.asked_by == "policy"
+        }
+        for index, (point, answer) in self._wants.items():
+            drain = drains.pop(index, None)
+            if answer is not None and drain is None and index < len(self._events):
+                if self._events[index].side == "source":
+                    yield index, f"the policy asked at {point.value} for a drain to {answer} bytes, and none began"
+            elif drain is not None and (drain.point, drain.target_bytes) != (point.value, answer):
+                asked = "for none" if answer is None else f"to {answer} bytes"
+                words = (
+                    f"a drain to {drain.target_bytes} bytes began at {drain.point}, asked at {point.value} {asked}"
+                )
+                yield index, words
+        for index, drain in drains.items():
+            yield index, f"a drain began at {drain.point} in the policy's name, which was not asked"

@@ -75,7 +75,7 @@ def _migration(dice: Dice, policy: tuple[str, dict[str, Any]] | None) -> Small:
         "ballooned_pages": lambda: dice.one([1, 30, 300]),
         "device_state_bytes": lambda: dice.one([20, 40_000, 100_000]),
         "reversed_blocks": lambda: True,
-        "bandwidth_bit_s": lambda: dice.one([1_000_000_000, 40_000_000_000]),
+        "bandwidth_bit_s": lambda: dice.one([100_000_000, 1_000_000_000, 40_000_000_000]),
         "latency_ns": lambda: dice.one([0, 100, 50_000, 1_000_000]),
         "mtu": lambda: dice.one([1024, 2048]),
         "busy_host": lambda: True,

@@ -26,6 +26,9 @@ RULES = {
     "nothing_leaks": "every queue pair, queue, channel, region and domain is destroyed in the end",
     "one_side_runs": "exactly one side runs the guest in the end, the one that the outcomes name",
     "policy_is_asked": "the policy is asked at each slice's and round's end, before the stop and the device state",
+    "policy_is_obeyed": "a drain in the policy's name is the one that it asked for, and each it asks for comes",
+    "zeros_stay_off_the_wire": "no chunk is registered, and none written for the first time, that is all zero",
+    "dirty_log_ends": "the source's dirty log is on no longer when the source has ended, in whatever way",
     "success_is_earned": "a side completes only what nothing stood against",
 }
 
@@ -47,6 +50,12 @@ def judge(world: World, events: Sequence[AnyEvent]) -> Iterator[Violation]:
             yield broken("cancellation_works", f"the {side} was cancelled and did not end")
         elif world.ended_ns.get(side, 0) and side not in world.uncancelled and (leaks := world.watch.leaks(side)):
             yield broken("nothing_leaks", f"the {side} left behind: {', '.join(leaks)}")
+    if world.lives(0) and "source" in world.outcomes and world.guests[0].dirty_log_is_on:
+        yield broken("dirty_log_ends", "the source has ended, and its guest's dirty log is still on")
+    for index, words in world.thrift.found:
+        yield Violation(
+            "zeros_stay_off_the_wire", RULES["zeros_stay_off_the_wire"], words, events[index].t_ns, index
+        )
     if not any(isinstance(fault, f.Hostile) for fault in happened) and (words := _who_runs(world, events)):
         yield broken("one_side_runs", words)
     for side, reason in world.watch.illegal.items():
@@ -69,10 +78,12 @@ def _only_full_queues(world: World) -> bool:
 
 
 def unasked(asked: Asked, events: Sequence[AnyEvent]) -> Iterator[Violation]:
-    """Where the policy should have been asked and was not."""
+    """Where the policy should have been asked and was not, or was asked for nothing."""
     for index, point in asked.missed():
         words = f"the policy was not asked at {point}"
         yield Violation("policy_is_asked", RULES["policy_is_asked"], words, events[index].t_ns, index)
+    for index, words in asked.disobeyed():
+        yield Violation("policy_is_obeyed", RULES["policy_is_obeyed"], words, events[index].t_ns, index)
 
 
 def _who_runs(world: World, events: Sequence[AnyEvent]) -> str:

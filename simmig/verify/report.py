@@ -11,7 +11,7 @@ from simmig.verify.case import Case, Small
 from simmig.verify.chart import chart, rows
 from simmig.verify.chart_svg import chart_svg
 from simmig.verify.explore import Found, Tally
-from simmig.verify.invariants import Invariants
+from simmig.verify.invariants import CATALOGUE
 from simmig.verify.judge import RULES
 from simmig.verify.play import Verdict
 from simmig.verify.replay import encode, record
@@ -20,7 +20,7 @@ from simmig.verify.shrink import shrink
 
 def coverage(tally: Tally) -> list[str]:
     """What was checked, a line each."""
-    names = list(dict.fromkeys([*Invariants().results(), *RULES]))
+    names = _names()
     happened = sum(tally.faults.values())
     lines = [
         f"{tally.cases} runs, {tally.with_fault} of them with {happened} faults; {tally.points} points of choice,"
@@ -31,7 +31,7 @@ def coverage(tally: Tally) -> list[str]:
         lines.append(f"faults: {_counted(tally.faults)}")
     if tally.choices:
         lines.append(f"choices: {_counted(tally.choices)}")
-    lines.append(f"{len(names)} invariants of every run: {', '.join(names)}")
+    lines.append(f"{len(names)} invariants of every run that has what they are about: {', '.join(names)}")
     return lines
 
 
@@ -44,7 +44,7 @@ def as_json(tally: Tally) -> dict[str, Any]:
         "choices": dict(sorted(tally.choices.items())),
         "faults": dict(sorted(tally.faults.items())),
         "outcomes": dict(sorted(tally.outcomes.items())),
-        "invariants": list(dict.fromkeys([*Invariants().results(), *RULES])),
+        "invariants": _names(),
     }
 
 
@@ -115,6 +115,11 @@ def told(small: Small) -> str:
 def chart_steps(verdict: Verdict) -> int:
     """How many rows a reader has to follow."""
     return len(rows(verdict.events, verdict.broken[0] if verdict.broken else None))
+
+
+def _names() -> list[str]:
+    """All that a run is held to."""
+    return list(dict.fromkeys([*(kind.name for kind in CATALOGUE), *RULES]))
 
 
 def _free(directory: Path, stem: str, suffix: str) -> Path:

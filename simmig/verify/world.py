@@ -24,6 +24,7 @@ from simmig.verify import faults as f
 from simmig.verify.case import BUSY_HOST, Small
 from simmig.verify.device import CheckedVerbs
 from simmig.verify.runtime import CheckedRuntime
+from simmig.verify.thrift import Thrift
 from simmig.verify.watch import SIDES, Watch
 from simmig.verify.wire import CheckedDirection
 
@@ -64,6 +65,8 @@ class World:
                 emit=watch.emit,
             ),
         ]
+        self.thrift = Thrift(self.guests[0])
+        watch.readers.append(self.thrift)
         theirs = {block.name: block for block in self.guests[1].blocks}
         in_order = [theirs[block.name] for block in self.guests[0].blocks]
         watch.blocks = [(block.offset_bytes, block.length_bytes) for block in in_order]
@@ -171,7 +174,10 @@ class World:
             for block in guest.blocks:
                 mapping = self.hosts[0].memory.find(block.address, block.length_bytes)
                 if mapping is not None and mapping.segment is segment:
-                    (guest.write_zeros if clear else guest.write)(block.first_page + offset // 4096)
+                    page = block.first_page + offset // 4096
+                    (guest.write_zeros if clear else guest.write)(page)
+                    if clear:
+                        self.thrift.cleared.add(page)
 
     # --- faults -----------------------------------------------------------------------------------------------
 

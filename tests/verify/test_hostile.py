@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from types import SimpleNamespace
 
 import pytest
 
@@ -109,6 +110,6 @@ def test_a_policy_that_was_not_asked_is_missed() -> None:
     points = {SliceEnded: Point.SLICE_END, RoundEnded: Point.ROUND_END, DeviceStateSent: Point.BEFORE_DEVICE_STATE}
     for event in events:
         if type(event) in points:
-            policy.drain(points[type(event)], object())
+            policy.drain(points[type(event)], SimpleNamespace(pending_bytes=0))
         seen.append(event)
     assert [(index, point) for index, point in asked.missed()] == [(4, "before-stop")]

@@ -60,6 +60,50 @@ def test_every_name_is_reported_or_not_applicable() -> None:
     assert sorted([*invariants.results(), *invariants.not_applicable]) == sorted(kind.name for kind in CATALOGUE)
 
 
+STATE = ev.DeviceStateSent(20, S, 9)
+T = 100 * 10**6
+"""A window of the bandwidth estimate."""
+
+
+def stopped(*events: ev.AnyEvent) -> Trace:
+    """A whole migration with these events between the stop and the end of the stream."""
+    return [*SETUP, HAND_OVER[0], *events, *HAND_OVER[1:], *ENDS]
+
+
+def estimate(t_ns: int, threshold_bytes: int) -> ev.BandwidthEstimated:
+    """One that asks for a threshold of 4096 bytes, with the limit of 1 ms."""
+    return ev.BandwidthEstimated(t_ns, S, 4_096_000, threshold_bytes)
+
+
+def rounds(
+    *between: ev.AnyEvent, saved_pages: int = 2, left_pages: int = 0, another: int = 0, most: int = 2
+) -> Trace:
+    """A source's first round, of 2 pages and with these events in it, perhaps another, and the last.
+
+    Two pages do not fit into the downtime limit, one does. `another` is how many pages a second round begins with,
+    `left_pages` how many are dirty when the guest is stopped.
+    """
+    trace: Trace = [began(max_rounds=most), ev.BitmapSynced(1, S, 0, 2), ev.RoundBegan(1, S, 1, 2)]
+    trace += [ev.SetupEnded(2, S), *between]
+    trace += [ev.PagesSaved(T + 1, S, 0, saved_pages, "zero"), ev.BandwidthEstimated(T + 4, S, 8_191_000, 8191)]
+    trace += [ev.RoundEnded(T + 4, S, 1)]
+    left, last = 2 - saved_pages + left_pages, 2
+    if another:
+        trace += [ev.BitmapSynced(T + 4, S, another, another), ev.RoundBegan(T + 4, S, 2, another)]
+        trace += [ev.PagesSaved(T + 4, S, 0, another, "zero"), ev.RoundEnded(T + 4, S, 2)]
+        left, last = left_pages, 3
+    trace += [ev.BitmapSynced(T + 5, S, left_pages, left), ev.VmStopped(T + 5, S)]
+    trace += [ev.BitmapSynced(T + 5, S, 1, left + 1), ev.RoundBegan(T + 5, S, last, left + 1)]
+    return [*trace, ev.PagesSaved(T + 5, S, 0, left + 1, "zero"), ev.RoundEnded(T + 5, S, last)]
+
+
+def gave_up(most: int) -> Trace:
+    """With 2 pages dirty after one round."""
+    trace = rounds(left_pages=2, most=most)
+    stop = next(index for index, event in enumerate(trace) if isinstance(event, ev.VmStopped))
+    return [*trace[:stop], ev.MigrationEnded(T + 9, S, "not-converging", "x")]
+
+
 TWO = [*write(10, 0), *write(10, 1)]
 
 BREAKING: list[tuple[str, Trace, Trace]] = [  # the invariant, what breaks it, and a neighbour that does not
@@ -182,6 +226,32 @@ BREAKING: list[tuple[str, Trace, Trace]] = [  # the invariant, what breaks it, a
     ),
     ("drains_reach_target", without(ev.DrainEnded), GOOD),
     ("ballooned_pages_stay", [began(ballooned=((0, 1),)), *GOOD[1:]], [began(ballooned=((1, 9),)), *GOOD[1:]]),
+    ("stop_fits_estimate", rounds(estimate(3, 4097)), rounds(estimate(3, 4096))),
+    ("stop_fits_estimate", rounds(left_pages=2), rounds(left_pages=1)),
+    ("rounds_are_due", rounds(saved_pages=0), rounds(saved_pages=1)),
+    ("rounds_are_due", rounds(another=1), rounds(another=2)),
+    ("rounds_are_due", rounds(ev.BitmapSynced(99, S, 0, 0)), rounds()),
+    ("rounds_are_due", rounds(ev.RoundBegan(99, S, 2, 0)), rounds()),
+    ("rounds_are_due", rounds(another=2, most=1), rounds(another=2, most=2)),
+    ("rounds_are_due", gave_up(most=2), gave_up(most=1)),
+    ("estimates_in_time", rounds(estimate(3, 4096), estimate(89, 4096)), rounds(estimate(3, 4096))),
+    (
+        "estimates_in_time",
+        rounds(ev.PagesSaved(T + 2, S, 3, 0, "zero"), ev.SliceBegan(T + 3, S, 2)),
+        rounds(ev.PagesSaved(T + 1, S, 3, 0, "zero"), ev.SliceBegan(T + 3, S, 2)),
+    ),
+    (
+        "runs_are_merged",
+        live(*write(10), written(11), *write(12, offset_bytes=4096), written(13)),
+        live(*write(10), written(11), ev.SliceEnded(11, S, 1), *write(12, offset_bytes=4096), written(13)),
+    ),
+    ("device_state_once", stopped(STATE, STATE), stopped(STATE)),
+    ("device_state_once", live(STATE), stopped(STATE)),
+    (
+        "device_state_once",
+        stopped(STATE, ev.DeviceStateLoaded(20, D, 8)),
+        stopped(STATE, ev.DeviceStateLoaded(20, D, 9)),
+    ),
     ("every_wait_ends", failed(ev.Stalled(20, S)), failed(ev.Stalled(20, D))),
     (
         "every_wait_ends",
@@ -266,6 +336,9 @@ def test_a_log_of_qemu_is_checked_as_far_as_it_goes() -> None:
         "keys_registered",
         "credit_never_exhausted",
         "pending_within_promise",
+        "stop_fits_estimate",
+        "rounds_are_due",
+        "estimates_in_time",
     }
     assert "trace_is_whole" in broken(events[: len(events) // 2])
 

@@ -12,7 +12,9 @@ from simmig.trace.readers import EventReader
 from simmig.verify.invariants.accounting import AccountingMatchesWire, DrainsReachTarget, PendingWithinPromise
 from simmig.verify.invariants.base import Check, Invariant, Key, Violation
 from simmig.verify.invariants.credit import CreditNeverExhausted
+from simmig.verify.invariants.device_state import DeviceStateOnce
 from simmig.verify.invariants.ends import EveryWaitEnds, NoSuccessAfterError, NothingAfterTheEnd, TraceIsWhole
+from simmig.verify.invariants.estimates import EstimatesInTime
 from simmig.verify.invariants.guest import (
     BalloonedPagesStay,
     MemoryIdentical,
@@ -21,6 +23,9 @@ from simmig.verify.invariants.guest import (
 )
 from simmig.verify.invariants.keys import KeysOutliveWrites, KeysRegistered
 from simmig.verify.invariants.ledger import Ledger
+from simmig.verify.invariants.merging import RunsAreMerged
+from simmig.verify.invariants.rounds import RoundsAreDue
+from simmig.verify.invariants.stop import StopFitsEstimate
 from simmig.verify.invariants.work import (
     AllWorkEnded,
     BuffersOwned,
@@ -47,6 +52,11 @@ CATALOGUE: tuple[type[Invariant], ...] = (
     PendingWithinPromise,
     DrainsReachTarget,
     BalloonedPagesStay,
+    StopFitsEstimate,
+    RoundsAreDue,
+    EstimatesInTime,
+    RunsAreMerged,
+    DeviceStateOnce,
     EveryWaitEnds,
     NoSuccessAfterError,
     NothingAfterTheEnd,
