@@ -65,10 +65,10 @@ def advise(
     from simmig.experiment.advise.search import search
     from simmig.experiment.advise.space import Space, chosen_policies, free
     from simmig.experiment.advise.trial import Question
-    from simmig.experiment.load import read_toml
     from simmig.experiment.output import OutputDir
     from simmig.experiment.report import json_document
     from simmig.experiment.sweep.pool import cores, processes
+    from simmig.experiment.toml_file import read_toml
 
     left_free = free(settings)
     space = Space(chosen_policies(policies), _downtime_ns(downtime), left_free if freedoms else ())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import socket
 from contextlib import nullcontext
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from simmig.cli.show import output_options, scenario_options, show_result, status_line
-from simmig.experiment.errors import InputError
+from simmig.experiment.errors import InputError, cut
 
 if TYPE_CHECKING:
     from simmig.experiment.ends import Address
@@ -119,10 +120,31 @@ def _address(option: str, text: str) -> Address:
     from simmig.experiment.ends import Address
 
     host, colon, port = text.rpartition(":")
-    if not colon or not host or not port.isdecimal() or not 0 < int(port) < 1 << 16:
-        raise InputError(f"{option} {text}: write ADDRESS:PORT, e.g. 192.0.2.7:4444 or [2001:db8::7]:4444")
+    if "://" in text or text.startswith(("rdma:", "tcp:")):
+        raise InputError(
+            f"{option} {cut(text)}: write it without the scheme, {_without_scheme(text)}: "
+            "the scenario's migration.transport says rdma or tcp"
+        )
+    meant = [f"[{host}]:{port}"] if _is_ipv6(host) else []
+    meant += [f"[{text}]:4444"] if _is_ipv6(text) else []
+    if meant:
+        raise InputError(f"{option} {text}: an IPv6 address has brackets before its port: {' or '.join(meant)}")
+    if not colon or not host or not port.isascii() or not port.isdecimal() or not 0 < int(port[:6]) < 1 << 16:
+        raise InputError(f"{option} {cut(text)}: write ADDRESS:PORT, e.g. 192.0.2.7:4444 or [2001:db8::7]:4444")
     try:
         found = socket.getaddrinfo(host.strip("[]"), int(port), type=socket.SOCK_STREAM)
-    except OSError as error:
-        raise InputError(f"{option} {text}: {error.strerror}") from None
+    except (OSError, UnicodeError) as error:  # the latter: a name's part is longer than 63 characters
+        raise InputError(f"{option} {cut(text)}: {getattr(error, 'strerror', None) or error}") from None
     return Address(str(found[0][4][0]), int(port))
+
+
+def _is_ipv6(text: str) -> bool:
+    try:
+        return ipaddress.ip_address(text).version == 6
+    except ValueError:
+        return False
+
+
+def _without_scheme(text: str) -> str:
+    address = text.rpartition("://")[2] if "://" in text else text.partition(":")[2]
+    return cut(address) or "ADDRESS:PORT"

@@ -10,8 +10,13 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from simmig.experiment import schema
+from simmig.experiment.errors import MAX_PROBLEMS, shown
 
 Key = tuple[str, ...]
+
+_LONGEST = 255
+"""A word longer than that resembles none, and it takes long to find that out."""
+_LOOKED_AT = 10 * MAX_PROBLEMS
 
 _TABLES: dict[Key, type[BaseModel]] = {
     **{("guest", "workload", kind): table for kind, table in schema.WORKLOADS.items()},
@@ -28,18 +33,18 @@ _TABLES: dict[Key, type[BaseModel]] = {
 
 def nearest(word: str, known: Sequence[str]) -> str:
     """A hint: the known word most like `word`, or all of them."""
-    near = difflib.get_close_matches(word, known, n=1)
+    near = difflib.get_close_matches(word[:_LONGEST], known, n=1)
     return f"did you mean {near[0]!r}?" if near else f"one of {', '.join(known)}"
 
 
 def explain(error: ValidationError) -> Iterator[tuple[Key, str]]:
     """Each problem's key and text. A key that is missing because it was misspelled is told once, as misspelled."""
-    found = error.errors(include_url=False)
+    found = error.errors(include_url=False)[:_LOOKED_AT]
     meant: set[Key] = set()
     for problem in found:
         if problem["type"] == "extra_forbidden":
             *table, wrong = map(str, problem["loc"])
-            near = difflib.get_close_matches(wrong, _known(tuple(table)), n=1)
+            near = difflib.get_close_matches(wrong[:_LONGEST], _known(tuple(table)), n=1)
             meant.update((*table, name) for name in near)
     for problem in found:
         loc = tuple(map(str, problem["loc"]))
@@ -63,22 +68,23 @@ def _text(loc: Key, problem: ErrorDetails) -> str:
     context, value = problem.get("ctx", {}), problem["input"]
     match problem["type"]:
         case "extra_forbidden":
-            kind = f" for kind {loc[2]!r}" if loc[:2] == ("guest", "workload") else ""
+            kind = f" for kind {shown(loc[2])}" if loc[:2] == ("guest", "workload") else ""
             text = f"unknown key{kind}; {nearest(loc[-1], _known(loc[:-1]))}"
         case "missing":
             text = "missing"
         case "literal_error":
-            text = f"{value!r} is unknown; {nearest(str(value), _quoted(context['expected']))}"
+            text = f"{shown(value)} is unknown; {nearest(str(value), _quoted(context['expected']))}"
         case "union_tag_invalid":
-            text = f"unknown kind {context['tag']!r}; {nearest(context['tag'], _quoted(context['expected_tags']))}"
+            near = nearest(context["tag"], _quoted(context["expected_tags"]))
+            text = f"unknown kind {shown(context['tag'])}; {near}"
         case "union_tag_not_found":
             text = f"missing; one of {', '.join(schema.WORKLOADS)}"
         case "model_type" | "model_attributes_type":
-            text = f"{value!r} is no table with keys of its own"
+            text = f"{shown(value)} is no table with keys of its own"
         case "value_error":
             text = str(context["error"])
         case _:
-            text = f"{value!r}: {problem['msg'].replace('Input should', 'should')}"
+            text = f"{shown(value)}: {problem['msg'].replace('Input should', 'should')}"
     return text
 
 

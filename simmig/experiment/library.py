@@ -13,10 +13,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from simmig.experiment.errors import InputError
-from simmig.experiment.load import Overrides, Setting, build_scenario, policy_table, read_toml
+from simmig.experiment.load import Overrides, Setting, build_scenario, policy_table
 from simmig.experiment.result import Result
 from simmig.experiment.sweep.spec import Sweep, load_sweep, make_sweep, placed
 from simmig.experiment.sweep.work import simulate
+from simmig.experiment.toml_file import read_toml
 from simmig.migration import policies
 
 if TYPE_CHECKING:
@@ -158,8 +159,7 @@ def _spec(policy: PolicyLike) -> str:
     name = _name(policy)
     if isinstance(policy, type):
         return policies.register(name, policy)
-    drain = policy
-    return policies.register(name, type(name, (), {"drain": lambda _, *seen: drain(*seen)}))
+    return policies.register(name, policies.of_function(policy, name))
 
 
 def _name(policy: Callable[..., Any]) -> str:

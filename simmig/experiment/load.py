@@ -7,8 +7,6 @@ near, the right spelling.
 from __future__ import annotations
 
 import copy
-import functools
-import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,10 +15,11 @@ from typing import Any
 from pydantic import ValidationError
 
 from simmig.experiment.data import models
-from simmig.experiment.errors import InputError
+from simmig.experiment.errors import InputError, cut, shown
 from simmig.experiment.explain import explain, nearest
 from simmig.experiment.policy_choice import PolicyChoiceError, make_policy
 from simmig.experiment.schema import Scenario
+from simmig.experiment.toml_file import MAX_DEPTH, parse, read_toml
 
 Key = tuple[str, ...]
 Setting = tuple[Key, Any, str]
@@ -89,8 +88,9 @@ def build_scenario(
         origins.mark(key, value, place)
     rebase(raw, path.parent)
     if overrides.policy is not None:
-        raw["policy"] = policy_table(overrides.policy, f"--policy {overrides.policy}")
-        origins.mark(("policy",), raw["policy"], f"--policy {overrides.policy}")
+        place = f"--policy {cut(overrides.policy)}"
+        raw["policy"] = policy_table(overrides.policy, place)
+        origins.mark(("policy",), raw["policy"], place)
     if overrides.seed is not None:
         raw["seed"] = overrides.seed
         origins.mark(("seed",), overrides.seed, f"--seed {overrides.seed}")
@@ -110,24 +110,6 @@ def build_scenario(
     return scenario
 
 
-def read_toml(path: Path) -> dict[str, Any]:
-    """The tables of a TOML file; raises InputError naming the file, and the line where it is malformed."""
-    try:
-        return copy.deepcopy(_parsed(path.read_text(encoding="utf-8")))
-    except tomllib.TOMLDecodeError as error:
-        raise InputError(f"{path}: malformed TOML: {error}") from None
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path}: not a text file in UTF-8 ({error.reason} at byte {error.start})") from None
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read: {error.strerror}") from None
-
-
-@functools.lru_cache(maxsize=64)
-def _parsed(text: str) -> dict[str, Any]:
-    """The same text's tables are asked for at every point of a sweep."""
-    return tomllib.loads(text)
-
-
 def _keys(key: Key, value: Any) -> Iterator[Key]:
     yield key
     if isinstance(value, Mapping):
@@ -138,15 +120,16 @@ def _keys(key: Key, value: Any) -> Iterator[Key]:
 def _tell(key: Key, text: str) -> str:
     dotted = ""
     for part in key:
-        dotted += f"[{part}]" if part.isdigit() else f".{part}" if dotted else part
+        named = cut(part)
+        dotted += f"[{named}]" if part.isdigit() else f".{named}" if dotted else named
     return f"{dotted}: {text}" if dotted else text
 
 
 def _value(text: str) -> Any:
     """A value of the command line: TOML where it is some ("30", "true", "0.5"), else the text itself ("4 GiB")."""
     try:
-        return tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
+        return parse(f"value = {text}")["value"]
+    except ValueError:
         return text
 
 
@@ -157,7 +140,7 @@ def policy_table(text: str, place: str) -> dict[str, Any]:
     for parameter in parameters:
         key, equals, value = parameter.partition("=")
         if not equals or not key.strip() or key.strip() == "name":
-            raise InputError(f"{place}: {parameter!r} is not key=value")
+            raise InputError(f"{place}: {shown(parameter)} is not key=value")
         table[key.strip()] = _value(value.strip())
     return table
 
@@ -165,11 +148,12 @@ def policy_table(text: str, place: str) -> dict[str, Any]:
 def _set(raw: dict[str, Any], setting: str, origins: Origins) -> None:
     dotted, equals, text = setting.partition("=")
     key = tuple(part.strip() for part in dotted.split("."))
-    if not equals or not all(key):
-        raise InputError(f"--set {setting}: write table.key=value, e.g. --set guest.memory='4 GiB'")
+    if not equals or not all(key) or len(key) > MAX_DEPTH:
+        raise InputError(f"--set {cut(setting)}: write table.key=value, e.g. --set guest.memory='4 GiB'")
     value = _value(text.strip())
-    put(raw, key, value, f"--set {setting}")
-    origins.mark(key, value, f"--set {setting}")
+    place = f"--set {cut(setting)}"
+    put(raw, key, value, place)
+    origins.mark(key, value, place)
 
 
 def put(raw: dict[str, Any], key: Key, value: Any, place: str) -> None:
@@ -178,7 +162,7 @@ def put(raw: dict[str, Any], key: Key, value: Any, place: str) -> None:
     for part in key[:-1]:
         inner = table.setdefault(part, {})
         if not isinstance(inner, dict):
-            raise InputError(f"{place}: {part} is no table with keys of its own")
+            raise InputError(f"{place}: {cut(part)} is no table with keys of its own")
         table = inner
     table[key[-1]] = value
 
@@ -200,7 +184,7 @@ def rebase(raw: dict[str, Any], base: Path) -> None:
         policy["name"] = str(base / policy["name"])
     for key in MODELS:
         table = _table(raw, key)
-        if table is not None and str(table.get("model")).endswith(".toml"):
+        if table is not None and isinstance(table.get("model"), str) and table["model"].endswith(".toml"):
             table["model"] = str(base / table["model"])
 
 
@@ -218,8 +202,8 @@ def _apply_model(raw: dict[str, Any], key: Key, kind: str, origins: Origins) -> 
         model = found
     else:
         known = models(kind)
-        if name not in known:
-            text = f"unknown model {name!r}; {nearest(str(name), list(known))}"
+        if not isinstance(name, str) or name not in known:
+            text = f"unknown model {shown(name)}; {nearest(str(name), list(known))}"
             raise InputError(f"{origins.of((*key, 'model'))}: {_tell((*key, 'model'), text)}")
         path = known[name]
         model = read_toml(path)

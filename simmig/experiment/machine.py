@@ -9,7 +9,7 @@ from pathlib import Path
 
 from simmig.experiment import schema
 from simmig.experiment.amounts import format_bytes
-from simmig.experiment.errors import InputError
+from simmig.experiment.errors import InputError, shown
 from simmig.guest import workload
 from simmig.guest.api import PAGE_BYTES
 from simmig.guest.machine import Machine
@@ -102,5 +102,5 @@ def _row(path: Path, number: int, line: list[str]) -> tuple[int, int, int]:
     try:
         time_ns, first_page, count = (int(cell) for cell in line)
     except ValueError:
-        raise InputError(f"{path}: line {number}: {','.join(line)!r} is not three whole numbers") from None
+        raise InputError(f"{path}: line {number}: {shown(','.join(line))} is not three whole numbers") from None
     return time_ns, first_page, count

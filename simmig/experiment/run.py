@@ -18,6 +18,7 @@ from simmig.guest.sim import SimGuest, different_pages
 from simmig.migration import destination, source
 from simmig.migration.config import Outcome
 from simmig.migration.policies import Point, Policy, Sender, promise_of
+from simmig.migration.policies.own_code import RAISED, prints_aside, told
 from simmig.trace.events import (
     AnyEvent,
     Emit,
@@ -164,7 +165,7 @@ class World:
             for runtime, side, coroutine in zip(self._runtimes, SIDES, (migrate, receive), strict=True)
         ]
         try:
-            with interrupt_between_events(self.env):
+            with interrupt_between_events(self.env), prints_aside():
                 self.env.run()
             for side, host, task in zip(SIDES, self.hosts, tasks, strict=True):
                 if not host.alive:
@@ -228,6 +229,6 @@ class _Told:
         """What the policy answers."""
         try:
             return self._drain(point, sender)
-        except Exception as error:
-            self.error = InputError(f"policy {self.name} raised {type(error).__name__} at {point.value}: {error}")
-            raise
+        except RAISED as error:
+            self.error = InputError(f"policy {self.name} raised {told(error)} at {point.value}")
+            raise self.error from error

@@ -50,7 +50,7 @@ def _or_word(parse: Callable[[object], int], words: dict[str, Any]) -> BeforeVal
         try:
             return parse(value)
         except units.QuantityError as error:
-            near = difflib.get_close_matches(str(value), words, n=1)
+            near = difflib.get_close_matches(str(value)[:255], words, n=1)
             also = f'; did you mean "{near[0]}"?' if near else ", or " + " or ".join(f'"{word}"' for word in words)
             raise ValueError(f"{error}{also}") from error
 
@@ -200,6 +200,16 @@ class Guest(Table):
         return self
 
 
+MIN_LOSS = 1e-15
+"""Of packets: less is not one in the longest simulation, and soon no number to compute with."""
+
+
+def _loss(share: float) -> float:
+    if 0 < share < MIN_LOSS:
+        raise ValueError(f"{share} is out of bounds: 0, or from {MIN_LOSS} to below 1")
+    return share
+
+
 class Link(Table):
     """The link between the two devices, full duplex, the same in both directions.
 
@@ -211,7 +221,7 @@ class Link(Table):
     latency_ns: Annotated[int, BeforeValidator(units.time_ns), _between(0, MAX_TIME_NS, format_time)]
     mtu_bytes: Annotated[Size, AfterValidator(_mtu)] = 4096
     header_bytes: Annotated[Size, _between(0, 1024, format_bytes)] = 0
-    loss: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    loss: Annotated[float, Field(ge=0, lt=1), AfterValidator(_loss)] = 0.0
 
 
 Cost = Annotated[float, BeforeValidator(units.cost_ns), Field(le=MAX_TIME_NS)]

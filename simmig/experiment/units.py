@@ -14,6 +14,8 @@ from typing import Literal
 
 import pint
 
+from simmig.experiment.errors import cut, shown
+
 _PREFIXES = {
     "n": "1e-9", "u": "1e-6", "µ": "1e-6", "μ": "1e-6", "m": "1e-3",
     "k": "1e3", "M": "1e6", "G": "1e9", "T": "1e12",
@@ -86,22 +88,22 @@ def _factor(unit: str, kind: Kind) -> Decimal:
     except pint.UndefinedUnitError as error:
         near = difflib.get_close_matches(unit, _SPELLINGS[kind], n=1, cutoff=0.5)
         hint = f'did you mean "{near[0]}"?' if near else f"a {kind} is written like {_EXAMPLES[kind]}"
-        raise QuantityError(f'unknown unit "{unit}"; {hint}') from error
+        raise QuantityError(f'unknown unit "{cut(unit)}"; {hint}') from error
     if not one.check(_DIMENSIONS[kind]):
-        raise QuantityError(f'"{unit}" is no unit of {kind}; a {kind} is written like {_EXAMPLES[kind]}')
+        raise QuantityError(f'"{cut(unit)}" is no unit of {kind}; a {kind} is written like {_EXAMPLES[kind]}')
     return Decimal(one.to_root_units().magnitude)
 
 
 def _parse(text: object, kind: Kind) -> Decimal:
     like = f"a {kind} is written like {_EXAMPLES[kind]}"
     if not isinstance(text, str):
-        raise QuantityError(f"{text!r} has no unit; {like}")
+        raise QuantityError(f"{shown(text)} has no unit; {like}")
     match = _QUANTITY.fullmatch(text)
     if match is None:
-        raise QuantityError(f'"{text}" is not a number with a unit; {like}')
+        raise QuantityError(f'"{cut(text)}" is not a number with a unit; {like}')
     number, unit = match.groups()
     if not unit:
-        raise QuantityError(f'"{text}" has no unit; {like}')
+        raise QuantityError(f'"{cut(text)}" has no unit; {like}')
     value = Decimal(number) * _factor(unit, kind)
     if value < 0:
         raise QuantityError(f'"{text}" is negative; {like}')

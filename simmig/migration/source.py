@@ -15,6 +15,7 @@ from simmig.migration.config import (
 )
 from simmig.migration.convergence import Convergence
 from simmig.migration.pace import Pace, TimedSlice
+from simmig.migration.policies.own_code import RAISED, told
 from simmig.migration.policies.policy import Point, Policy, promise_of
 from simmig.migration.ram import DirtyBitmap, runs_of
 from simmig.migration.rdma_stream import RdmaSource, reason_of
@@ -367,10 +368,10 @@ class _Source:
     def _decide(self, point: Point) -> int | None:
         try:
             target = self._policy.drain(point, self)
-        except Exception as error:
-            raise MigrationError(f"the policy raised {type(error).__name__} at {point.value}: {error}") from error
+        except RAISED as error:
+            raise MigrationError(f"the policy raised {told(error)} at {point.value}") from error
         if target is not None and (not isinstance(target, int) or target < 0):
-            raise MigrationError(f"the policy answered {target!r} at {point.value}: no number of bytes")
+            raise MigrationError(f"the policy answered {target!r:.60} at {point.value}: no number of bytes")
         return target
 
     async def _drain(self, target: int, asked_by: AskedBy, point: Point) -> None:

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from simmig.experiment import units
-from simmig.experiment.errors import InputError
+from simmig.experiment.errors import InputError, shown
 from simmig.experiment.explain import nearest
 from simmig.guest.api import PAGE_BYTES
 
@@ -40,7 +40,9 @@ def values_of(spec: Any, place: str) -> list[Any]:
     if isinstance(spec, Mapping) and "from" in spec:
         return _range(spec, place)
     if not isinstance(spec, list):
-        raise InputError(f"{place}: {spec!r} is neither a list of values nor a range like {{ from, to, count }}")
+        raise InputError(
+            f"{place}: {shown(spec)} is neither a list of values nor a range like {{ from, to, count }}"
+        )
     if not spec:
         raise InputError(f"{place}: an empty list leaves no point; take the axis out, or give it a value")
     if len(spec) > MAX_VALUES:
@@ -61,7 +63,7 @@ def _range(spec: Mapping[str, Any], place: str) -> list[Any]:
         raise InputError(f"{place}.to: missing: a range goes from a value to another")
     spacing = spec.get("spacing", "linear")
     if spacing not in _SPACINGS:
-        raise InputError(f"{place}.spacing: {spacing!r} is unknown; {nearest(str(spacing), _SPACINGS)}")
+        raise InputError(f"{place}.spacing: {shown(spacing)} is unknown; {nearest(str(spacing), _SPACINGS)}")
     if "seed" in spec and "random" not in spacing:
         raise InputError(f"{place}.seed: a range with {spacing} spacing draws nothing")
     low, high, finish = _ends(spec, place)
@@ -77,7 +79,7 @@ def _range(spec: Mapping[str, Any], place: str) -> list[Any]:
 def _seed(spec: Mapping[str, Any], place: str) -> int:
     seed = spec.get("seed", 1)
     if type(seed) is not int or not 0 <= seed < 2**63:
-        raise InputError(f"{place}.seed: {seed!r} is no whole number from 0 on")
+        raise InputError(f"{place}.seed: {shown(seed)} is no whole number from 0 on")
     return seed
 
 
@@ -88,7 +90,7 @@ def _count(spec: Mapping[str, Any], low: float, high: float, spacing: str, place
     if count is None:
         raise InputError(f"{place}.count: missing: how many values?")
     if type(count) is not int or not 1 <= count <= MAX_VALUES:
-        raise InputError(f"{place}.count: {count!r} is no whole number from 1 to {MAX_VALUES}")
+        raise InputError(f"{place}.count: {shown(count)} is no whole number from 1 to {MAX_VALUES}")
     return count
 
 
@@ -109,7 +111,8 @@ def _ends(spec: Mapping[str, Any], place: str) -> tuple[float, float, Callable[[
         step = PAGE_BYTES if unit == "B" and low % PAGE_BYTES == high % PAGE_BYTES == 0 else 1
         return _ordered(float(low), float(high), functools.partial(_quantity, step, unit), place)
     raise InputError(
-        f"{place}: from {ends[0]!r} to {ends[1]!r} are not two numbers, sizes, rates or times ({errors[0]})"
+        f"{place}: from {shown(ends[0])} to {shown(ends[1])} are not two numbers, sizes, rates or times "
+        f"({errors[0]})"
     )
 
 

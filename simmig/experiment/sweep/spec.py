@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import copy
 import hashlib
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
 from typing import Any
 
-from simmig.experiment.errors import InputError
+from simmig.experiment.errors import InputError, shown
 from simmig.experiment.explain import nearest
-from simmig.experiment.load import Key, policy_table, put, read_toml, rebase
+from simmig.experiment.load import Key, policy_table, put, rebase
 from simmig.experiment.schema import Recorded, Scenario
-from simmig.experiment.sweep.axis import is_range, values_of
+from simmig.experiment.sweep.axis import MAX_VALUES, is_range, values_of
 from simmig.experiment.sweep.plan import Axis, Plan
+from simmig.experiment.toml_file import read_text, read_toml
 
 MAX_POINTS = 10_000_000
 
@@ -62,7 +64,7 @@ def load_sweep(path: Path) -> Sweep:
     raw = read_toml(path)
     if not isinstance(raw.get("scenario"), str):
         raise InputError(f'{path}: scenario: missing; name the base scenario\'s file, e.g. scenario = "base.toml"')
-    return make_sweep(raw, path, path.parent / raw["scenario"], path.read_text(encoding="utf-8"))
+    return make_sweep(raw, path, path.parent / raw["scenario"], read_text(path))
 
 
 def make_sweep(raw: Mapping[str, Any], place: Path, scenario: Path, text: str) -> Sweep:
@@ -71,7 +73,7 @@ def make_sweep(raw: Mapping[str, Any], place: Path, scenario: Path, text: str) -
         if key not in _TABLES:
             raise InputError(f"{place}: {key}: unknown key; {nearest(key, _TABLES)}")
         if key != "scenario" and not isinstance(value, Mapping):
-            raise InputError(f"{place}: {key}: {value!r} is no table with keys of its own")
+            raise InputError(f"{place}: {key}: {shown(value)} is no table with keys of its own")
     base = read_toml(scenario)
     fixed = tuple((key, placed(key, value, place.parent)) for key, value in _flat(raw.get("set", {})))
     axes = (*_variants(raw.get("variants", {}), place), *_axes(raw.get("axes", {}), place))
@@ -82,7 +84,7 @@ def make_sweep(raw: Mapping[str, Any], place: Path, scenario: Path, text: str) -
     if plan.points > MAX_POINTS:
         raise InputError(f"{place}: {plan.points} points; a sweep has {MAX_POINTS} at most")
     samples = tuple(_sample(plan, *steps) for steps in plan.samples())
-    return Sweep(plan, text, scenario.read_text(encoding="utf-8"), samples)
+    return Sweep(plan, text, read_text(scenario), samples)
 
 
 def _sample(plan: Plan, steps: list[int], otherwise: list[int]) -> Scenario:
@@ -115,19 +117,38 @@ def _axes(table: Mapping[str, Any], place: Path) -> Iterator[Axis]:
         name = ".".join(key)
         values = values_of(spec, f"{place}: axes.{name}")
         if key == ("policy",):
-            values = [each for value in values for each in _policies(value, f"{place}: axes.policy")]
+            values = _all_policies(values, f"{place}: axes.policy")
         yield Axis(name, tuple(((key, placed(key, value, place.parent)),) for value in values))
+
+
+def _all_policies(values: Sequence[Any], place: str) -> list[Any]:
+    """The values of a policy axis; raises InputError before there are too many."""
+    found: list[Any] = []
+    for value in values:
+        found += _policies(value, place)
+        if len(found) > MAX_VALUES:
+            raise InputError(
+                f"{place}: an axis has {MAX_VALUES} values at most, and its policies' parameters give more"
+            )
+    return found
 
 
 def _policies(value: Any, place: str) -> Iterator[dict[str, Any]]:
     """A policy's table; more than one where a parameter has several values."""
     table = policy_table(value, place) if isinstance(value, str) else value
     if not isinstance(table, Mapping):
-        raise InputError(f"{place}: {value!r} is neither a policy's name nor a table with its name and parameters")
+        raise InputError(
+            f"{place}: {shown(value)} is neither a policy's name nor a table with its name and parameters"
+        )
     choices = [
         values_of(each, f"{place}.{key}") if isinstance(each, list) or is_range(each) else [each]
         for key, each in table.items()
     ]
+    count = math.prod(len(values) for values in choices)
+    if count > MAX_VALUES:
+        raise InputError(
+            f"{place}: its parameters have {count} combinations; an axis has {MAX_VALUES} values at most"
+        )
     for chosen in product(*choices):
         yield dict(zip(table, chosen, strict=True))
 
@@ -136,10 +157,10 @@ def _variants(table: Mapping[str, Any], place: Path) -> Iterator[Axis]:
     for name, variants in table.items():
         where = f"{place}: variants.{name}"
         if not isinstance(variants, Mapping) or not variants:
-            raise InputError(f"{where}: {variants!r} is no table of named settings")
+            raise InputError(f"{where}: {shown(variants)} is no table of named settings")
         for label, settings in variants.items():
             if not isinstance(settings, Mapping):
-                raise InputError(f"{where}.{label}: {settings!r} is no table of settings")
+                raise InputError(f"{where}.{label}: {shown(settings)} is no table of settings")
         values = tuple(
             tuple((key, placed(key, value, place.parent)) for key, value in _flat(settings))
             for settings in variants.values()

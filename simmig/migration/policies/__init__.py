@@ -5,13 +5,17 @@ from __future__ import annotations
 import difflib
 import importlib.metadata
 import importlib.util
+import os
 import sys
+import types
 from pathlib import Path
+from typing import Any
 
 from simmig.migration.policies.at_switch import AtSwitch
 from simmig.migration.policies.downtime_budget import DowntimeBudget
 from simmig.migration.policies.every_bytes import EveryBytes
 from simmig.migration.policies.final_only import FinalOnly
+from simmig.migration.policies.own_code import RAISED, prints_aside, told
 from simmig.migration.policies.pending_limit import PendingLimit
 from simmig.migration.policies.per_chunk import PerChunk
 from simmig.migration.policies.per_iteration import PerIteration
@@ -27,6 +31,7 @@ __all__ = [
     "builtin",
     "is_registered",
     "load",
+    "of_function",
     "promise_of",
     "register",
 ]
@@ -35,6 +40,8 @@ _registered: dict[str, type[Policy]] = {}
 """Policies written where this process runs, a notebook say: found by name here and nowhere else."""
 
 ENTRY_POINTS = "simmig.policies"
+_LONGEST = 60
+"""Of a name that a message quotes."""
 
 
 class PolicyError(ValueError):
@@ -58,7 +65,8 @@ def builtin() -> dict[str, type[Policy]]:
 def load(spec: str) -> type[Policy]:
     """The policy class that `spec` names: a built-in, an entry point, or ``path/to/file.py:Name``.
 
-    Raises PolicyError when there is none, when its file raises, or when it has no `drain` method.
+    A function stands for the policy of which it is the `drain`. Raises PolicyError when there is none, when its
+    file raises, or when it has no `drain` method.
     """
     if spec in (named := builtin() | _registered):
         return named[spec]
@@ -68,13 +76,16 @@ def load(spec: str) -> type[Policy]:
     entry_points = importlib.metadata.entry_points(group=ENTRY_POINTS)
     if spec in entry_points.names:
         try:
-            return _checked(entry_points[spec].load(), spec)
-        except Exception as error:
-            raise PolicyError(f"policy {spec!r}: its entry point cannot be loaded: {_tell(error)}") from error
+            with prints_aside():
+                found = entry_points[spec].load()
+        except RAISED as error:
+            raise PolicyError(f"policy {spec!r}: its entry point cannot be loaded: {told(error)}") from error
+        return _checked(found, spec)
     known = [*named, *sorted(entry_points.names)]
-    near = difflib.get_close_matches(spec, known, n=1)
+    short = spec if len(spec) <= _LONGEST else f"{spec[:_LONGEST]}..."
+    near = difflib.get_close_matches(short, known, n=1)
     hint = f"did you mean {near[0]!r}?" if near else f"one of {', '.join(known)}, or path/to/file.py:Name"
-    raise PolicyError(f"unknown policy {spec!r}: {hint}")
+    raise PolicyError(f"unknown policy {short!r}: {hint}")
 
 
 def register(name: str, policy: type[Policy]) -> str:
@@ -94,28 +105,32 @@ def is_registered(name: str) -> bool:
 
 
 def _from_file(path: Path, name: str) -> object:
-    if not path.is_file():
-        raise PolicyError(f"policy file {path}: no such file")
+    if not os.path.isfile(path):  # which a name too long, or with a NUL in it, is not
+        raise PolicyError(f"policy file {path!s:.200}: no such file")
     module_spec = importlib.util.spec_from_file_location(f"simmig_policy_{path.stem}", path)
     if module_spec is None or module_spec.loader is None:
         raise PolicyError(f"policy file {path}: not a Python file")
     module = importlib.util.module_from_spec(module_spec)
     sys.modules[module_spec.name] = module  # dataclasses look their module up by name
     try:
-        module_spec.loader.exec_module(module)
-    except Exception as error:
-        raise PolicyError(f"policy file {path} raised {_tell(error)}") from error
+        with prints_aside():
+            module_spec.loader.exec_module(module)
+    except RAISED as error:
+        raise PolicyError(f"policy file {path} raised {told(error)}") from error
     if not hasattr(module, name):
         raise PolicyError(f"policy file {path} defines no {name!r}")
     found: object = getattr(module, name)
     return found
 
 
+def of_function(drain: Any, name: str) -> type[Policy]:
+    """The policy without parameters of which this function is the `drain`."""
+    return type(name, (), {"drain": lambda _, point, sender: drain(point, sender)})
+
+
 def _checked(found: object, spec: str) -> type[Policy]:
+    if isinstance(found, types.FunctionType):
+        return of_function(found, found.__name__)
     if not isinstance(found, type) or not callable(getattr(found, "drain", None)):
-        raise PolicyError(f"policy {spec!r} is no class with a drain(point, sender) method")
+        raise PolicyError(f"policy {spec!r} is no class with a drain(point, sender) method, and no such function")
     return found
-
-
-def _tell(error: Exception) -> str:
-    return f"{type(error).__name__}: {error}"

@@ -62,9 +62,18 @@ def promise_of(policy: Policy) -> Promise | None:
     """What the policy promises of the bytes it lets be pending, for whoever checks it; most promise nothing.
 
     A policy says so by an attribute `promise`: bytes, beside the chunk that is being filled when it is asked, or
-    "downtime-budget" when its bound is the estimated bandwidth x downtime limit.
+    "downtime-budget" when its bound is the estimated bandwidth x downtime limit. Raises ValueError for anything
+    else.
     """
-    promise: Promise | None = getattr(policy, "promise", None)
+    promise = getattr(policy, "promise", None)
+    if promise is None or promise == "downtime-budget":
+        return promise
+    if type(promise) is not int or not 0 <= promise < 1 << 63:
+        text = repr(promise)
+        raise ValueError(
+            f"{text if len(text) <= 60 else f'{text[:60]}...'} is no promise: "
+            'that is a number of bytes, "downtime-budget" or None'
+        )
     return promise
 
 
