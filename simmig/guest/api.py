@@ -36,8 +36,18 @@ class Guest(Protocol):
         """RAM blocks, laid end to end in page numbers; addresses are this host's."""
 
     @property
+    def machine_name(self) -> str:
+        """What the stream's configuration section calls the machine; a destination takes its own kind only."""
+
+    @property
     def running(self) -> bool:
         """Whether the guest executes."""
+
+    def admit(self, machine_name: str, blocks: Sequence[tuple[str, int]]) -> Sequence[RamBlock]:
+        """The blocks of this host for those (name, bytes) that the source lists, in its order.
+
+        Raises ValueError, naming all that differs, for a machine or blocks that are not these.
+        """
 
     def ballooned(self) -> NDArray[np.bool_]:
         """One flag a page: given back by the guest, must not be migrated (a copy, taken now)."""
@@ -67,7 +77,11 @@ class Guest(Protocol):
         """Let it run (again). Again is a no-op."""
 
     async def save_device_state(self) -> bytes:
-        """The state of everything but RAM, once stopped."""
+        """The state of everything but RAM, once stopped, as it follows RAM in the stream (`machine_state.py`)."""
 
-    async def load_device_state(self, state: bytes) -> None:
-        """Take over that state; raises ValueError when it is not whole."""
+    async def load_device_state(self, state: bytes | bytearray) -> bool:
+        """Take over that state, as much of it as has come; called again when there is more.
+
+        Whether its devices are there, as far as one can know; raises ValueError when this is not, or is longer
+        than, what the machine can load.
+        """

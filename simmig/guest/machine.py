@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import struct
 import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import numpy as np
 
-from simmig.guest.api import PAGE_BYTES
+from simmig.guest import machine_state
+from simmig.guest.api import PAGE_BYTES, RamBlock
 from simmig.guest.memory import CHUNK_PAGES
 from simmig.guest.workload import Idle, Workload
 
+MACHINE_NAME = "simmig"
 MAX_PAGES = 1 << 31
 """8 TiB: with more pages the 32-bit content ids left for the guest's writes would soon repeat."""
 
@@ -20,6 +23,10 @@ _COUNTERS = struct.Struct(">QQ")
 _CHECKSUM = struct.Struct(">I")
 MIN_DEVICE_STATE_BYTES = _COUNTERS.size + _CHECKSUM.size
 """Two counters and a checksum."""
+
+_DEVICE_ID, _DEVICE_NAME, _DEVICE_VERSION = 3, "simmig-device", 1
+_DEVICE = machine_state.section_header(machine_state.FULL, _DEVICE_ID, _DEVICE_NAME, _DEVICE_VERSION)
+_LENGTH = struct.Struct(">I")
 
 
 class Progress(NamedTuple):
@@ -75,16 +82,78 @@ class Machine:
         return min(pages, (chunks - zero_chunks) * CHUNK_PAGES)
 
     def encode_state(self, progress: Progress) -> bytes:
-        """The state of a machine at that point: `device_state_bytes` long, its last four bytes a CRC-32."""
+        """The state of a machine at that point: one section and its description.
+
+        The section holds its length and `device_state_bytes`, the last four of them a CRC-32.
+        """
         words = np.arange(-(-self.device_state_bytes // 4), dtype="<u4").tobytes()
         body = (_COUNTERS.pack(*progress) + words)[: self.device_state_bytes - _CHECKSUM.size]
-        return body + _CHECKSUM.pack(zlib.crc32(body))
+        return self._state_begins + body + _CHECKSUM.pack(zlib.crc32(body)) + self._state_ends
 
-    def decode_state(self, state: bytes) -> Progress:
-        """The point in a state that `encode_state` made; ValueError when it is not whole."""
-        if len(state) != self.device_state_bytes:
-            raise ValueError(f"device state has {len(state)} B instead of {self.device_state_bytes}")
-        body, checksum = state[: -_CHECKSUM.size], state[-_CHECKSUM.size :]
+    def decode_state(self, state: bytes | bytearray) -> Progress | None:
+        """The point in a state that `encode_state` made, once all of its section has come.
+
+        ValueError when it cannot become such a state any more.
+        """
+        begins, ends = self._state_begins, self._state_ends
+        end = len(begins) + self.device_state_bytes
+        if not begins.startswith(bytes(state[: len(begins)])) or not ends.startswith(bytes(state[end:])):
+            raise ValueError(f"this is no device state of {self.device_state_bytes} B of {_DEVICE_NAME!r}")
+        if len(state) < end + len(machine_state.footer(_DEVICE_ID)):
+            return None
+        body, checksum = state[len(begins) : end - _CHECKSUM.size], state[end - _CHECKSUM.size : end]
         if _CHECKSUM.pack(zlib.crc32(body)) != checksum:
             raise ValueError("device state fails its checksum")
         return Progress(*_COUNTERS.unpack_from(body))
+
+    @property
+    def _state_begins(self) -> bytes:
+        return _DEVICE + _LENGTH.pack(self.device_state_bytes)
+
+    @property
+    def _state_ends(self) -> bytes:
+        device = {
+            "name": _DEVICE_NAME,
+            "instance_id": 0,
+            "version": _DEVICE_VERSION,
+            "size": self.device_state_bytes,
+        }
+        return machine_state.footer(_DEVICE_ID) + machine_state.ending({"devices": [device]})
+
+    def state_sizes(self) -> tuple[int, int]:
+        """How many bytes of a state are its section, and how many its ending."""
+        state = self.encode_state(Progress())
+        sections, ending = machine_state.with_ending(state, len(state))
+        return len(sections), len(ending)
+
+    def admit(
+        self, own: Sequence[RamBlock], machine_name: str, blocks: Sequence[tuple[str, int]]
+    ) -> list[RamBlock]:
+        """`own`, in the order of the source's `blocks` (name, bytes).
+
+        Raises ValueError when these are other blocks, or the machine is not simmig's own.
+        """
+        if machine_name != MACHINE_NAME:
+            raise ValueError(
+                f"the source's machine is {machine_name!r}, a scenario's guest is {MACHINE_NAME!r}: to take over "
+                "any machine, let `simmig receive --save DIR` listen"
+            )
+        return arrange(own, blocks)
+
+
+def arrange(own: Sequence[RamBlock], blocks: Sequence[tuple[str, int]]) -> list[RamBlock]:
+    """`own` in the order of the source's `blocks` (name, bytes); ValueError names all that do not match."""
+    left = {block.name: block for block in own}
+    arranged, wrong = [], []
+    for name, length_bytes in blocks:
+        block = left.pop(name, None)
+        if block is None:
+            wrong.append(f"{name!r} is unknown here, or named twice")
+        elif block.length_bytes != length_bytes:
+            wrong.append(f"{name!r} has {length_bytes} bytes there and {block.length_bytes} here")
+        else:
+            arranged.append(block)
+    wrong += [f"{name!r} is here alone" for name in left]
+    if wrong:
+        raise ValueError(f"the RAM blocks of both sides do not match: {'; '.join(wrong)}")
+    return arranged

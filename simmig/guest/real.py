@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from simmig.guest.api import PAGE_BYTES, RamBlock
-from simmig.guest.machine import Machine, Progress
+from simmig.guest.machine import MACHINE_NAME, Machine, Progress
 from simmig.guest.vcpu import SharedMemory, Stopped, contents, fork
 from simmig.trace.events import Emit, PagesDirtied, Side
 from simmig.verbs.runtime import Runtime
@@ -92,9 +92,18 @@ class RealGuest:
         return self._blocks
 
     @property
+    def machine_name(self) -> str:
+        """Simmig's own."""
+        return MACHINE_NAME
+
+    @property
     def running(self) -> bool:
         """Whether the guest executes."""
         return self._running
+
+    def admit(self, machine_name: str, blocks: Sequence[tuple[str, int]]) -> Sequence[RamBlock]:
+        """The blocks, in the order of the source's; ValueError when they are others."""
+        return self._machine.admit(self._blocks, machine_name, blocks)
 
     def ballooned(self) -> NDArray[np.bool_]:
         """No page: this guest has no balloon."""
@@ -157,14 +166,21 @@ class RealGuest:
             raise RuntimeError("the device state of a running guest is not settled: stop it first")
         return self._machine.encode_state(self._progress)
 
-    async def load_device_state(self, state: bytes) -> None:
-        """Take over that state, and with it the place in the workload; ValueError when it is not whole."""
+    async def load_device_state(self, state: bytes | bytearray) -> bool:
+        """Take over that state, and with it the place in the workload, once all of its section has come.
+
+        ValueError when it is no state of this machine.
+        """
         if self._running:
             raise RuntimeError("a running guest has a device state already")
-        self._progress = self._machine.decode_state(state)
+        progress = self._machine.decode_state(state)
+        if progress is None:
+            return False
+        self._progress = progress
         self._reported_writes = self._machine.workload.writes_by(self._progress.guest_ns)
         self.memory.writes[0] = self._reported_writes
         self._has_state = True
+        return True
 
     def close(self) -> None:
         """End its process, running or not, and unmap the memory (no region may be registered on it any more)."""

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from simmig.guest.api import PAGE_BYTES, RamBlock
 from simmig.guest.dirty import DirtyLog, Flags
-from simmig.guest.machine import Machine, Progress
+from simmig.guest.machine import MACHINE_NAME, Machine, Progress
 from simmig.guest.memory import ODD, BlockMemory, MachineMemory, PagePayload
 from simmig.guest.workload import BATCH_WRITES
 from simmig.trace.events import Emit, PagesDirtied, Side
@@ -126,9 +126,18 @@ class SimGuest:
         return self._blocks
 
     @property
+    def machine_name(self) -> str:
+        """Simmig's own."""
+        return MACHINE_NAME
+
+    @property
     def running(self) -> bool:
         """Whether the guest executes."""
         return self._running
+
+    def admit(self, machine_name: str, blocks: Sequence[tuple[str, int]]) -> Sequence[RamBlock]:
+        """The blocks, in the order of the source's; ValueError when they are others."""
+        return self._machine.admit(self._blocks, machine_name, blocks)
 
     def ballooned(self) -> Flags:
         """One flag a page, in this host's order: given back by the guest (a copy)."""
@@ -213,15 +222,22 @@ class SimGuest:
             raise RuntimeError("the device state of a running guest is not settled: stop it first")
         return self._machine.encode_state(self._progress)
 
-    async def load_device_state(self, state: bytes) -> None:
-        """Take over that state, and with it the place in the workload; ValueError when it is not whole."""
+    async def load_device_state(self, state: bytes | bytearray) -> bool:
+        """Take over that state, and with it the place in the workload, once all of its section has come.
+
+        ValueError when it is no state of this machine.
+        """
         if self._running:
             raise RuntimeError("a running guest has a device state already")
-        self._progress = self._machine.decode_state(state)
+        progress = self._machine.decode_state(state)
+        if progress is None:
+            return False
+        self._progress = progress
         self._told_writes = self._progress.told_writes
         self._writes = self._machine.workload.writes_by(self._progress.guest_ns)
         self._reported_writes = self._writes + self._told_writes
         self._has_state = True
+        return True
 
     def write(self, first_page: int, count: int = 1) -> None:
         """Have the guest write these pages of one block now, each with contents of its own."""

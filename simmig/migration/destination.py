@@ -40,9 +40,8 @@ async def receive(
             stream = await rdma_connect.accept(config, guest, verbs, runtime, listener, cancel, emit)
         loader = Loader(stream, guest)
         await loader.load()
-        assert loader.device_state is not None
         if emit is not None:
-            emit(DeviceStateLoaded(runtime.now_ns(), "destination", len(loader.device_state)))
+            emit(DeviceStateLoaded(runtime.now_ns(), "destination", loader.state_bytes))
         if before_resume is not None:
             before_resume()
         await guest.resume()

@@ -13,14 +13,15 @@ from simmig.migration.control import PATIENCE_NS, ControlChannel
 from simmig.migration.lane import Lane, give_back
 from simmig.migration.ram_writer import RamWriter, UpcomingChunks
 from simmig.migration.registration import WHOLE_BLOCK, Registry
-from simmig.migration.stream import Stream, StreamError
+from simmig.migration.stream import MAX_ENDING_BYTES, Stream, StreamError
 from simmig.migration.wire import Message, RegisterResult, RemoteBlock, Type
-from simmig.verbs.runtime import Work
+from simmig.verbs.runtime import PEER_LEFT, Work
 
 PIN_BYTES_S = 32 << 20
 """A destination that pins slower than this counts as hung. The slowest device measured pins 70 MiB/s."""
 LINGER_NS = 10_000_000_000
 ABORT_PATIENCE_NS = 1_000_000_000
+HANG_UP_NS = 100_000_000
 
 
 class RdmaStream(Stream):
@@ -149,7 +150,7 @@ class RdmaSource(RdmaStream):
         await self._control.send(Message(Type.REGISTER_FINISHED))
 
     async def flush_last(self) -> None:
-        """Send the end of the stream and see it arrive; from here on a cancellation comes too late.
+        """Send the end of the stream, in one message, and see it arrive; from here on cancelling comes too late.
 
         The destination's READY, without which nothing is sent, says that it has loaded all the rest.
         """
@@ -164,11 +165,11 @@ class RdmaSource(RdmaStream):
             raise self.fail(errno.EINVAL, str(error)) from error
 
     async def _send_last(self) -> None:
-        """Whatever fails once the byte is posted, only its own completion says whether it has arrived."""
+        """Whatever fails once it is posted, only its own completion says whether it has arrived."""
         control = self._control
         before = control.posts
         try:
-            await self.flush()
+            await self.flush(MAX_ENDING_BYTES)
             await control.settle()
         except (MigrationError, OSError, self._control_lane.verbs.PyverbsError):
             if control.posts == before or not await control.settle_in_spite():
@@ -251,6 +252,18 @@ class RdmaDestination(RdmaStream):
             if message is None:
                 raise
             return message
+
+    async def read_some(self) -> bytes:
+        """What comes next; b"" when the source has disconnected instead, as one that has said all does."""
+        lane = self._control_lane
+        try:
+            return await super().read_some()
+        except StreamError:
+            # What was posted meanwhile may have failed before the connection manager says why.
+            await lane.runtime.wait(lane.connection, deadline_ns=lane.runtime.now_ns() + HANG_UP_NS)
+            if lane.connection.lost != PEER_LEFT:
+                raise
+            return b""
 
     async def acknowledge(self) -> None:
         """Asking for the next message says it; from then on the source may let go of the guest."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from simmig.guest import machine_state
 from simmig.guest.api import PAGE_BYTES, Guest
 from simmig.migration import lane, rdma_connect, savevm
 from simmig.migration.config import (
@@ -19,6 +20,7 @@ from simmig.migration.policies.own_code import RAISED, told
 from simmig.migration.policies.policy import Point, Policy, promise_of
 from simmig.migration.ram import DirtyBitmap, runs_of
 from simmig.migration.rdma_stream import RdmaSource, reason_of
+from simmig.migration.stream import MAX_ENDING_BYTES
 from simmig.migration.tcp_stream import SocketSource
 from simmig.trace.events import (
     AskedBy,
@@ -177,7 +179,7 @@ class _Source:
 
     async def _setup(self) -> None:
         stream = self._open_stream
-        stream.put(savevm.stream_header())
+        stream.put(savevm.stream_header(self._guest.machine_name))
         self._guest.start_dirty_log()
         self._bitmap.bits &= ~self._guest.ballooned()
         self._sync()
@@ -187,7 +189,7 @@ class _Source:
         await stream.end_ram_section()
         stream.put(savevm.flag(savevm.FLAG_EOS))
         await stream.flush()
-        stream.put(savevm.footer(savevm.RAM_ID))
+        stream.put(machine_state.footer(savevm.RAM_ID))
         self._convergence = Convergence(self._config, self.now_ns, stream.tell())
         if self._emit is not None:
             self._emit(SetupEnded(self.now_ns, "source"))
@@ -304,7 +306,7 @@ class _Source:
         await stream.end_ram_section()
         stream.put(savevm.flag(savevm.FLAG_EOS))
         await stream.flush()
-        stream.put(savevm.footer(savevm.RAM_ID))  # QEMU lets it wait for the next flush
+        stream.put(machine_state.footer(savevm.RAM_ID))  # QEMU lets it wait for the next flush
         self._section_open = False
         if self._emit is not None:
             self._emit(SliceEnded(self.now_ns, "source", self.slice))
@@ -342,19 +344,23 @@ class _Source:
         await self._close_section()
 
     async def _hand_over(self) -> None:
-        """Device state, then the byte that lets the destination run.
+        """Device state, then the ending that lets the destination run.
 
-        That byte goes alone, and only when the destination has granted it: by then it has loaded all the rest.
-        Once its SEND has completed the guest is the destination's.
+        That goes alone, in one piece, and only when the destination has granted it: by then it has loaded all the
+        rest. Once its SEND has completed the guest is the destination's.
         """
         stream = self._open_stream
         state = await self._guest.save_device_state()
-        stream.put(savevm.device_section(state))
+        try:
+            sections, ending = machine_state.with_ending(state, MAX_ENDING_BYTES)
+        except ValueError as error:
+            raise MigrationError(str(error)) from error
+        stream.put(sections)
         await stream.flush()
         if self._emit is not None:
-            self._emit(DeviceStateSent(self.now_ns, "source", len(state)))
+            self._emit(DeviceStateSent(self.now_ns, "source", len(sections)))
         self._check_cancel()
-        stream.put(savevm.end_of_file())
+        stream.put(ending)
         await stream.flush_last()
         self._handed_over = True
 

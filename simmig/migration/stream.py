@@ -10,7 +10,9 @@ import errno
 from typing import Protocol
 
 BUFFER_BYTES = 32 << 10
-"""The longest piece `put_buffer` takes (QEMU's file buffer)."""
+"""The longest piece that `flush` hands to `put_buffer` (QEMU's file buffer)."""
+MAX_ENDING_BYTES = 500 << 10
+"""What can go in one piece nevertheless: the end of the stream, which must not arrive in part."""
 
 
 class StreamError(OSError):
@@ -56,7 +58,7 @@ class Stream(abc.ABC):
 
     @abc.abstractmethod
     async def put_buffer(self, data: bytes) -> int:
-        """Send at most BUFFER_BYTES after the RAM writes queued so far; returns how many bytes went."""
+        """Send bytes that fit into one message, after the RAM writes queued so far; returns how many went."""
 
     @abc.abstractmethod
     async def get_buffer(self, size: int) -> bytes:
@@ -124,11 +126,11 @@ class Stream(abc.ABC):
         assert self.mode == "wb", "writing to a stream opened for reading"
         self._out += data
 
-    async def flush(self) -> None:
-        """Send what was put. Raises StreamError with EIO (RAM pages) or EINVAL (bytes)."""
+    async def flush(self, piece_bytes: int = BUFFER_BYTES) -> None:
+        """Send what was put, in pieces. Raises StreamError with EIO (RAM pages) or EINVAL (bytes)."""
         self.check()
         while self._out:
-            piece = bytes(self._out[:BUFFER_BYTES])
+            piece = bytes(self._out[:piece_bytes])
             sent = await self.put_buffer(piece)
             self._stream_bytes += sent
             del self._out[:sent]
@@ -145,6 +147,13 @@ class Stream(abc.ABC):
             data += piece
         self._stream_bytes += size
         return data
+
+    async def read_some(self) -> bytes:
+        """What comes next, as much as is there; b"" when the stream has ended."""
+        self.check()
+        piece = await self.get_buffer(BUFFER_BYTES)
+        self._stream_bytes += len(piece)
+        return piece
 
     def check(self) -> None:
         """Raise the error that the stream failed with, if it did."""

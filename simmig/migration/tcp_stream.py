@@ -13,7 +13,7 @@ from simmig.guest.api import PAGE_BYTES, Guest, RamBlock
 from simmig.migration import savevm
 from simmig.migration.config import Cancelled
 from simmig.migration.ram import BlockIndex
-from simmig.migration.stream import Stream
+from simmig.migration.stream import MAX_ENDING_BYTES, Stream
 from simmig.trace.events import Emit, PagesSaved
 from simmig.verbs.runtime import Runtime, Signal, Socket, Work
 
@@ -111,7 +111,7 @@ class SocketSource(_SocketStream):
         """Send the end once the destination has loaded the rest, and wait until it has read it."""
         await self._await_acknowledgement()
         self.cancel = self._socket.cancel = None
-        await self.flush()
+        await self.flush(MAX_ENDING_BYTES)
         await self._await_acknowledgement()
 
     async def _await_acknowledgement(self) -> None:

@@ -13,6 +13,9 @@ from typing import Any, Protocol
 
 from simmig.verbs.api import QP, CompChannel, Context
 
+PEER_LEFT = "the peer disconnected"
+"""A connection's `lost`, when the peer took it down: in order, or because its process ended."""
+
 
 class Work(enum.IntEnum):
     """Host work that the migration does itself, outside any verbs call.

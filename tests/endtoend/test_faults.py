@@ -60,14 +60,16 @@ def end_ns(events: list[AnyEvent], side: str) -> int:
 
 
 def handover_is_open(events: list[AnyEvent]) -> bool:
-    """Whether the last byte was sent and its own completion never came: then nobody can know (two generals).
+    """Whether the stream's end was sent and its own completion never came: then nobody can know (two generals).
 
     Of a socket the trace tells when the device state was sent, and no more.
     """
     if isinstance(events[0], MigrationBegan) and events[0].transport == "tcp":
         return any(isinstance(e, DeviceStateSent) for e in events)
-    last = [e for e in events if isinstance(e, ControlSent) and e.side == "source" and e.type == "QEMU_FILE"]
-    if not last or last[-1].length_bytes != 1:
+    stated = next((index for index, e in enumerate(events) if isinstance(e, DeviceStateSent)), len(events))
+    sent = (e for e in events[stated:] if isinstance(e, ControlSent) and e.side == "source")
+    last = [e for e in sent if e.type == "QEMU_FILE"]
+    if not last:
         return False
     done = (e for e in events if isinstance(e, WorkCompleted) and e.side == "source" and e.opcode == "send")
     return not any(e.t_ns >= last[-1].t_ns for e in done)

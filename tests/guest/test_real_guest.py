@@ -74,6 +74,7 @@ def test_memory_is_what_the_workload_says(workload: Workload) -> None:
                 await asyncio.sleep(0.05)
                 await guest.stop()
             progress = machine.decode_state(await guest.save_device_state())
+            assert progress is not None
             writes = workload.writes_by(progress.guest_ns)
             assert progress.guest_ns > 0
             assert writes == int(guest.memory.writes[0])
@@ -161,9 +162,12 @@ def test_a_stopped_guest_writes_nothing_and_its_state_goes_on_elsewhere() -> Non
             await asyncio.sleep(0.05)
             assert np.array_equal(memory, guest.memory.pages)
             state = await guest.save_device_state()
-            with pytest.raises(ValueError, match="checksum"):
+            with pytest.raises(ValueError, match="no device state"):
                 await taker.load_device_state(bytes([state[0] ^ 1]) + state[1:])
-            await taker.load_device_state(state)
+            with pytest.raises(ValueError, match="checksum"):
+                await taker.load_device_state(state[:90] + bytes([state[90] ^ 1]) + state[91:])
+            assert not await taker.load_device_state(state[:200])
+            assert await taker.load_device_state(state)
             taker.memory.pages[:] = guest.memory.pages
             await taker.resume()
             await asyncio.sleep(0.05)

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from simmig.guest import machine_state
 from simmig.guest.machine import MIN_DEVICE_STATE_BYTES, Machine
 from simmig.guest.sim import different_pages
 from simmig.guest.workload import Sweep, Uniform, Workload
@@ -208,7 +209,13 @@ def test_device_state_is_as_long_as_asked_and_always_the_same(length: int) -> No
         rig.run(rig.guest.stop())
         states.append(rig.run(rig.guest.save_device_state()))
     assert states[0] == states[1]
-    assert len(states[0]) == length
+    sections, ending = machine_state.with_ending(states[0], 1000)
+    assert (len(sections), len(ending)) == Machine(BLOCKS, device_state_bytes=length).state_sizes()
+    assert (
+        len(sections)
+        == len(machine_state.section_header(machine_state.FULL, 3, "simmig-device", 1)) + 4 + length + 5
+    )
+    assert states[0] == sections + ending
 
 
 @given(place=st.integers(0, 99), flip=st.integers(1, 255), cut=st.booleans())

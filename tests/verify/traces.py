@@ -79,9 +79,10 @@ LIVE: list[ev.AnyEvent] = [
 ]
 HAND_OVER: list[ev.AnyEvent] = [
     ev.VmStopped(20, S),
+    ev.DeviceStateSent(20, S, 1024),
     receive(21, S),
-    *message(21, S, "QEMU_FILE", 1),
-    *arrived(22, D, "QEMU_FILE", 1),
+    *message(21, S, "QEMU_FILE", 99),
+    *arrived(22, D, "QEMU_FILE", 99),
     ev.MemoryCompared(23, D, 512, 0),
     ev.VmResumed(23, D),
 ]

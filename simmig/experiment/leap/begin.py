@@ -17,7 +17,7 @@ from simmig.experiment.machine import machine_of
 from simmig.experiment.policy_choice import make_policy
 from simmig.experiment.schema import Host, Hotspot, Scenario, Sweep, Uniform
 from simmig.guest.api import PAGE_BYTES, RamBlock
-from simmig.guest.machine import Machine
+from simmig.guest.machine import MACHINE_NAME, Machine
 from simmig.migration import savevm
 from simmig.migration.config import CHUNK_PAGES, WINDOW_NS
 from simmig.migration.control import DEFERRED_BUFFERS, PATIENCE_NS
@@ -94,9 +94,9 @@ def _set_migration(s: Any, scenario: Scenario, machine: Machine) -> None:
     if migration.pin_all:
         s["patience_ns"] += machine.pages * PAGE_BYTES * _SECOND_NS // PIN_BYTES_S
     blocks = [RamBlock(name, 0, length_bytes, 0, 0) for name, length_bytes in machine.blocks]
-    opening = savevm.stream_header() + savevm.ram_start(blocks) + savevm.flag(savevm.FLAG_HOOK)
+    opening = savevm.stream_header(MACHINE_NAME) + savevm.ram_start(blocks) + savevm.flag(savevm.FLAG_HOOK)
     s["start_bytes"] = len(opening)
-    s["device_bytes"] = len(savevm.device_section(b"")) + machine.device_state_bytes
+    s["device_bytes"], s["ending_bytes"] = machine.state_sizes()
 
 
 def _set_workload(s: Any, machine: Machine, scenario: Scenario) -> None:

@@ -80,7 +80,7 @@ def _resumed(s: Any) -> None:
 
 @compiled
 def _loaded(s: Any) -> None:
-    """The stream's last byte is here: resume the guest."""
+    """The end of the stream is here: resume the guest."""
     meter.account(s, lane.now_of(s, 1))
     s.phase = meter.SWITCH
     s.compared_at = s.now

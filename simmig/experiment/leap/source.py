@@ -285,7 +285,7 @@ def _stop_and_copy(s: Any, m: Memory) -> None:
 def _hand_over(s: Any) -> None:
     s.out += s.device_bytes
     send_stream(s, 0)
-    s.out += 1
+    s.out += s.ending_bytes
     wait_receive(s, READY_BUFFER, PATIENCE_NS)
     send_stream(s, 1)
     settle(s)

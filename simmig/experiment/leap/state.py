@@ -138,7 +138,10 @@ _FIELDS: list[tuple[Any, ...]] = [
     ),
     *((name, _INT) for name in ("window_limit", "window_bytes", "window_began", "window_position", "bandwidth")),
     *((name, _INT) for name in ("threshold", "out", "stream_bytes", "section_open", "slice_began", "chunks")),
-    *((name, _INT) for name in ("start_bytes", "device_bytes", "patience_ns", "diverged", "source_end")),
+    *(
+        (name, _INT)
+        for name in ("start_bytes", "device_bytes", "ending_bytes", "patience_ns", "diverged", "source_end")
+    ),
     # figures
     ("counts", _INT, (COUNTS,)),
     ("parts", _INT, (4,)),

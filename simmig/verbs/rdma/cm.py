@@ -15,6 +15,7 @@ from typing import Any
 from simmig.verbs.api import QP, Context
 from simmig.verbs.rdma.binding import Binding, cm_channel
 from simmig.verbs.rdma.runtime import RdmaRuntime, Waiters
+from simmig.verbs.runtime import PEER_LEFT
 
 INITIATOR_DEPTH = 2
 RESPONDER_RESOURCES = 2
@@ -203,7 +204,7 @@ class RdmaConnection(Waiters):
 
     def _event(self, name: str) -> None:
         if name == "DISCONNECTED" and self._up:
-            self._lose("the peer disconnected")
+            self._lose(PEER_LEFT)
         elif name == "DEVICE_REMOVAL":
             self._lose("the device was removed")
 

@@ -16,7 +16,7 @@ from typing import Any, cast
 from simpy.events import NORMAL
 
 from simmig.verbs import api
-from simmig.verbs.runtime import Signal
+from simmig.verbs.runtime import PEER_LEFT, Signal
 from simmig.verbs.sim import enums as e
 from simmig.verbs.sim import tcp
 from simmig.verbs.sim.addr import GID, AHAttr, GlobalRoute
@@ -180,9 +180,7 @@ class SimConnection(Waitable):
             return
         self._lose("disconnected")
         if self._peer is not None:
-            _Post(self._direction, DATAGRAM_BYTES, RESPONSE_TIMEOUT_NS).send(
-                self._peer._lose, "the peer disconnected"
-            )
+            _Post(self._direction, DATAGRAM_BYTES, RESPONSE_TIMEOUT_NS).send(self._peer._lose, PEER_LEFT)
 
     def _established(self) -> SimConnection:
         """Bring the queue pair to RTS, towards the peer's."""

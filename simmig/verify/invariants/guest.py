@@ -49,9 +49,9 @@ class MemoryIdentical(Invariant):
 class OneSideRuns(Invariant):
     """Exactly one side has the guest after any outcome.
 
-    Excused is what no protocol of two parties can rule out: the last byte was sent and the source's transport gave
-    up on its acknowledgement. (Of a socket the trace tells when the device state was sent, and no more.) A side
-    whose host died has no guest.
+    Excused is what no protocol of two parties can rule out: the end of the stream was sent and the source's
+    transport gave up on its acknowledgement. (Of a socket the trace tells when the device state was sent, no
+    more.) A side whose host died has no guest.
     """
 
     name = "one_side_runs"
@@ -62,12 +62,13 @@ class OneSideRuns(Invariant):
         super().__init__(ledger)
         self._running: dict[ev.Side, bool] = {"source": True, "destination": False}
         self._died: set[ev.Side] = set()
-        self._last_send: tuple[int, int] | None = None  # queue pair and id of the SEND of the last byte
+        self._last_send: tuple[int, int] | None = None  # queue pair and id of the SEND of the stream's end
         self._last_posted = (0, 0)
+        self._only_the_end_is_left = False
         self._unknown = False
 
     def checks(self) -> Mapping[Key, Check]:
-        """Stops and resumes, and the fate of the last byte."""
+        """Stops and resumes, and the fate of the stream's end."""
         return {
             ev.VmStopped: self._on_stopped,
             ev.VmResumed: self._on_resumed,
@@ -101,9 +102,10 @@ class OneSideRuns(Invariant):
 
     def _on_sent(self, event: ev.ControlSent) -> None:
         if event.side == "source" and event.type == "QEMU_FILE":
-            self._last_send = self._last_posted if event.length_bytes == 1 else None
+            self._last_send = self._last_posted if self._only_the_end_is_left else None
 
     def _on_device_state(self, _: ev.DeviceStateSent) -> None:
+        self._only_the_end_is_left = True
         if self.ledger.began is not None and self.ledger.began.transport == "tcp":
             self._last_send = _AT_SOCKET
 
