@@ -12,8 +12,9 @@ from simmig.lab.kernel import cache_dir
 
 RELEASES = {"13": "trixie"}
 PACKAGES = (
-    *("base-files", "bash", "coreutils", "findutils", "grep", "sed", "util-linux", "procps", "kmod", "iproute2"),
-    *("ibverbs-providers", "ibverbs-utils", "rdmacm-utils", "perftest", "python3", "python3-pyverbs"),
+    *("base-files", "bash", "dash", "coreutils", "findutils", "grep", "sed", "gzip", "tar", "util-linux", "procps"),
+    *("kmod", "iproute2", "iputils-ping"),
+    *("ibverbs-providers", "ibverbs-utils", "rdmacm-utils", "perftest", "python3", "python3-pyverbs", "libstdc++6"),
 )
 # What the packages' own scripts would write, which do not run.
 _FILES = {

@@ -1,10 +1,13 @@
 """simmig send and receive, given what they cannot use. With devices: tests/device/test_ends.py."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from simmig.cli.main import main
+from simmig.experiment import ends
+from simmig.verbs.rdma.errors import RdmaUnavailable
 
 SCENARIO = """# A small guest.
 [guest]
@@ -48,3 +51,19 @@ def test_a_device_that_does_not_exist(scenario: str, tmp_path: Path, capsys: pyt
     assert told.err.startswith("simmig: ")
     assert "nosuch0" in told.err or "pyverbs" in told.err
     assert not out.exists()
+
+
+def test_a_script_hears_on_standard_error_that_receive_listens(
+    scenario: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def receive(*arguments: Any) -> None:
+        _, at, _, listening, *_ = arguments
+        listening(at)
+        raise RdmaUnavailable("the test ends here")
+
+    monkeypatch.setattr(ends, "receive", receive)
+    for where in ("192.0.2.7:4444", "[2001:db8::7]:4444"):
+        assert main(["receive", scenario, "--listen", where, "--json"]) == 2
+        told = capsys.readouterr()
+        assert told.out == "", "standard output is the figures' alone"
+        assert told.err.splitlines()[0] == f"waiting for a source on {where}"
