@@ -38,7 +38,8 @@ esac
 """
 
 DPKG_OF_A_RELEASE = """#!/bin/sh
-mkdir -p "$3/etc" "$3/usr/share/doc"
+mkdir -p "$3/etc" "$3/usr/share/doc" "$3/usr/bin"
+ln -sf python3.13 "$3/usr/bin/python3"
 echo "${2##*/}" >> "$3/order"
 """
 
@@ -50,9 +51,9 @@ class System:
         self.cache = directory / "simmig/lab"
         self.bin = directory / "bin"
         self.bin.mkdir()
-        self._log = directory / "log"
-        self.program("apt-get", APT.format(log=self._log))
-        self.program("apt-cache", APT.format(log=self._log))
+        self.log = directory / "log"
+        self.program("apt-get", APT.format(log=self.log))
+        self.program("apt-cache", APT.format(log=self.log))
         self.program("depmod", "#!/bin/sh")
         self.qemu_says('echo "QEMU emulator version 10.0.2 ($*)"')
         self.program("qemu-system-x86_64", '#!/bin/sh\necho "QEMU emulator version 7.2.22 (Debian)"')
@@ -70,7 +71,7 @@ class System:
 
     @property
     def asked(self) -> list[str]:
-        return self._log.read_text().splitlines() if self._log.exists() else []
+        return self.log.read_text().splitlines() if self.log.exists() else []
 
     def left(self) -> list[str]:
         """Every file and directory in the cache that is no whole kernel or QEMU."""
@@ -189,8 +190,11 @@ def test_a_qemu_that_is_not_there_or_does_not_run_is_not_kept(
     assert system.left() == []
 
 
-def test_another_debian_is_unpacked_whole_the_links_first(system: System) -> None:
+def test_another_debian_is_unpacked_whole_the_links_first(system: System, monkeypatch: pytest.MonkeyPatch) -> None:
     system.program("dpkg", DPKG_OF_A_RELEASE)
+    for name in ("pip", "env"):
+        system.program(name, f'#!/bin/sh\necho "{name} $*" >> {system.log}')
+    monkeypatch.setattr("sys.executable", "pip")
     told: list[str] = []
     root = userland.provide("13", told.append)
     assert root == system.cache / "debian/13"
@@ -201,8 +205,14 @@ def test_another_debian_is_unpacked_whole_the_links_first(system: System) -> Non
     install = next(line for line in system.asked if " install " in line)
     assert "python3-pyverbs" in install
     assert f"Dir::State::status={root.parent}/.new-" in install, "nothing of it is installed yet"
+    pip = next(line for line in system.asked if line.startswith("pip"))
+    assert "--python-version 3.13" in pip
+    assert "numpy>=" in pip
+    assert "pytest>=" in pip
+    assert "mypy" not in pip
+    asked = len(system.asked)
     assert userland.provide("13", told.append) == root
-    assert len(told) == 1, "once is enough"
+    assert len(system.asked) == asked, "once is enough"
 
 
 def test_releases_that_are_not_known_are_bad_input(capsys: pytest.CaptureFixture[str]) -> None:
