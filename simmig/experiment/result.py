@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from simmig.trace.metrics import Metrics, Stretch
 
+Engine = Literal["events", "compiled"]
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, kw_only=True)
 class Result:
     """One migration's outcome.
 
@@ -19,11 +21,13 @@ class Result:
         policy: its name.
         policy_parameters: what it was given, times in ns and sizes in bytes.
         seed: the scenario's.
-        invariants: each one's name, and whether it held.
+        invariants: those that were checked, and whether each held.
         source_running: whether the guest runs on the source in the end.
         destination_running: whether it runs on the destination.
         trace_sha256: digest of the trace; None of a run that nobody asked for a trace.
         metrics: everything else, from the trace.
+        engine: what simulated it: "events", or "compiled", which checks no invariant and compares no memory; None
+            where nothing was simulated.
     """
 
     status: str
@@ -37,6 +41,7 @@ class Result:
     destination_running: bool
     trace_sha256: str | None
     metrics: Metrics
+    engine: Engine | None = None
 
     @property
     def good(self) -> bool:
@@ -48,14 +53,22 @@ class Result:
         """What is to be said of the other end, by a result that is only one end's."""
         return ""
 
+    @property
+    def memory_identical(self) -> bool | None:
+        """Whether the destination's memory was found to be the source's; None where nobody looked."""
+        compared = self.metrics.compared
+        if compared is None:
+            return None if self.status == "completed" else False
+        return compared.different_pages == 0
+
     def figures(self) -> dict[str, Any]:
         """The object that ``--json`` prints: times in ns, sizes in bytes."""
         metrics, counts = self.metrics, self.metrics.counts
-        compared = metrics.compared
         return {
             "status": self.status,
             "reason": self.reason,
             "backend": self.backend,
+            "engine": self.engine,
             "policy": self.policy,
             "policy_parameters": self.policy_parameters,
             "total_time_ns": metrics.total_time_ns,
@@ -80,7 +93,7 @@ class Result:
             "throughput_bit_s": metrics.throughput_bit_s,
             "max_pending_bytes": metrics.max_pending_bytes,
             "pending_bytes_at_stop": metrics.pending_bytes_at_stop,
-            "memory_identical": compared is not None and compared.different_pages == 0,
+            "memory_identical": self.memory_identical,
             "invariants": self.invariants,
             "source_running": self.source_running,
             "destination_running": self.destination_running,
@@ -97,7 +110,7 @@ class Result:
         }
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class DeviceResult(Result):
     """One that was carried out on devices.
 

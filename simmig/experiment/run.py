@@ -62,8 +62,8 @@ def run(
         readers: called with every event of the trace, in order.
         sink: where the trace is written, a JSON object a line.
         subject: a guest in place of the scenario's.
-        traced: False when nobody wants the trace or its digest: the same result, `trace_sha256` apart, and where
-            `leap` can, a hundred times as fast.
+        traced: False when nobody wants the trace or its digest: the same figures, and where `leap` can, a hundred
+            times as fast. The result names the engine; the compiled one checks no invariant.
 
     Raises InputError when the guest cannot be built or the user's own policy raises.
     """
@@ -89,6 +89,7 @@ def run(
         destination_running=destination_running,
         trace_sha256=recorder.sha256() if traced else None,
         metrics=metrics,
+        engine="events",
     )
 
 

@@ -17,7 +17,7 @@ from simmig.experiment import units
 from simmig.experiment.amounts import format_byte_rate, format_bytes, format_rate, format_time
 from simmig.guest.api import PAGE_BYTES
 from simmig.guest.machine import MIN_DEVICE_STATE_BYTES
-from simmig.migration.config import MigrationConfig
+from simmig.migration.config import MigrationConfig, RateLimitOf
 
 
 def _whole_pages(length_bytes: int) -> int:
@@ -41,7 +41,7 @@ def _between(low: int, high: int, tell: Callable[[int], str]) -> AfterValidator:
     return AfterValidator(validate)
 
 
-def _or_word(parse: Callable[[object], int], words: dict[str, Any]) -> BeforeValidator:
+def _or_word(parse: Callable[[object], int | None], words: dict[str, Any]) -> BeforeValidator:
     """A quantity, or one of a few words in its place."""
 
     def validate(value: object) -> Any:
@@ -55,6 +55,13 @@ def _or_word(parse: Callable[[object], int], words: dict[str, Any]) -> BeforeVal
             raise ValueError(f"{error}{also}") from error
 
     return BeforeValidator(validate)
+
+
+def _rate_limit(value: object) -> int | None:
+    """A rate in bytes per second; None for zero, which is QEMU's and libvirt's word for no limit."""
+    if value == 0 and not isinstance(value, bool):
+        return None
+    return units.rate_limit_bytes_s(value)
 
 
 def _size_or_fraction(value: object) -> int | float:
@@ -258,15 +265,19 @@ class Device(Table):
 
 
 class Migration(Table):
-    """How to migrate. The defaults are QEMU's, but for `max_bandwidth`: left out, it is no limit."""
+    """How to migrate. The defaults are QEMU's (7.2), but for `max_bandwidth`: left out or 0, it is no limit.
+
+    `rate_limit` says whose way of keeping it: a page a window too much, or (10.0) the chunk that is being filled.
+    """
 
     transport: Literal["rdma", "tcp"] = "rdma"
     pin_all: bool = False
     max_bandwidth_bytes_s: Annotated[
         int | None,
-        _or_word(units.rate_bytes_s, {"unlimited": None}),
+        _or_word(_rate_limit, {"unlimited": None}),
         _between(1, 10**13, format_byte_rate),
     ] = None
+    rate_limit: RateLimitOf = "qemu-7.2"
     downtime_limit_ns: Annotated[int, BeforeValidator(units.time_ns), _between(1, 2 * 10**12, format_time)] = (
         300_000_000
     )

@@ -99,7 +99,8 @@ def _endings(result: Result) -> Iterable[tuple[str, str, str]]:
     if result.remark:
         yield "other end", "", result.remark
     broken = [name for name, holds in result.invariants.items() if not holds]
-    yield "invariants", "BROKEN" if broken else "hold", ", ".join(broken or result.invariants)
+    held = "BROKEN" if broken else "hold" if result.invariants else "not checked"
+    yield "invariants", held, ", ".join(broken or result.invariants)
     yield "seed", str(result.seed), f"trace {result.trace_sha256[:16]}" if result.trace_sha256 else "no trace"
 
 

@@ -59,6 +59,12 @@ def rate_bytes_s(text: object) -> int:
     return round(_parse(text, "rate") / 8)
 
 
+def rate_limit_bytes_s(text: object) -> int | None:
+    """The same of a limit: at least 1, None for zero, which stands for no limit. Raises QuantityError."""
+    rate = _parse(text, "rate") / 8
+    return max(1, round(rate)) if rate else None
+
+
 def time_ns(text: object) -> int:
     """Whole nanoseconds of a time such as "50 ms". Raises QuantityError."""
     return _whole(_parse(text, "time") * 10**9, text, "nanoseconds")

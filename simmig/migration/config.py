@@ -13,6 +13,7 @@ RESOLVE_TIMEOUT_NS = 10_000_000_000
 WINDOW_NS = 100_000_000
 """Bandwidth estimates and the rate limit count bytes over windows of this length."""
 
+RateLimitOf = Literal["qemu-7.2", "qemu-10.0"]
 Status = Literal["completed", "failed", "cancelled", "not-converging"]
 
 
@@ -23,7 +24,7 @@ class MigrationConfig:
     Attributes:
         transport: "rdma", or "tcp" as the baseline.
         pin_all: register all guest memory on both ends at the start instead of chunk by chunk.
-        max_bandwidth_bytes_s: rate limit; None for none.
+        max_bandwidth_bytes_s: rate limit; None or 0 for none.
         downtime_limit_ns: how long the guest may stand still.
         max_rounds: live passes over the bitmap before the migration gives up.
         slice_ns: length of a slice; "round" for one a round, None for the whole live phase in one.
@@ -32,6 +33,7 @@ class MigrationConfig:
             buffer is used again.
         control_qp: "shared" sends control and device state on the queue pair of the writes, "own" on a second.
         send_queue_depth: work requests that a send queue holds.
+        rate_limit: whose way of keeping `max_bandwidth_bytes_s`, see `rate_limit.py`.
     """
 
     transport: Literal["rdma", "tcp"] = "rdma"
@@ -44,6 +46,7 @@ class MigrationConfig:
     control_wait: Literal["completion", "deferred"] = "completion"
     control_qp: Literal["shared", "own"] = "shared"
     send_queue_depth: int = SEND_QUEUE_DEPTH
+    rate_limit: RateLimitOf = "qemu-7.2"
 
 
 @dataclass(frozen=True, slots=True)

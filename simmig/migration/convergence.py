@@ -1,4 +1,4 @@
-"""When may the guest be stopped: QEMU's bandwidth estimate, and the rate limit, over windows of 100 ms."""
+"""When may the guest be stopped: QEMU's bandwidth estimate, over windows of 100 ms."""
 
 from __future__ import annotations
 
@@ -16,15 +16,8 @@ class Convergence:
 
     def __init__(self, config: MigrationConfig, now_ns: int, position: int) -> None:
         self._limit_ns = config.downtime_limit_ns
-        self._window_limit_bytes = (
-            None
-            if config.max_bandwidth_bytes_s is None
-            else config.max_bandwidth_bytes_s * WINDOW_NS // _SECOND_NS
-        )
         self._began_ns = now_ns
         self._position = position
-        self.window_bytes = 0
-        """Pages saved in this window (zero pages count, as in QEMU): they use up its allowance."""
         self.bandwidth_bytes_s = 0
         self.threshold_bytes = 0
 
@@ -39,13 +32,3 @@ class Convergence:
         self.threshold_bytes = self.bandwidth_bytes_s * self._limit_ns // _SECOND_NS
         self._began_ns = now_ns
         self._position = position
-        self.window_bytes = 0
-
-    @property
-    def exhausted(self) -> bool:
-        """Whether the rate limit forbids sending more in this window."""
-        return self._window_limit_bytes is not None and self.window_bytes > self._window_limit_bytes
-
-    def window_left_ns(self, now_ns: int) -> int:
-        """Time until the window is over."""
-        return max(0, self._began_ns + WINDOW_NS - now_ns)

@@ -6,7 +6,6 @@ from simmig.guest import machine_state
 from simmig.guest.api import PAGE_BYTES, Guest
 from simmig.migration import lane, rdma_connect, savevm
 from simmig.migration.config import (
-    CHUNK_PAGES,
     RESOLVE_TIMEOUT_NS,
     Cancelled,
     MigrationConfig,
@@ -15,10 +14,11 @@ from simmig.migration.config import (
     Outcome,
 )
 from simmig.migration.convergence import Convergence
-from simmig.migration.pace import Pace, TimedSlice
+from simmig.migration.pace import LongSlice, Pace, TimedSlice, Unpaced
 from simmig.migration.policies.own_code import RAISED, told
 from simmig.migration.policies.policy import Point, Policy, promise_of
 from simmig.migration.ram import DirtyBitmap, runs_of
+from simmig.migration.rate_limit import RateLimit
 from simmig.migration.rdma_stream import RdmaSource, reason_of
 from simmig.migration.stream import MAX_ENDING_BYTES
 from simmig.migration.tcp_stream import SocketSource
@@ -191,6 +191,7 @@ class _Source:
         await stream.flush()
         stream.put(machine_state.footer(savevm.RAM_ID))
         self._convergence = Convergence(self._config, self.now_ns, stream.tell())
+        self._rate = RateLimit(self._config, stream.tell, self.now_ns)
         if self._emit is not None:
             self._emit(SetupEnded(self.now_ns, "source"))
 
@@ -204,6 +205,7 @@ class _Source:
             if self._convergence.due(self.now_ns):
                 await self._open_stream.flush()  # QEMU reads its position by flushing the stream
                 self._estimate()
+            self._rate.renew(self.now_ns)
 
     async def _converged(self) -> bool:
         """Whether to stop the guest now. A bitmap sync, and with it a new round, comes only when it might be.
@@ -232,44 +234,34 @@ class _Source:
         slice_ns = self._config.slice_ns
         await self._open_section(savevm.END if slice_ns is None else savevm.PART)
         if isinstance(slice_ns, int):
-            await self._walk(TimedSlice(self._runtime, self._convergence, slice_ns))
+            await self._walk(TimedSlice(self._runtime, self._rate, slice_ns))
         else:
-            while await self._walk(self._long_slice):
+            pace = LongSlice(self._runtime, self._convergence, self._rate, self._estimate_on_the_way)
+            while await self._walk(pace):
+                await self._flush_chunk()  # nothing is held back for the next window
+                self._check_cancel()
                 await self._obey_rate_limit()
+                self._rate.renew(self.now_ns)
         await self._flush_chunk()
         if slice_ns is not None:
             await self._ask(Point.SLICE_END)
             await self._close_section()
 
-    def _long_slice(self, saved_pages: int) -> int:
-        """A slice that no clock ends: only the rate limit interrupts it, and estimates are made on the way."""
-        convergence = self._convergence
-        if convergence.due(self._runtime.now_ns()):
-            self._check_cancel()
-            self._estimate()
-        return 0 if convergence.exhausted else CHUNK_PAGES
-
     async def _walk(self, pace: Pace) -> bool:
         """Send dirty pages as far as `pace` allows; False when none is left."""
-        runtime, convergence, pages, take = (
-            self._runtime,
-            self._convergence,
-            self._open_stream.pages,
-            self._bitmap.take,
-        )
+        runtime, pages, take = self._runtime, self._open_stream.pages, self._bitmap.take
         merge, try_flush = pages.merge, pages.try_flush
-        early = pace.early if isinstance(pace, TimedSlice) else None
         saved = 0
         while limit := pace(saved):
             run = take(limit)
             if run is None:
-                return False
+                break
             first_page, count = run
             if not merge(first_page, count):
                 left_chunk = pages.left_by(first_page)
                 if not try_flush():
                     await pages.flush()
-                if early is not None and count > 1 and not early(saved):
+                if count > 1 and not pace.goes_on(saved):
                     self._bitmap.put_back(first_page + 1, count - 1)
                     count = 1
                 merge(first_page, count)
@@ -282,9 +274,9 @@ class _Source:
                     if target is not None:
                         await self._drain(target, "policy", Point.CHUNK_FULL)
             runtime.work(Work.SCAN_PAGE, count)
-            convergence.window_bytes += count * PAGE_BYTES
             saved += count
-        return True
+        self._rate.walked(saved)
+        return limit == 0
 
     async def _flush_chunk(self) -> None:
         if await self._open_stream.flush_pages():
@@ -318,9 +310,13 @@ class _Source:
             bandwidth, threshold = convergence.bandwidth_bytes_s, convergence.threshold_bytes
             self._emit(BandwidthEstimated(self.now_ns, "source", bandwidth, threshold))
 
+    def _estimate_on_the_way(self) -> None:
+        self._check_cancel()
+        self._estimate()
+
     async def _obey_rate_limit(self) -> None:
-        if self._convergence.exhausted:
-            await self._runtime.sleep(self._convergence.window_left_ns(self.now_ns))
+        while wait_ns := self._rate.wait_ns(self.now_ns):
+            await self._runtime.sleep(wait_ns)
 
     # The stop and the switch.
 
@@ -334,7 +330,7 @@ class _Source:
         self._sync()
         self._begin_round()
         await self._open_section(savevm.END)
-        await self._walk(lambda _: CHUNK_PAGES)
+        await self._walk(Unpaced())
         await self._flush_chunk()
         for point in (Point.ROUND_END, Point.SLICE_END, Point.BEFORE_DEVICE_STATE):
             await self._ask(point)
@@ -431,6 +427,8 @@ class _Source:
                     runs_of(self._guest.ballooned()),
                     *lane.depths(config.send_queue_depth),
                     max_rounds=config.max_rounds,
+                    max_bandwidth_bytes_s=config.max_bandwidth_bytes_s or None,
+                    rate_limit=config.rate_limit if config.max_bandwidth_bytes_s else None,
                 )
             )
 

@@ -28,8 +28,9 @@ class MigrationBegan(Event, tag="migration-began", omit_defaults=True):
 
     `promise` is what the policy says of the bytes it lets be pending, beside one chunk: a bound, or that it
     follows bandwidth x downtime limit; None when it promises nothing. `ballooned` are runs of pages (first, count)
-    that the guest has given back. Then the depths of the queues, in work requests, and how many rounds the live
-    phase may take (0: not told).
+    that the guest has given back. Then the depths of the queues, in work requests, how many rounds the live
+    phase may take (0: not told), and the rate limit in bytes per second with whose way of keeping it (None: no
+    limit, or none told).
     """
 
     memory_bytes: int
@@ -44,6 +45,8 @@ class MigrationBegan(Event, tag="migration-began", omit_defaults=True):
     receive_queue: int = 3
     completion_queue: int = 1536
     max_rounds: int = 0
+    max_bandwidth_bytes_s: int | None = None
+    rate_limit: Literal["qemu-7.2", "qemu-10.0"] | None = None
 
 
 class SetupEnded(Event, tag="setup-ended"):

@@ -9,7 +9,7 @@ import msgspec
 from simmig.guest import workload
 from simmig.guest.api import PAGE_BYTES
 from simmig.guest.machine import Machine
-from simmig.migration.config import MigrationConfig
+from simmig.migration.config import MigrationConfig, RateLimitOf
 from simmig.verbs.sim.host import HostCosts
 from simmig.verify.faults import Fault
 
@@ -68,6 +68,7 @@ class Small(msgspec.Struct, frozen=True, omit_defaults=True):
     max_bandwidth_bytes_s: int | None = None
     downtime_limit_ns: int = 3_000_000
     send_queue_depth: int = 512
+    rate_limit: RateLimitOf = "qemu-7.2"
     policy: str = "per-iteration"
     policy_parameters: dict[str, Any] = {}
 
@@ -101,6 +102,7 @@ class Small(msgspec.Struct, frozen=True, omit_defaults=True):
             self.control_wait,
             self.control_qp,
             self.send_queue_depth,
+            self.rate_limit,
         )
 
 

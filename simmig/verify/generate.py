@@ -88,10 +88,11 @@ def _migration(dice: Dice, policy: tuple[str, dict[str, Any]] | None) -> Small:
         "control_wait": lambda: "deferred",
         "control_qp": lambda: "own",
         "max_rounds": lambda: dice.one([1, 2, 8]),
-        "max_bandwidth_bytes_s": lambda: 30 << 20,
+        "max_bandwidth_bytes_s": lambda: dice.one([30 << 20, 4 << 20]),
         "downtime_limit_ns": lambda: dice.one([100_000, 300_000, 300_000_000]),
         "send_queue_depth": lambda: dice.one([1, 2, 3]),
         "policy": lambda: dice.one(POLICIES),
+        "rate_limit": lambda: "qemu-10.0",
     }
     for name, draw in features.items():
         if dice.chance(0.35):

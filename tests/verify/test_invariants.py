@@ -104,6 +104,17 @@ def gave_up(most: int) -> Trace:
     return [*trace[:stop], ev.MigrationEnded(T + 9, S, "not-converging", "x")]
 
 
+def late_burst(pages: int) -> Trace:
+    """Much time passes and then so many pages go at once."""
+    return failed(*write(10**9, 0, pages), written(10**9 + 1, 0, pages))[1:-2] + [
+        ev.MigrationEnded(10**9 + 2, side, "failed", "x") for side in (S, D)
+    ]
+
+
+def chunk_and_pages(pages: int) -> Trace:
+    return live(*write(10, 0, 256), *write(11, 1, pages), written(12, 0, 256), written(13, 1, pages))[1:]
+
+
 TWO = [*write(10, 0), *write(10, 1)]
 
 BREAKING: list[tuple[str, Trace, Trace]] = [  # the invariant, what breaks it, and a neighbour that does not
@@ -225,6 +236,26 @@ BREAKING: list[tuple[str, Trace, Trace]] = [  # the invariant, what breaks it, a
         ),
     ),
     ("drains_reach_target", without(ev.DrainEnded), GOOD),
+    (
+        "rate_limit_kept",
+        [began(max_bandwidth_bytes_s=40_960), *live(*write(10, 0, 3), written(11, 0, 3))[1:]],
+        [began(max_bandwidth_bytes_s=40_960), *live(*write(10, 0, 2), written(11, 0, 2))[1:]],
+    ),
+    (
+        "rate_limit_kept",
+        [began(max_bandwidth_bytes_s=40_960), *late_burst(5)],
+        [began(max_bandwidth_bytes_s=40_960), *late_burst(4)],
+    ),
+    (
+        "rate_limit_kept",
+        [began(max_bandwidth_bytes_s=1 << 20), *live(ev.SliceBegan(10, S, 1), ev.SliceEnded(11, S, 1))[1:]],
+        live(ev.SliceBegan(10, S, 1), ev.SliceEnded(11, S, 1)),
+    ),
+    (
+        "rate_limit_kept",
+        [began(max_bandwidth_bytes_s=1, rate_limit="qemu-10.0"), *chunk_and_pages(2)],
+        [began(max_bandwidth_bytes_s=1, rate_limit="qemu-10.0"), *chunk_and_pages(1)],
+    ),
     ("ballooned_pages_stay", [began(ballooned=((0, 1),)), *GOOD[1:]], [began(ballooned=((1, 9),)), *GOOD[1:]]),
     ("stop_fits_estimate", rounds(estimate(3, 4097)), rounds(estimate(3, 4096))),
     ("stop_fits_estimate", rounds(left_pages=2), rounds(left_pages=1)),
@@ -339,6 +370,7 @@ def test_a_log_of_qemu_is_checked_as_far_as_it_goes() -> None:
         "stop_fits_estimate",
         "rounds_are_due",
         "estimates_in_time",
+        "rate_limit_kept",
     }
     assert "trace_is_whole" in broken(events[: len(events) // 2])
 

@@ -77,7 +77,7 @@ def result_of(run: Run) -> Result:
     names = ("status", "reason", "backend", "policy", "policy_parameters", "seed", "invariants", "trace_sha256")
     given: dict[str, Any] = {name: known[name] for name in names}
     sides: dict[str, Any] = {name: bool(known[name]) for name in ("source_running", "destination_running")}
-    return Result(**given, **sides, metrics=run.metrics)
+    return Result(**given, **sides, metrics=run.metrics, engine=known.get("engine"))
 
 
 _ROUND = (

@@ -71,10 +71,14 @@ def _invariants(frame: pd.DataFrame) -> list[tuple[str, str]]:
         outcome = f"BROKEN at {broken} points: {', '.join(told)}"
     elif checked == len(frame):
         outcome = "holds at every point"
-    elif checked:
-        outcome = f"holds at {checked} of {len(frame)} points; the others could not be simulated"
-    else:
+    elif not len(frame.dropna(subset="status")):
         outcome = "nothing could be simulated"
+    else:
+        unchecked = int((frame[space.HELD].isna() & frame["status"].notna()).sum())
+        told = [f"holds at {checked} of {len(frame)} points" if checked else ""]
+        told.append(f"not checked at {unchecked} (compiled)" if unchecked else "")
+        told.append("the others could not be simulated" if checked + unchecked < len(frame) else "")
+        outcome = "; ".join(filter(None, told))
     return [("every invariant", outcome)]
 
 

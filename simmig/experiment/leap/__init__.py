@@ -26,8 +26,7 @@ WORTHWHILE_BYTES = 256 << 20
 def untraced(scenario: Scenario) -> Result | None:
     """What the event model would say of that scenario; None where it has to say so itself.
 
-    The result lacks nothing but the digest of the trace. That memory is identical and the invariants held, it says
-    because they do in every run of the event model that nothing disturbs: that is tested, not looked at here.
+    The figures are the same. What takes a trace is not there: its digest, the invariants, the memory compared.
     """
     if scenario.guest.memory_bytes < WORTHWHILE_BYTES or outside(scenario) is not None or not is_ready():
         return None

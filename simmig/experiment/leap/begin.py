@@ -19,8 +19,9 @@ from simmig.experiment.schema import Host, Hotspot, Scenario, Sweep, Uniform
 from simmig.guest.api import PAGE_BYTES, RamBlock
 from simmig.guest.machine import MACHINE_NAME, Machine
 from simmig.migration import savevm
-from simmig.migration.config import CHUNK_PAGES, WINDOW_NS
+from simmig.migration.config import CHUNK_PAGES
 from simmig.migration.control import DEFERRED_BUFFERS, PATIENCE_NS
+from simmig.migration.rate_limit import window_limit_bytes
 from simmig.migration.rdma_stream import PIN_BYTES_S
 
 _NS_BITS = 8_000_000_000
@@ -89,7 +90,8 @@ def _set_migration(s: Any, scenario: Scenario, machine: Machine) -> None:
     slice_ns = migration.slice_ns
     s["slice_ns"] = slice_ns if isinstance(slice_ns, int) else UNLIMITED if slice_ns is None else WHOLE_ROUND
     if migration.max_bandwidth_bytes_s is not None:
-        s["window_limit"] = migration.max_bandwidth_bytes_s * WINDOW_NS // _SECOND_NS
+        s["window_limit"] = window_limit_bytes(migration.max_bandwidth_bytes_s)
+    s["counts_posts"] = migration.rate_limit == "qemu-10.0"
     s["patience_ns"] = PATIENCE_NS
     if migration.pin_all:
         s["patience_ns"] += machine.pages * PAGE_BYTES * _SECOND_NS // PIN_BYTES_S

@@ -8,14 +8,18 @@ from simmig.experiment.leap.lane import now_of
 from simmig.experiment.leap.state import NONE, Declined, compiled
 from simmig.migration.config import CHUNK_PAGES, WINDOW_NS
 from simmig.migration.pace import CHECK_PAGES
+from simmig.migration.rate_limit import UNLIMITED_PAGES, pages_left
 
 CHUNK_FULL, SLICE_END, ROUND_END, BEFORE_STOP, BEFORE_DEVICE_STATE = range(5)
 FINAL_ONLY, AT_SWITCH, PER_ROUND, DOWNTIME_BUDGET, PENDING_LIMIT, EVERY_BYTES, PER_ITERATION, PER_CHUNK = range(8)
 """The order of `envelope.POLICIES`."""
 
+_pages_left = compiled(pages_left)
+
 TIMED, LONG, STOPPED = 0, 1, 2  # how a walk is paced
 
 _SECOND_NS = 1_000_000_000
+_PAGE_BYTES = 4096
 _LARGE = 1 << 62
 
 
@@ -75,21 +79,44 @@ def window_is_over(s: Any) -> bool:
 
 
 @compiled
+def tell(s: Any) -> int:
+    """The stream's position, posted pages included."""
+    return s.stream_bytes + s.out + s.posted_bytes
+
+
+@compiled
 def estimate(s: Any) -> None:
     """Close the window."""
     now = now_of(s, 0)
-    position = s.stream_bytes + s.out + s.posted_bytes
+    position = tell(s)
     s.bandwidth = rate_of(position - s.window_position, max(1, now - s.window_began))
     s.threshold = per_second(s.bandwidth, s.downtime_limit)
     s.window_began = now
     s.window_position = position
-    s.window_bytes = 0
 
 
 @compiled
-def exhausted(s: Any) -> bool:
-    """Whether the rate limit forbids sending more in this window."""
-    return s.window_limit >= 0 and s.window_bytes > s.window_limit
+def allowance(s: Any, walked: int) -> int:
+    """How many pages the rate limit lets follow in this window, after so many that it does not count yet."""
+    if s.window_limit < 0:
+        return UNLIMITED_PAGES
+    if s.counts_posts:
+        return UNLIMITED_PAGES if tell(s) - s.rate_position <= s.window_limit else 0
+    return _pages_left(s.window_limit, s.rate_used + walked * _PAGE_BYTES)
+
+
+@compiled
+def begin_rate_window(s: Any) -> None:
+    """A new window of the rate limit."""
+    s.rate_began = now_of(s, 0)
+    s.rate_position = tell(s)
+    s.rate_used = 0
+
+
+@compiled
+def rate_window_is_over(s: Any) -> bool:
+    """Whether the rate limit may have a new window."""
+    return now_of(s, 0) >= s.rate_began + WINDOW_NS
 
 
 @compiled
@@ -100,16 +127,14 @@ def early(s: Any, saved: int) -> bool:
 
 
 @compiled
-def pace(s: Any, kind: int, saved: int) -> int:
-    """How many pages may follow in one run; 0 ends the stretch."""
-    if kind == STOPPED:
-        return CHUNK_PAGES
-    if kind == LONG:
-        if window_is_over(s):
-            estimate(s)
-        return 0 if exhausted(s) else CHUNK_PAGES
-    if exhausted(s):
-        return 0
+def goes_on(s: Any, kind: int, saved: int) -> bool:
+    """Whether a run granted before something was sent may still go on beyond its first page."""
+    return kind == STOPPED or ((kind == LONG or early(s, saved)) and allowance(s, saved) > 0)
+
+
+@compiled
+def _until_look(s: Any, saved: int) -> int:
+    """How many pages may follow until the next look at the clock; 0 when the slice is over."""
     if not saved:
         return 1
     if early(s, saved):
@@ -118,3 +143,18 @@ def pace(s: Any, kind: int, saved: int) -> int:
     if to_look:
         return to_look
     return 0 if now_of(s, 0) - s.slice_began > s.slice_ns else CHECK_PAGES
+
+
+@compiled
+def pace(s: Any, kind: int, saved: int) -> int:
+    """How many pages may follow in one run; 0 ends the stretch."""
+    if kind == STOPPED:
+        return CHUNK_PAGES
+    if kind == LONG:
+        if window_is_over(s):
+            estimate(s)
+        if s.window_limit >= 0 and rate_window_is_over(s):
+            return 0
+        return min(CHUNK_PAGES, allowance(s, saved))
+    allowed = allowance(s, saved)
+    return min(allowed, _until_look(s, saved)) if allowed else 0

@@ -83,7 +83,6 @@ def _loaded(s: Any) -> None:
     """The end of the stream is here: resume the guest."""
     meter.account(s, lane.now_of(s, 1))
     s.phase = meter.SWITCH
-    s.compared_at = s.now
     if s.resume_ns >= 0:
         push(s, s.now + lane.take_debt(s, 1) + s.resume_ns, WAKE + 1)
         s.p_state = RESUMING

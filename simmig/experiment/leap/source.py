@@ -27,11 +27,14 @@ from simmig.experiment.leap.decide import (
     SLICE_END,
     STOPPED,
     TIMED,
+    allowance,
+    begin_rate_window,
     decide,
-    early,
     estimate,
-    exhausted,
+    goes_on,
     pace,
+    rate_window_is_over,
+    tell,
     window_is_over,
 )
 from simmig.experiment.leap.guest import IDLE, advance, report, sync
@@ -103,7 +106,8 @@ def _setup(s: Any, m: Memory) -> None:
     send_stream(s, 0)
     s.out += _FOOTER_BYTES
     s.setup_end = s.window_began = now_of(s, 0)
-    s.window_position = s.stream_bytes + s.out + s.posted_bytes
+    s.window_position = tell(s)
+    begin_rate_window(s)
 
 
 @compiled
@@ -160,16 +164,15 @@ def _walk(s: Any, m: Memory, kind: int) -> bool:
     saved = 0
     while True:
         limit = pace(s, kind, saved)
-        if not limit:
-            return True
-        count = take(s, m, limit)
+        count = take(s, m, limit) if limit else 0
         if not count:
-            return False
+            s.rate_used += saved * _PAGE_BYTES
+            return limit == 0
         first = s.position - count
         if not merge(s, m, first, count):
             left_chunk = not s.chunk_first <= first < s.limit
             flush(s, m)
-            if kind == TIMED and count > 1 and not early(s, saved):
+            if count > 1 and not goes_on(s, kind, saved):
                 put_back(s, m, first + 1, count - 1)
                 count = 1
             merge(s, m, first, count)
@@ -181,7 +184,6 @@ def _walk(s: Any, m: Memory, kind: int) -> bool:
                 s.chunks += 1
                 _ask(s, CHUNK_FULL)
         s.debt[0] += s.scan[0] * count
-        s.window_bytes += count * _PAGE_BYTES
         saved += count
 
 
@@ -225,8 +227,14 @@ def _close_section(s: Any, m: Memory) -> None:
 
 @compiled
 def _obey_rate_limit(s: Any) -> None:
-    if exhausted(s):
-        sleep(s, max(0, s.window_began + WINDOW_NS - now_of(s, 0)))
+    while not allowance(s, 0) and not rate_window_is_over(s):
+        sleep(s, s.rate_began + WINDOW_NS - now_of(s, 0))
+
+
+@compiled
+def _renew_rate_window(s: Any) -> None:
+    if rate_window_is_over(s):
+        begin_rate_window(s)
 
 
 @compiled
@@ -237,7 +245,9 @@ def _slice(s: Any, m: Memory) -> None:
         _walk(s, m, TIMED)
     else:
         while _walk(s, m, LONG):
+            _flush_chunk(s, m)
             _obey_rate_limit(s)
+            _renew_rate_window(s)
     _flush_chunk(s, m)
     if s.slice_ns != UNLIMITED:
         _ask(s, SLICE_END)
@@ -255,6 +265,7 @@ def _live(s: Any, m: Memory) -> bool:
         if window_is_over(s):
             _flush_stream(s, m)
             estimate(s)
+        _renew_rate_window(s)
     return True
 
 

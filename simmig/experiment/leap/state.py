@@ -136,8 +136,9 @@ _FIELDS: list[tuple[Any, ...]] = [
         (name, _INT)
         for name in ("policy", "limit_bytes", "drained_at", "slice_ns", "max_rounds", "downtime_limit")
     ),
-    *((name, _INT) for name in ("window_limit", "window_bytes", "window_began", "window_position", "bandwidth")),
-    *((name, _INT) for name in ("threshold", "out", "stream_bytes", "section_open", "slice_began", "chunks")),
+    *((name, _INT) for name in ("window_limit", "window_began", "window_position", "bandwidth", "rate_began")),
+    *((name, _INT) for name in ("rate_used", "rate_position", "counts_posts", "threshold", "out", "stream_bytes")),
+    *((name, _INT) for name in ("section_open", "slice_began", "chunks")),
     *(
         (name, _INT)
         for name in ("start_bytes", "device_bytes", "ending_bytes", "patience_ns", "diverged", "source_end")
@@ -148,7 +149,7 @@ _FIELDS: list[tuple[Any, ...]] = [
     ("draining", _INT, (3,)),
     *((name, _INT) for name in ("rounds", "slices", "setup_end", "stopped", "pending_at_stop", "resumed_at")),
     *((name, _INT) for name in ("phase", "part_began", "forced", "remaining", "dirtied_at", "destination_end")),
-    *((name, _INT) for name in ("control_bytes", "compared_at")),
+    ("control_bytes", _INT),
     *((name, _INT, _PAIR) for name in ("g_count", "g_shift", "g_end")),
     *((name, _INT, (2, GAUGE_SIZE)) for name in ("g_index", "g_low", "g_high", "g_last")),
     *((name, _INT, (5,)) for name in ("a_count", "a_shift")),
@@ -165,7 +166,7 @@ def new_state() -> Any:
     state = array[0]
     for name in ("end", "doorbell", "deadline", "alarm", "draining", "late", "stopped", "resumed_at", "cut_at"):
         state[name] = NONE
-    for name in ("compared_at", "stop_ns", "resume_ns", "diverged", "window_limit"):
+    for name in ("stop_ns", "resume_ns", "diverged", "window_limit"):
         state[name] = NONE
     state["g_shift"] = state["a_shift"] = 14
     return array

@@ -44,6 +44,7 @@ _FIGURES: dict[str, Type] = {
     "status": "text",
     "reason": "text",
     "backend": "text",
+    "engine": "text",
     "total_time_ns": "int",
     "downtime_ns": "int",
     "downtime_parts.residual_pages_ns": "int",
@@ -255,6 +256,6 @@ def _outputs(result: Result) -> dict[str, Any]:
     return {
         **{name: figures[name] for name in _FIGURES if name in figures},
         **parts,
-        "invariants_held": not broken,
+        "invariants_held": not broken if figures["invariants"] else None,
         "invariants_broken": ", ".join(broken) or None,
     }

@@ -24,6 +24,7 @@ from simmig.verify.invariants.guest import (
 from simmig.verify.invariants.keys import KeysOutliveWrites, KeysRegistered
 from simmig.verify.invariants.ledger import Ledger
 from simmig.verify.invariants.merging import RunsAreMerged
+from simmig.verify.invariants.rate import RateLimitKept
 from simmig.verify.invariants.rounds import RoundsAreDue
 from simmig.verify.invariants.stop import StopFitsEstimate
 from simmig.verify.invariants.work import (
@@ -51,6 +52,7 @@ CATALOGUE: tuple[type[Invariant], ...] = (
     AccountingMatchesWire,
     PendingWithinPromise,
     DrainsReachTarget,
+    RateLimitKept,
     BalloonedPagesStay,
     StopFitsEstimate,
     RoundsAreDue,

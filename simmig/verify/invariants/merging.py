@@ -13,11 +13,17 @@ _CHUNK_MASK = (1 << CHUNK_SHIFT) - 1
 
 
 class RunsAreMerged(Invariant):
-    """Pages that lie side by side in a chunk and are walked one after the other go as one write."""
+    """Pages that lie side by side in a chunk and are walked one after the other go as one write.
+
+    A rate limit may come between any two pages: in a slice that it interrupts, nothing in the trace tells where.
+    """
 
     name = "runs_are_merged"
     rule = "protocol 5"
-    words = "A write does not begin where the last one ended, unless a chunk, a slice or a round begins there too."
+    words = (
+        "A write does not begin where the last one ended, unless a chunk, a slice or a round begins there too, "
+        "or there is a rate limit."
+    )
 
     def __init__(self, ledger: Ledger) -> None:
         super().__init__(ledger)
@@ -30,7 +36,9 @@ class RunsAreMerged(Invariant):
 
     def _on_posted(self, event: ev.WorkPosted) -> None:
         at = (event.block, event.offset_bytes)
-        if at == self._end and event.offset_bytes & _CHUNK_MASK:
+        began = self.ledger.began
+        limited = began is not None and began.max_bandwidth_bytes_s is not None
+        if at == self._end and event.offset_bytes & _CHUNK_MASK and not limited:
             self.broken(
                 event, f"a write at {event.offset_bytes:#x} of block {event.block}, where the last one ended"
             )
