@@ -10,13 +10,16 @@ log cannot tell apart stays together: polling and waking are in the figures of w
 
 from __future__ import annotations
 
+import sys
+from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import zip_longest
 from random import Random
 from statistics import median
 from typing import TypeVar
 
-from simmig.trace.qemu_recording import QEMU_PAGE_BYTES, LoggedRun, Recording
+from simmig.trace.qemu_recording import QEMU_PAGE_BYTES, LoggedMessage, LoggedRun, Recording
 
 T = TypeVar("T")
 
@@ -180,25 +183,22 @@ class _Calibrator:
             [(run.prepare_ns, run.pages) for run in zeros if run.pages >= _LONG_RUN_PAGES],
             "long runs found to be zero",
         )
-        both = zip(
-            (run for run in self._recording.runs if run.zero),
-            (index for index, message in enumerate(messages) if message.type == "COMPRESS"),
-            strict=True,
-        )
+        found = _told_by(messages, "COMPRESS", [run.posted_ns for run in zeros])
         waits = [
             (messages[index + 1].ready_ns - messages[index].completed_ns - self._turnaround_ns, run.pages)
-            for run, index in both
+            for run, index in zip(zeros, found, strict=True)
             if run.pages >= _LONG_RUN_PAGES
+            and 0 <= index < len(messages) - 1
             and messages[index].posted_ns < self._end_ns
             and messages[index + 1].waited
         ]
         destination["zero_test_page_ns"] = self._per_page(
             "destination zero_test_page_ns", waits, "COMPRESS until the next READY, beyond a message's turnaround"
         )
-        first = self._recording.syncs[0]
+        first = next((sync for sync in self._recording.syncs if sync.ended_ns > sync.began_ns), None)
         source["sync_page_ns"] = self._per_page(
             "sync_page_ns",
-            [(first.ended_ns - first.began_ns - self._line_ns, self._recording.pages)],
+            [] if first is None else [(first.ended_ns - first.began_ns - self._line_ns, self._recording.pages)],
             "the bitmap sync of the setup",
         )
 
@@ -210,7 +210,9 @@ class _Calibrator:
 
     def _pinning(self) -> None:
         recording = self._recording
-        asked = next(m for m in self._messages if m.type == "RAM BLOCKS REQUEST")
+        asked = next((m for m in self._messages if m.type == "RAM BLOCKS REQUEST"), None)
+        if asked is None:  # a log that begins late
+            return
         told_ns = recording.blocks_told_ns - asked.completed_ns - self._turnaround_ns
         self._result.source["register_page_ns"] = self._per_page(
             "register_page_ns", [(recording.pinned_ns or 0, recording.pages)], "all memory pinned in the setup"
@@ -223,11 +225,12 @@ class _Calibrator:
 
     def _chunks(self) -> None:
         source, destination = self._result.source, self._result.destination
-        requests = (message for message in self._recording.messages if message.type == "REGISTER REQUEST")
+        chunks, messages = self._recording.registrations, self._recording.messages
+        found = _told_by(messages, "REGISTER REQUEST", [chunk.asked_ns for chunk in chunks])
         both = [
-            (chunk, message)
-            for chunk, message in zip(self._recording.registrations, requests, strict=True)
-            if message.posted_ns < self._end_ns
+            (chunk, messages[index])
+            for chunk, index in zip(chunks, found, strict=True)
+            if index >= 0 and messages[index].posted_ns < self._end_ns
         ]
         source["register_page_ns"] = self._per_page(
             "register_page_ns",
@@ -252,13 +255,15 @@ class _Calibrator:
             + (posted_ns[chunk.block, chunk.chunk] - m.answered_ns - source["message_ns"])
             - source["register_page_ns"] * _pages_of(chunk.length_bytes)
             for chunk, m in both
-            if not m.pending_writes
+            if not m.pending_writes and (chunk.block, chunk.chunk) in posted_ns
         ]
         source["register_ns"] = max(0.0, self._average(beside))
         how = "from REGISTER REQUEST to the post, beyond the message, the answer and the pages"
         self._note("register_ns", source["register_ns"], "ns", len(beside), how)
 
     def _setup(self) -> None:
+        if self._recording.began_late:
+            return
         first = self._messages[0]
         sync_ns = self._result.source["sync_page_ns"] * self._recording.pages
         beside_ns = sync_ns + 2 * self._result.source["message_ns"]
@@ -307,6 +312,20 @@ class _Calibrator:
 
     def _draw(self, events: Sequence[T]) -> Sequence[T]:
         return self._random.choices(events, k=len(events)) if self._random is not None and events else events
+
+
+def _told_by(messages: Sequence[LoggedMessage], kind: str, asked_ns: Sequence[int]) -> list[int]:
+    """Where in `messages` each of those moments has its message: the first of the kind from then on, or -1.
+
+    -1 as well where it belongs to the next moment, because its own was lost.
+    """
+    found: list[int] = []
+    places = [(message.posted_ns, index) for index, message in enumerate(messages) if message.type == kind]
+    for t_ns, until_ns in zip_longest(asked_ns, asked_ns[1:], fillvalue=sys.maxsize):
+        place = bisect_left(places, (t_ns, -1))
+        mine = place < len(places) and places[place][0] < until_ns
+        found.append(places[place][1] if mine else -1)
+    return found
 
 
 def _line(samples: Sequence[tuple[float, float]]) -> tuple[float, float]:

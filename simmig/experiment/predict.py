@@ -25,9 +25,9 @@ from simmig.experiment.result import Result
 from simmig.experiment.run import World, run
 from simmig.experiment.schema import Scenario
 from simmig.trace.metrics import Metrics
+from simmig.trace.qemu_attempts import Logged, read_log
 from simmig.trace.qemu_events import POLICY, events_of
 from simmig.trace.qemu_log import LogError
-from simmig.trace.qemu_reader import read_recording
 from simmig.trace.qemu_recording import Recording
 from simmig.trace.recorder import Recorder
 
@@ -68,7 +68,7 @@ class Prediction:
     """A recorded migration beside its simulation.
 
     Attributes:
-        recording: what the log tells.
+        logged: what the log tells, and what of it was not understood.
         calibration: the costs taken from its setup and first round.
         subject: its guest.
         asked: what the user wants to be different.
@@ -77,13 +77,18 @@ class Prediction:
         varied: what the user's policy and settings make of it, if there are any.
     """
 
-    recording: Recording
+    logged: Logged
     calibration: Calibration
     subject: Subject
     asked: Overrides
     recorded: Result
     predicted: Forecast
     varied: Forecast | None
+
+    @property
+    def recording(self) -> Recording:
+        """What the log tells of the migration."""
+        return self.logged.recording
 
     @property
     def answer(self) -> Forecast:
@@ -107,7 +112,8 @@ def predict(path: Path, overrides: Overrides = NOTHING_ELSE, tell: Tell | None =
             text = "the guest is the recording's; set migration, link, host, destination_host or device"
             raise InputError(f"--set {setting}: {text}")
     try:
-        recording = read_recording(path)
+        logged = read_log(path)
+        recording = logged.recording
         calibration = calibrate(recording)
         subject = guest_of(recording)
     except LogError as error:
@@ -118,7 +124,7 @@ def predict(path: Path, overrides: Overrides = NOTHING_ELSE, tell: Tell | None =
     changed = bool(overrides.settings or overrides.policy)
     predicted = study.forecast(calibration, NOTHING_ELSE)
     varied = study.forecast(calibration, overrides) if changed else None
-    return Prediction(recording, calibration, subject, overrides, recorded_result(recording), predicted, varied)
+    return Prediction(logged, calibration, subject, overrides, recorded_result(recording), predicted, varied)
 
 
 def recorded_result(recording: Recording) -> Result:
@@ -129,15 +135,15 @@ def recorded_result(recording: Recording) -> Result:
         recorder.emit(event)
     recorder.flush()
     return Result(
-        status="completed",
-        reason="",
+        status="completed" if recording.complete else "failed",
+        reason="" if recording.complete else "the log ends before the migration does",
         backend="qemu",
         policy=POLICY,
         policy_parameters={},
         seed=0,
         invariants={},
         source_running=False,
-        destination_running=True,
+        destination_running=recording.complete,
         trace_sha256=recorder.sha256(),
         metrics=metrics,
     )
@@ -187,7 +193,9 @@ def scenario_tables(
     limit_ns = recording.downtime_limit_ns or _DEFAULT_LIMIT_NS
     return {
         "guest": {
-            "block": [{"name": block.name, "size": f"{block.length_bytes} B"} for block in recording.blocks],
+            "block": [
+                {"name": name, "size": f"{length_bytes} B"} for name, length_bytes in subject.machine.blocks
+            ],
             "device_state": f"{subject.machine.device_state_bytes} B",
             "workload": {"kind": "recorded", "file": path.name},
         },

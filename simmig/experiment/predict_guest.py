@@ -14,6 +14,8 @@ not dirty anyway. What the guest wrote is therefore estimated:
 
 from __future__ import annotations
 
+from urllib.parse import quote
+
 from simmig.experiment.machine import Subject
 from simmig.guest.machine import Machine
 from simmig.guest.workload import Idle, Recorded, Workload
@@ -21,6 +23,8 @@ from simmig.trace.qemu_recording import Recording
 
 _BUFFER_BYTES = 32 << 10
 """QEMU FILE messages are at most that long (protocol.md, section 1)."""
+UNKNOWN_DEVICE_STATE_BYTES = 128 << 10
+"""A PC with a disk and a network card saves about as much; where the log does not show it."""
 
 Row = tuple[int, int, int]
 
@@ -34,13 +38,27 @@ def guest_of(recording: Recording) -> Subject:
     ]
     rows = dirtying(recording)
     workload: Workload = Recorded(rows) if rows else Idle()
-    blocks = tuple((block.name, block.length_bytes) for block in recording.blocks)
+    blocks = tuple(zip(block_names(recording), (block.length_bytes for block in recording.blocks), strict=True))
     machine = Machine(blocks, 0.0, workload, device_state_bytes=device_state_bytes(recording))
     return Subject(machine, zero_runs)
 
 
+def block_names(recording: Recording) -> list[str]:
+    """Names of the RAM blocks as a scenario takes them: printable ASCII, no blanks, each once."""
+    names: list[str] = []
+    for index, block in enumerate(recording.blocks):
+        name = quote(block.name, safe="/@.:-_+~()")[:200] or "block"
+        names.append(name if name not in names else f"{name}.{index}")
+    return names
+
+
 def device_state_bytes(recording: Recording) -> int:
-    """Its size, from the number of messages it took: all but the last are full, that one is taken as half full."""
+    """Its size, from the number of messages it took: all but the last are full, that one is taken as half full.
+
+    A log that ends before it gives `UNKNOWN_DEVICE_STATE_BYTES`.
+    """
+    if not recording.complete or not recording.slices:
+        return UNKNOWN_DEVICE_STATE_BYTES
     closed_ns = recording.slices[-1].ended_ns
     messages = sum(message.posted_ns > closed_ns for message in recording.messages)
     return max(1, 2 * messages - 1) * _BUFFER_BYTES // 2
@@ -49,7 +67,7 @@ def device_state_bytes(recording: Recording) -> int:
 def dirtying(recording: Recording) -> list[Row]:
     """What the guest wrote: rows (by when, ns since the migration was asked for; first page; pages)."""
     runs = working_set(recording)
-    if not runs:
+    if not runs or len(recording.syncs) < 2:
         return []
     ends_ns, writes = _intervals(recording, sum(count for _, count in runs))
     rows: list[Row] = []
@@ -98,12 +116,12 @@ def _intervals(recording: Recording, working_pages: int) -> tuple[list[int], lis
         seen.append(sync.new_pages)
         estimated.append(sync.new_pages / (1 - dirty) if sync.new_pages else 0.0)
         saturated.append(sync.left_pages >= room)
-    # The sync of the stopped guest closes the last live round's interval.
-    last = ends_ns.pop()
-    ends_ns[-1] = last
-    seen[-2:] = [sum(seen[-2:])]
-    estimated[-2:] = [sum(estimated[-2:])]
-    saturated.pop()
+    if recording.complete:  # the sync of the stopped guest closes the last live round's interval
+        last = ends_ns.pop()
+        ends_ns[-1] = last
+        seen[-2:] = [sum(seen[-2:])]
+        estimated[-2:] = [sum(estimated[-2:])]
+        saturated.pop()
     lengths_ns = [end_ns - began_ns for began_ns, end_ns in zip([0, *ends_ns], ends_ns, strict=False)]
     open_ns = sum(length for length, full in zip(lengths_ns, saturated, strict=True) if not full)
     open_writes = sum(count for count, full in zip(estimated, saturated, strict=True) if not full)

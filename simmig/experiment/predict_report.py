@@ -22,11 +22,15 @@ from simmig.experiment.run import run
 from simmig.experiment.summary import as_text
 from simmig.guest.api import PAGE_BYTES
 from simmig.trace.metrics import Stretch
+from simmig.trace.qemu_recording import Recording
 
 TOTAL_TIME_AIM, DOWNTIME_AIM = 0.10, 0.25
 """How near a prediction should come to the recording."""
 _UNKNOWN = ("memory_identical", "destination_running", "bytes_on_wire", "trace_sha256", "seed", "invariants")
 """What a source's log cannot tell of the run contract's figures."""
+_AT_THE_END = ("status", "reason", "total_time_ns", "downtime_ns", "downtime_parts", "pending_bytes_at_stop")
+"""What is known when the migration has ended."""
+_REMARKS_SHOWN = 10
 _ROUNDS_SHOWN = 12
 
 _SOURCES = (
@@ -47,8 +51,16 @@ _NOTES = (
 def figures(prediction: Prediction) -> dict[str, Any]:
     """The object that ``--json`` prints; `calibrated` in the units its figures name."""
     recorded = prediction.recorded.figures()
-    recorded.update(dict.fromkeys(_UNKNOWN))
+    recorded.update(dict.fromkeys((*_UNKNOWN, *_untold(prediction.recording))))
+    notes = prediction.logged.notes
     document: dict[str, Any] = {
+        "log": {
+            "version": prediction.logged.version,
+            "events": notes.events,
+            "not_understood": notes.strange,
+            "first_not_understood": [{"line": line, "text": text} for line, text in notes.shown],
+            "remarks": notes.remarks,
+        },
         "calibrated": {
             each.name.replace(" ", "_"): {
                 "value": each.value,
@@ -64,6 +76,12 @@ def figures(prediction: Prediction) -> dict[str, Any]:
     if prediction.varied is not None:
         document["predicted_as_recorded"] = _forecast(prediction.predicted)
     return document
+
+
+def _untold(recording: Recording) -> tuple[str, ...]:
+    """Figures that a log which begins late or ends early does not tell."""
+    total = ("total_time_ns", "setup_time_ns") if recording.began_late else ()
+    return total if recording.complete else (*_AT_THE_END, *total)
 
 
 def _forecast(forecast: Forecast) -> dict[str, Any]:
@@ -96,6 +114,7 @@ def report(prediction: Prediction) -> RenderableType:
         "",
         Padding(_rounds(prediction), (0, 2)),
         "",
+        *(Padding(line, (0, 2)) for line in _log_notes(prediction)),
     ]
     parts += [Padding(f"- {note}", (0, 2)) for note in (*_NOTES, *_misses(prediction))]
     return Group(*parts)
@@ -112,6 +131,18 @@ def _headline(prediction: Prediction) -> Text:
         policy = [f"policy {prediction.asked.policy}"] if prediction.asked.policy else []
         text.append(f": {', '.join([*policy, *prediction.asked.settings])}", style="default")
     return text
+
+
+def _log_notes(prediction: Prediction) -> Iterator[str]:
+    """What the log is, and what of it was not understood."""
+    logged = prediction.logged
+    yield f"- The log is of {logged.version}: {logged.notes.events} events."
+    if logged.notes.strange:
+        yield f"- {logged.notes.strange} lines were not understood and are left out; the first:"
+        for number, text in logged.notes.shown:
+            yield f"    line {number}: {text}"
+    for remark in logged.notes.remarks[:_REMARKS_SHOWN]:
+        yield f"- {remark[0].upper()}{remark[1:]}."
 
 
 def _calibrated(found: list[Figure]) -> Table:
@@ -146,28 +177,36 @@ def _comparison(prediction: Prediction) -> Table:
 
 
 def _rows(prediction: Prediction) -> Iterator[list[str]]:
+    untold = _untold(prediction.recording)
     columns = [prediction.recorded, prediction.predicted.result]
     forecasts = [prediction.predicted]
     if prediction.varied is not None:
         columns.append(prediction.varied.result)
         forecasts.append(prediction.varied)
 
-    def row(name: str, values: list[int], tell: Any, ranges: list[tuple[int, int]] | None = None) -> list[str]:
-        cells = [name, tell(values[0])]
+    def row(
+        name: str, values: list[int], tell: Any, ranges: list[tuple[int, int]] | None = None, key: str = ""
+    ) -> list[str]:
+        known = key not in untold
+        cells = [name, tell(values[0]) if known else "not in the log"]
         for place, value in enumerate(values[1:]):
             cells.append(tell(value))
             if place == 0:
-                cells.append(f"{100 * (value / values[0] - 1):+.1f} %" if values[0] else "")
+                cells.append(f"{100 * (value / values[0] - 1):+.1f} %" if values[0] and known else "")
             cells.append(" to ".join(tell(bound) for bound in ranges[place]) if ranges else "")
         return cells
 
     metrics = [result.metrics for result in columns]
     total_ns, downtime_ns = [m.total_time_ns for m in metrics], [m.downtime_ns for m in metrics]
-    yield row("total time", total_ns, format_time, [each.spread.total_time_ns for each in forecasts])
-    yield row("downtime", downtime_ns, format_time, [each.spread.downtime_ns for each in forecasts])
-    yield row("  RAM left at the stop", [_left_bytes(result) for result in columns], format_bytes)
-    yield row("  after the last page", [_behind_ns(result) for result in columns], format_time)
-    yield row("setup", [m.setup_time_ns for m in metrics], format_time)
+    yield row(
+        "total time", total_ns, format_time, [each.spread.total_time_ns for each in forecasts], "total_time_ns"
+    )
+    yield row("downtime", downtime_ns, format_time, [each.spread.downtime_ns for each in forecasts], "downtime_ns")
+    yield row(
+        "  RAM left at the stop", [_left_bytes(result) for result in columns], format_bytes, key="downtime_ns"
+    )
+    yield row("  after the last page", [_behind_ns(result) for result in columns], format_time, key="downtime_ns")
+    yield row("setup", [m.setup_time_ns for m in metrics], format_time, key="setup_time_ns")
     yield row("RAM sent", [m.counts.posted_bytes for m in metrics], format_bytes)
     yield row("zero pages", [m.counts.zero_pages for m in metrics], str)
     yield row("rounds", [len(m.rounds) for m in metrics], str)
@@ -219,6 +258,8 @@ def _round(stretch: Stretch | None) -> tuple[str, str, str]:
 
 def _misses(prediction: Prediction) -> Iterator[str]:
     """Where the prediction is further off than it should be, and why."""
+    if not prediction.recording.complete or prediction.recording.began_late:
+        return
     recorded, forecast = prediction.recorded.metrics, prediction.predicted
     total = forecast.result.metrics.total_time_ns / recorded.total_time_ns - 1
     if abs(total) > TOTAL_TIME_AIM:

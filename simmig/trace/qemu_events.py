@@ -39,19 +39,21 @@ def _phases(recording: Recording) -> Iterator[ev.AnyEvent]:
     yield ev.MigrationBegan(
         0, "source", memory_bytes, QEMU_PAGE_BYTES, "rdma", recording.pin_all, POLICY, limit_ns
     )
-    yield ev.SetupEnded(recording.setup_ended_ns, "source")
+    if recording.setup_ended_ns >= 0:
+        yield ev.SetupEnded(recording.setup_ended_ns, "source")
     for estimate in recording.estimates:
         yield ev.BandwidthEstimated(
             estimate.t_ns, "source", estimate.bandwidth_bytes_ms * 1000, estimate.threshold_bytes
         )
-    yield ev.VmStopped(recording.decided_ns, "source")
-    yield ev.MigrationEnded(recording.ended_ns, "source", "completed", "")
+    if recording.complete:
+        yield ev.VmStopped(recording.decided_ns, "source")
+        yield ev.MigrationEnded(recording.ended_ns, "source", "completed", "")
 
 
 def _rounds(recording: Recording) -> Iterator[ev.AnyEvent]:
     """A round goes from sync to sync; between the decision to stop and the last sync there is none."""
     syncs = recording.syncs
-    last = len(syncs) - 1
+    last = len(syncs) - 1 if recording.complete else len(syncs) + 1  # a log that ends early has none of that
     for index, sync in enumerate(syncs):
         if 0 < index < last:
             yield ev.RoundEnded(sync.began_ns, "source", index)
@@ -61,7 +63,7 @@ def _rounds(recording: Recording) -> Iterator[ev.AnyEvent]:
         yield ev.BitmapSynced(sync.ended_ns, "source", sync.new_pages, dirty_pages)
         if index < last - 1:
             yield ev.RoundBegan(sync.ended_ns, "source", index + 1, dirty_pages)
-        elif index == last:
+        elif index == last and recording.slices:
             yield ev.RoundBegan(sync.ended_ns, "source", index, dirty_pages)
             yield ev.RoundEnded(recording.slices[-1].drained_ns, "source", index)
 

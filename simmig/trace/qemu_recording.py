@@ -1,4 +1,4 @@
-"""A migration that stock QEMU (7.2, RDMA, source side) has logged, as typed records.
+"""A migration that stock QEMU (RDMA, source side) has logged, as typed records.
 
 Times are nanoseconds since the migration was asked for (its state became "setup"). A printed line carries the time
 at which its printing began. Pages count through all RAM blocks laid end to end in the source's order.
@@ -9,6 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 QEMU_PAGE_BYTES = 4096
+_ENOUGH = 0.9
+"""Of what has begun, the share whose end the log must have."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +121,15 @@ class LoggedEstimate:
     t_ns: int
     bandwidth_bytes_ms: int
     threshold_bytes: int
+    spent_ms: int = 0
+
+
+@dataclass(slots=True)
+class LoggedPause:
+    """The source slept because its rate limit was used up."""
+
+    began_ns: int
+    ended_ns: int = -1
 
 
 @dataclass(slots=True)
@@ -132,6 +143,9 @@ class Recording:
         blocks_asked_ns, blocks_told_ns: RAM BLOCKS REQUEST posted, its RESULT polled.
         decided_ns: pending was found to be below the threshold (downtime begins here).
         ended_ns: the migration thread has left its loop; QEMU's total-time and downtime end here.
+        last_ns: the log's last line.
+        began_late: the log begins in the middle of the migration; times count from its first line then.
+        lost_pages: pages by which the log's lines and QEMU's own counts differ, where lines are lost.
     """
 
     blocks: list[LoggedBlock] = field(default_factory=list)
@@ -141,6 +155,7 @@ class Recording:
     syncs: list[LoggedSync] = field(default_factory=list)
     slices: list[LoggedSlice] = field(default_factory=list)
     estimates: list[LoggedEstimate] = field(default_factory=list)
+    pauses: list[LoggedPause] = field(default_factory=list)
     pin_all: bool = False
     line_ns: int = 0
     thread_began_ns: int = -1
@@ -152,6 +167,14 @@ class Recording:
     stopped_ns: int = -1
     saved_ns: int = -1
     ended_ns: int = -1
+    last_ns: int = 0
+    began_late: bool = False
+    lost_pages: int = 0
+
+    @property
+    def complete(self) -> bool:
+        """Whether the log goes on to the migration's end."""
+        return self.ended_ns >= 0 and self.decided_ns >= 0 and len(self.syncs) > 2
 
     @property
     def pages(self) -> int:
@@ -160,8 +183,11 @@ class Recording:
 
     @property
     def first_round_ended_ns(self) -> int:
-        """The first bitmap sync after the one at setup: what lies before is setup and first round."""
-        return self.syncs[1].began_ns
+        """The first bitmap sync after the one at setup: what lies before is setup and first round.
+
+        Where the log ends before that, its last line.
+        """
+        return self.syncs[1].began_ns if len(self.syncs) > 1 else self.last_ns + 1
 
     @property
     def downtime_limit_ns(self) -> int | None:
@@ -171,31 +197,40 @@ class Recording:
             return None
         return best.threshold_bytes // best.bandwidth_bytes_ms * 1_000_000
 
-    def missing(self) -> list[str]:
-        """What the log of a complete migration would have and this one has not."""
-        moments = [
-            self.thread_began_ns,
-            self.setup_ended_ns,
-            self.blocks_told_ns,
-            self.decided_ns,
-            self.stopped_ns,
-            self.ended_ns,
-        ]
-        if self.pin_all:
-            moments.append(-1 if self.pinned_ns is None else self.pinned_ns)
+    def lacking(self) -> list[str]:
+        """Events of which so many are not in the log that nothing can be made of it."""
         writes = [run for run in self.runs if not run.zero]
-        zeros = sum(message.type == "COMPRESS" for message in self.messages)
         requests = [message for message in self.messages if message.type == "REGISTER REQUEST"]
-        chunks = self.registrations
-        found = {
-            "bitmap syncs": len(self.syncs) < 3 or self.syncs[-1].ended_ns < 0,
-            "phases": min(moments) < 0,
-            "ends of writes": any(min(run.returned_ns, run.completed_ns) < 0 for run in writes),
-            "ends of control messages": any(message.completed_ns < 0 for message in self.messages),
-            "answers": any(message.answered_ns < 0 for message in requests),
-            "registrations": len(requests) != len(chunks)
-            or any(chunk.ended_ns < 0 or not chunk.length_bytes for chunk in chunks),
-            "zero pages": zeros != len(self.runs) - len(writes),
-            "ends of slices": not self.slices or any(section.ended_ns < 0 for section in self.slices),
+        halves = {
+            "qemu_rdma_write_flush": (len(writes), sum(run.returned_ns >= 0 for run in writes)),
+            "qemu_rdma_poll_write": (len(writes), sum(run.completed_ns >= 0 for run in writes)),
+            "qemu_rdma_poll_other": (len(self.messages), sum(m.completed_ns >= 0 for m in self.messages)),
+            "qemu_rdma_register_and_get_keys": (len(requests), sum(c.began_ns >= 0 for c in self.registrations)),
+            "qemu_rdma_write_one_recvregres": (len(requests), sum(c.ended_ns >= 0 for c in self.registrations)),
         }
-        return [what for what, is_missing in found.items() if is_missing]
+        return [event for event, (begun, ended) in halves.items() if ended < _ENOUGH * begun - 1]
+
+    def mend(self) -> None:
+        """Leave out what a log with lost lines, or one that ends early, has only half of."""
+        if not self.complete:
+            self._cut_off()
+        self.runs = [run for run in self.runs if run.zero or run.completed_ns >= 0]
+        for run in self.runs:
+            if not run.zero and run.returned_ns < run.posted_ns:
+                run.returned_ns = run.posted_ns
+        self.messages = [
+            message
+            for message in self.messages
+            if message.completed_ns >= 0 and (message.type != "REGISTER REQUEST" or message.answered_ns >= 0)
+        ]
+        self.registrations = [chunk for chunk in self.registrations if chunk.ended_ns >= 0 and chunk.length_bytes]
+        self.syncs = [sync for sync in self.syncs if sync.ended_ns >= 0]
+        self.slices = [section for section in self.slices if section.drained_ns >= 0]
+        for section in self.slices:
+            section.ended_ns = max(section.ended_ns, section.drained_ns)
+            section.opened_ns = section.opened_ns if section.opened_ns >= 0 else section.began_ns
+        self.pauses = [pause for pause in self.pauses if pause.ended_ns >= 0]
+
+    def _cut_off(self) -> None:
+        """A log that ends early: its last sync counts when its pages are known."""
+        self.decided_ns = self.stopped_ns = self.saved_ns = self.ended_ns = -1

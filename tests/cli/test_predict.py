@@ -18,7 +18,7 @@ LINES = gzip.decompress(TRACE.read_bytes()).splitlines(keepends=True)
 def test_json_is_one_object_and_nothing_else(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["predict", str(TRACE), "--json"]) == 0
     printed = capsys.readouterr()
-    assert list(json.loads(printed.out)) == ["calibrated", "predicted", "recorded"]
+    assert list(json.loads(printed.out)) == ["log", "calibrated", "predicted", "recorded"]
     assert printed.err == ""
 
 
@@ -39,16 +39,13 @@ def test_a_report_is_for_reading_and_out_gets_the_files(
     ("data", "told"),
     [
         (b"", "is empty"),
-        (b"[guest]\nmemory = '1 GiB'\n", "line 1: not a line of a QEMU trace log"),
-        (bytes(range(256)) * 4, "line 1: not a line"),
-        (TRACE.read_bytes()[:-200], "the file is cut short"),
-        (
-            b"".join(gzip.decompress(TRACE.read_bytes()).splitlines(keepends=True)[:300]),
-            "line 300: the log is cut",
-        ),
+        (b"[guest]\nmemory = '1 GiB'\n", "not a QEMU trace log"),
+        (bytes(range(256)) * 4, "not a QEMU trace log"),
+        (TRACE.read_bytes()[:20], "its gzip stream has no end"),
+        (b"".join(LINES[:40]), "nothing to calibrate"),
     ],
 )
-def test_what_is_no_whole_trace_is_bad_input(
+def test_what_tells_too_little_is_bad_input(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, data: bytes, told: str
 ) -> None:
     path = tmp_path / "src.trace"
@@ -61,6 +58,33 @@ def test_what_is_no_whole_trace_is_bad_input(
     assert str(path) in printed.err
     assert told in printed.err
     assert not out.exists()
+
+
+def test_a_log_that_ends_early_is_predicted_and_says_what_is_not_in_it(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    path = tmp_path / "src.trace.gz"
+    path.write_bytes(TRACE.read_bytes()[:-700])
+    assert main(["predict", str(path)]) == 0
+    text = capsys.readouterr().out
+    assert "not in the log" in text
+    assert "The log ends early" in text
+    assert main(["predict", str(path), "--json"]) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert document["recorded"]["total_time_ns"] is None
+    assert document["predicted"]["total_time_ns"] == pytest.approx(16.5e9, rel=0.1)
+
+
+def test_a_log_that_begins_late_is_predicted_and_says_what_is_not_in_it(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    path = tmp_path / "src.trace"
+    path.write_bytes(b"".join(LINES[100:]))
+    assert main(["predict", str(path), "--json"]) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert document["recorded"]["total_time_ns"] is None
+    assert document["recorded"]["downtime_ns"] == pytest.approx(493e6, rel=0.01)
+    assert any("begins late" in remark for remark in document["log"]["remarks"])
 
 
 def test_a_file_that_is_not_there_is_bad_input(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from random import Random
 import pytest
 
 from simmig.experiment.calibrate_log import Calibration, CalibrationError, calibrate
-from simmig.trace.qemu_reader import read_recording
+from simmig.trace.qemu_attempts import read_recording
 from simmig.trace.qemu_recording import Recording
 
 DATA = Path(__file__).parents[1] / "data" / "qemu-7.2-rxe"

@@ -76,7 +76,7 @@ def test_a_prediction_comes_near_the_recording(run: str) -> None:
 
 def test_json_has_what_was_calibrated_predicted_and_recorded() -> None:
     document = figures(predict(trace(QUICK)))
-    assert list(document) == ["calibrated", "predicted", "recorded"]
+    assert list(document) == ["log", "calibrated", "predicted", "recorded"]
     assert document["predicted"].keys() >= document["recorded"].keys()
     contract = """status reason backend policy total_time_ns downtime_ns setup_time_ns rounds slices drains
         drain_time_ns forced_drain_time_ns bytes_posted bytes_on_wire zero_pages pages_written throughput_bit_s
@@ -155,8 +155,8 @@ def test_bad_overrides_are_told(overrides: Overrides, told: str) -> None:
 
 def test_a_log_that_cannot_be_used_is_bad_input(tmp_path: Path) -> None:
     path = tmp_path / "src.trace.gz"
-    path.write_bytes(trace(QUICK).read_bytes()[:5000])
-    with pytest.raises(InputError, match=r"src.trace.gz, line \d+: the file is cut short"):
+    path.write_bytes(trace(QUICK).read_bytes()[:30])
+    with pytest.raises(InputError, match=r"src.trace.gz: not a QEMU trace log.*gzip stream has no end"):
         predict(path)
 
 

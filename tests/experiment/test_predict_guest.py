@@ -24,6 +24,8 @@ def recording(runs: list[tuple[int, int, int]], syncs: list[tuple[int, int, int]
         runs=[LoggedRun(when, when, 0, 0, first, pages, zero=False) for when, first, pages in runs],
         syncs=[LoggedSync(when, when, new, left) for when, new, left in syncs],
         slices=[LoggedSlice(0, 0, 0, 100)],
+        decided_ns=0,
+        ended_ns=0,
     )
 
 

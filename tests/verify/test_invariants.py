@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from simmig.trace import events as ev
+from simmig.trace.qemu_attempts import read_recording
 from simmig.trace.qemu_events import events_of
-from simmig.trace.qemu_reader import read_recording
 from simmig.trace.recorder import Recorder, TraceFile
 from simmig.verify.invariants import CATALOGUE, Invariants, read_violations
 from tests.verify.traces import (
