@@ -4,13 +4,15 @@ VENV ?= .venv
 OUT ?= out
 TESTS ?= tests/device
 KERNEL ?=
+STACKS ?= 6.1 6.12 6.12/13
 ALONE := $(if $(filter tests/device,$(TESTS)),tests/device/test_link_taken_down.py)
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
 # pictures: makes those of README.md anew; notebooks: runs them and keeps what they give. test-device: the tests that
-# need RDMA devices, in the lab (`simmig lab`); TESTS names fewer of them, KERNEL another kernel, e.g. 6.12.
-.PHONY: demo test test-device bench lint pictures notebooks
+# need RDMA devices, in the lab (`simmig lab`); TESTS names fewer of them, KERNEL another kernel, e.g. 6.12. test-rules: the
+# rules alone, on every stack that docs/deviations.md has a column for; STACKS names fewer.
+.PHONY: demo test test-device test-rules bench lint pictures notebooks
 
 demo: $(VENV)/.installed
 	@$(BIN)/simmig demo --out $(OUT)
@@ -21,6 +23,13 @@ test: $(VENV)/.developing
 test-device: $(VENV)/.developing
 	SIMMIG_TEST_DEVICE=required $(BIN)/simmig lab $(if $(KERNEL),--kernel $(KERNEL)) --timeout '60 min' -- \
 	sh -c 'for tests in "$(TESTS)" $(ALONE); do $(abspath $(BIN))/python -m pytest -p no:xdist $$tests || exit; done'
+
+# Each stack is a kernel, with the Debian whose user space and pyverbs go with it after a slash where it is not this system's.
+test-rules: $(VENV)/.developing
+	@for stack in $(STACKS); do echo "rules on $$stack"; kernel=$${stack%/*}; \
+	case $$stack in */*) debian="--debian $${stack#*/}" python=/usr/bin/python3 ;; *) debian= python=$(abspath $(BIN))/python ;; esac; \
+	$(BIN)/simmig lab --kernel $$kernel $$debian --timeout '30 min' -- env SIMMIG_TEST_DEVICE=required PYTHONPATH=$(CURDIR) \
+	$$python -m pytest -p no:xdist -p no:cacheprovider --tb=short tests/device/test_rules_*.py || exit; done
 
 bench: $(VENV)/.developing
 	@set -e; for benchmark in benchmarks/[a-z]*.py; do echo "$$benchmark"; $(BIN)/python "$$benchmark"; done

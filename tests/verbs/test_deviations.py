@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from tests.verbs.deviations import PAGE, ROOT, load, page
+from tests.verbs.deviations import PAGE, ROOT, Deviation, load, page
 
 
 def _asked() -> set[str]:
@@ -39,3 +39,22 @@ def test_the_test_that_a_row_names_asks_for_it(name: str) -> None:
 
 def test_the_page_is_made_of_the_table() -> None:
     assert PAGE.read_text() == page(), "python -m tests.verbs.deviations"
+
+
+@pytest.mark.parametrize(
+    ("kernel", "gone", "release", "deviates"),
+    [
+        ("6.1", "", "6.1.0-56-amd64", True),
+        ("6.1", "", "6.12.95+deb12-amd64", True),
+        ("6.1", "", "5.15.0-generic", True),
+        ("6.1", "6.12", "6.1.0-56-amd64", True),
+        ("6.1", "6.12", "6.12.95+deb12-amd64", False),
+        ("6.1", "6.12", "6.9.0", True),
+        ("6.12", "", "6.1.0-56-amd64", False),
+        ("6.12", "", "6.18.44-custom", True),
+    ],
+)
+def test_a_kernel_is_judged_like_the_newest_before_it_that_was_asked(
+    kernel: str, gone: str, release: str, deviates: bool
+) -> None:
+    assert Deviation("R1", "", "", kernel, False, "", gone).on(release) is deviates
