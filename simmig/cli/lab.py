@@ -6,7 +6,7 @@ import re
 import shlex
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 
 LAB_FAILED = 125
 TIMED_OUT = 124
+OTHER_KERNEL = "6.12"
+OTHER_QEMU = "10.0"
+"""What some tests ask for beside this system's own; others may be had, too."""
 _MIN_MEMORY_BYTES = 1 << 30
 
 _LINK_OPTIONS = (
@@ -124,9 +127,9 @@ def shell(
 @lab.command()
 def check() -> int:
     """Say what the lab needs, what of it is missing, and what it will run on."""
-    from simmig.lab import qemu, userland
+    from simmig.lab import qemu
     from simmig.lab.accelerator import choose
-    from simmig.lab.kernel import cache_dir, cached_kernel, cached_kernels
+    from simmig.lab.kernel import cache_dir, cached_kernel
     from simmig.lab.needs import install_commands, needs, program
 
     found = needs()
@@ -139,17 +142,26 @@ def check() -> int:
     machine = program(qemu.PROGRAM)
     if own and machine:
         click.echo(f"runs on  {choose('auto', own, machine)}")
-    for kernel in cached_kernels():
-        if kernel != own:
-            click.echo(f"also     kernel {kernel.release}")
-    for version in qemu.cached():
-        click.echo(f"also     QEMU {version}: {shlex.join(qemu.version(version))}")
-    for release in filter(userland.find, userland.RELEASES):
-        click.echo(f"also     Debian {release}: {userland.find(release)}")
+    for line in _others():
+        click.echo(line)
     missing = [need for need in found if not need.found]
     for command in install_commands(missing):
         click.echo(f"install with: {shlex.join(command)}")
     return 1 if missing else 0
+
+
+def _others() -> Iterator[str]:
+    """What else the lab can have, each with its place or the command that gets it."""
+    from simmig.lab import qemu, userland
+    from simmig.lab.kernel import cached_kernel
+
+    kernel = cached_kernel(OTHER_KERNEL)
+    for what, place, option in (
+        (f"kernel {OTHER_KERNEL}", kernel and kernel.root, f"--kernel {OTHER_KERNEL}"),
+        (f"QEMU {OTHER_QEMU}", qemu.find(OTHER_QEMU), f"--qemu {OTHER_QEMU}"),
+        *((f"Debian {release}", userland.find(release), f"--debian {release}") for release in userland.RELEASES),
+    ):
+        yield f"also     {what}: {place or f'not here (simmig lab install {option})'}"
 
 
 @lab.command()

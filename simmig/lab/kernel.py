@@ -42,20 +42,12 @@ def cache_dir() -> Path:
     return (Path(base) if os.path.isabs(base) else Path.home() / ".cache") / "simmig" / "lab"
 
 
-def cached_kernels() -> list[Kernel]:
-    """All kernels in the cache, the oldest first."""
-    found = [path for home in (_own(), _backports()) for path in home.glob("*") if not path.name.startswith(".")]
-    return sorted((Kernel(path, path.name) for path in found), key=lambda kernel: _version(kernel.release))
-
-
 def cached_kernel(series: str | None = None) -> Kernel | None:
     """The newest kernel in the cache: of a series, e.g. "6.12", or of the system's own."""
-    fit = [
-        kernel
-        for kernel in cached_kernels()
-        if (kernel.root.parent == _own() if series is None else _series(kernel.release) == series)
-    ]
-    return fit[-1] if fit else None
+    homes = [_own()] if series is None else [_own(), _backports()]
+    found = [path for home in homes for path in home.glob("*") if not path.name.startswith(".")]
+    fit = [Kernel(path, path.name) for path in found if series in (None, _series(path.name))]
+    return max(fit, key=lambda kernel: _version(kernel.release), default=None)
 
 
 def kernel(tell: Callable[[str], None], series: str | None = None) -> Kernel:

@@ -52,11 +52,6 @@ def find(wanted: str) -> Path | None:
     return None
 
 
-def cached() -> list[str]:
-    """The versions in the cache."""
-    return sorted(path.name for path in _home().glob("*") if not path.name.startswith("."))
-
-
 def provide(wanted: str, tell: Callable[[str], None]) -> list[str]:
     """`version`, downloaded and unpacked first when it is not there. Raises LabError."""
     if find(wanted) is None:

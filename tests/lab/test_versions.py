@@ -228,10 +228,20 @@ def test_versions_that_are_none_are_bad_input(capsys: pytest.CaptureFixture[str]
     assert '--kernel: "6" is not written like 6.12' in capsys.readouterr().err
 
 
-def test_check_names_the_versions_that_are_there(system: System, capsys: pytest.CaptureFixture[str]) -> None:
+def test_check_names_where_other_versions_are_or_how_to_get_them(
+    system: System, capsys: pytest.CaptureFixture[str]
+) -> None:
+    main(["lab", "check"])
+    told = capsys.readouterr().out
+    for line in (
+        "kernel 6.12: not here (simmig lab install --kernel 6.12)",
+        "Debian 13: not here",
+        "QEMU 10.0: not",
+    ):
+        assert f"also     {line}" in told
     kernels.kernel(_tell, "6.12")
     qemu.provide("10.0", _tell)
     main(["lab", "check"])
     told = capsys.readouterr().out
-    assert "also     kernel 6.12.95+deb12-amd64" in told
+    assert f"also     kernel 6.12: {system.cache}/backports/kernel/6.12.95+deb12-amd64" in told
     assert f"also     QEMU 10.0: {system.cache}/backports/qemu/10.0/qemu-system-x86_64" in told
