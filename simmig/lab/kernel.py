@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import shutil
@@ -60,7 +61,9 @@ def kernel(tell: Callable[[str], None], series: str | None = None) -> Kernel:
 
 def download(tell: Callable[[str], None], series: str | None = None) -> Kernel:
     """Download and unpack the kernel that Debian's meta package, or its backport, stands for. Raises LabError."""
-    package = _real_package(debian.Apt())
+    package = None
+    with contextlib.suppress(LabError):  # apt's lists may be empty: told below
+        package = _real_package(debian.Apt())
     if series is None and package is None:
         raise LabError(f"apt knows no kernel package {META_PACKAGE}; the lab takes Debian's (try: apt-get update)")
     if package is not None and series in (None, _series(package)):

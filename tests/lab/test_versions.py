@@ -155,6 +155,12 @@ def test_a_download_that_fails_leaves_no_half_kernel(system: System) -> None:
     assert system.left() == []
 
 
+def test_an_apt_without_lists_is_told_to_update(system: System) -> None:
+    system.program("apt-cache", "#!/bin/sh\necho 'E: No packages found' >&2; exit 100")
+    with pytest.raises(LabError, match=r"no kernel package linux-image-amd64.*apt-get update"):
+        kernels.kernel(_tell)
+
+
 def test_qemu_as_installed_needs_nothing(system: System) -> None:
     assert qemu.version("7.2") == [str(system.bin / "qemu-system-x86_64")]
     assert system.asked == []
