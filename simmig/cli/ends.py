@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from simmig.cli.show import output_options, scenario_options, show_result, status_line
+from simmig.cli.show import optional_scenario_options, output_options, show_result, status_line
 from simmig.experiment.errors import InputError, cut
 
 if TYPE_CHECKING:
@@ -20,20 +20,27 @@ if TYPE_CHECKING:
     from simmig.experiment.schema import Scenario
 
 
-@click.command(short_help="Migrate a guest of this process to a `simmig receive`.")
-@scenario_options
+@click.command(short_help="Migrate a guest of this process, or a kept machine, to a `simmig receive` or a QEMU.")
+@optional_scenario_options
 @click.option("--to", metavar="ADDRESS:PORT", required=True, help="Where the destination listens.")
 @click.option(
     "--device", "name", metavar="NAME", help="The RDMA device to send from. Default: where the routes lead."
 )
+@click.option(
+    "--load",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="Send the machine that a `simmig receive --save DIR` has left, instead of a scenario's guest.",
+)
 @output_options
 def send(
-    scenario: Path,
+    scenario: Path | None,
     policy: str | None,
     settings: tuple[str, ...],
     seed: int | None,
     to: str,
     name: str | None,
+    load: Path | None,
     out: Path | None,
     as_json: bool,
 ) -> int:
@@ -45,48 +52,66 @@ def send(
     \b
     simmig receive scenarios/lab-small.toml --device rxe1 --listen 10.9.9.2:4444 &
     simmig send scenarios/lab-small.toml --device rxe0 --to 10.9.9.2:4444 --policy per-chunk
+
+    With --load it is a machine that was kept, to a QEMU started with the same arguments and -incoming
+    rdma:ADDRESS:PORT; SCENARIO, which may then be left out, says how to migrate.
     """
     from simmig.cli.progress import Progress
-    from simmig.experiment import ends
-    from simmig.experiment.load import Overrides, load_scenario
+    from simmig.experiment import ends, machines
 
-    loaded = load_scenario(scenario, Overrides(settings, policy, seed))
     destination = _address("--to", to)
+    if scenario is None and load is None:
+        raise InputError("name a SCENARIO, or the machine to send: --load DIR")
+    overrides = (settings, policy, seed)
+    loaded = machines.scenario_for(load, overrides) if scenario is None else _loaded(scenario, overrides)
+    machine = None if load is None else machines.load(load, loaded if scenario is not None else None)
     with status_line("setup") as show:
         live = [Progress(show)] if show is not None else []
-        carry_out: CarryOut = lambda s, readers, sink: ends.send(s, destination, name, live, readers, sink)  # noqa: E731
+        carry_out: CarryOut = lambda s, readers, sink: ends.send(  # noqa: E731
+            s, destination, name, live, readers, sink, machine
+        )
         result = _carry_out(loaded, out, carry_out)
     return show_result(result, loaded, out, as_json)
 
 
-@click.command(short_help="Take over the guest that a `simmig send` migrates.")
-@scenario_options
+@click.command(short_help="Take over the guest that a `simmig send` or a QEMU migrates.")
+@optional_scenario_options
 @click.option(
     "--device", "name", metavar="NAME", help="The RDMA device to listen on. Default: this host's only one."
 )
 @click.option(
     "--listen", metavar="ADDRESS:PORT", help="Where to listen instead. Default: the device's address, port 4444."
 )
+@click.option(
+    "--save",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="Keep the machine there, whatever machine it is: memory, state, trace.",
+)
 @output_options
 def receive(
-    scenario: Path,
+    scenario: Path | None,
     policy: str | None,
     settings: tuple[str, ...],
     seed: int | None,
     name: str | None,
     listen: str | None,
+    save: Path | None,
     out: Path | None,
     as_json: bool,
 ) -> int:
     """Wait for one `simmig send` and take its guest over; SCENARIO must describe the same guest.
 
+    Without SCENARIO, or with --save, it may be any machine, and of a stock QEMU (migrate rdma:ADDRESS:PORT): it
+    does not run here, and `simmig send --load` sends it on. Without --save nothing of it stays.
+
     Ctrl-C ends the wait, or cancels the migration: the guest then goes on running at the source.
     """
     from simmig.cli.progress import Received
-    from simmig.experiment import ends
-    from simmig.experiment.load import Overrides, load_scenario
+    from simmig.experiment import ends, machines
 
-    loaded = load_scenario(scenario, Overrides(settings, policy, seed))
+    overrides = (settings, policy, seed)
+    loaded = machines.scenario_for(None, overrides) if scenario is None else _loaded(scenario, overrides)
     at = None if listen is None else _address("--listen", listen)
     with status_line("starting") as show:
         live = [Received(show)] if show is not None else []
@@ -98,9 +123,28 @@ def receive(
             else:  # whoever started this from a script waits for the line
                 click.echo(waiting, err=True)
 
-        carry_out: CarryOut = lambda s, readers, sink: ends.receive(s, at, name, listening, live, readers, sink)  # noqa: E731
-        result = _carry_out(loaded, out, carry_out)
-    return show_result(result, loaded, out, as_json)
+        with machines.keeping(save, loaded if scenario is not None else None) as keeping:
+            machine = keeping.machine if scenario is None or save is not None else None
+            carry_out: CarryOut = lambda s, readers, sink: ends.receive(  # noqa: E731
+                s, at, name, listening, live, readers, keeping.both(sink), machine
+            )
+            result = _carry_out(loaded, out, carry_out)
+    status = show_result(result, loaded, out, as_json)
+    if machine is not None and result.status == "completed":
+        click.echo(_where_it_is(save), err=True)
+    return status
+
+
+def _where_it_is(save: Path | None) -> str:
+    if save is None:
+        return "without --save nothing of the machine is kept: `cont` at a QEMU source lets it run on there"
+    return f"the machine is in {save}: simmig send --load {save} --to ADDRESS:PORT sends it on"
+
+
+def _loaded(scenario: Path, overrides: tuple[tuple[str, ...], str | None, int | None]) -> Scenario:
+    from simmig.experiment.load import Overrides, load_scenario
+
+    return load_scenario(scenario, Overrides(*overrides))
 
 
 def _carry_out(scenario: Scenario, out: Path | None, carry_out: CarryOut) -> Result:

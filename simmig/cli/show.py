@@ -44,6 +44,12 @@ def scenario_options(function: Callable[..., int]) -> Callable[..., int]:
     return _apply(_SCENARIO, function)
 
 
+def optional_scenario_options(function: Callable[..., int]) -> Callable[..., int]:
+    """The same, for a command that can do without."""
+    optional = click.argument("scenario", type=click.Path(path_type=Path), required=False)
+    return _apply((optional, *_SCENARIO[1:]), function)
+
+
 def output_options(function: Callable[..., int]) -> Callable[..., int]:
     """Where results go."""
     return _apply(_OUTPUT, function)

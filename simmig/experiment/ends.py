@@ -10,10 +10,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from simmig.experiment import exchange
+from simmig.experiment.amounts import format_bytes
 from simmig.experiment.errors import InputError
 from simmig.experiment.machine import machine_of
 from simmig.experiment.policy_choice import make_policy, parameters_of
@@ -21,9 +22,9 @@ from simmig.experiment.result import DeviceResult
 from simmig.experiment.run_rdma import CONTROL_BYTES, PORT, interruptible
 from simmig.experiment.schema import Scenario
 from simmig.guest.api import PAGE_BYTES
-from simmig.guest.machine import Machine
+from simmig.guest.kept import KeptGuest
 from simmig.guest.real import RealGuest
-from simmig.migration import destination, source
+from simmig.migration import destination, source, wire
 from simmig.migration.config import Outcome
 from simmig.trace.events import AnyEvent, PortCounted, Side
 from simmig.trace.metrics import Metrics
@@ -39,9 +40,11 @@ from simmig.verify.invariants import Invariants
 _ASK_NS = 2_000_000_000
 _ANSWER_NS = 10_000_000_000
 """How long a destination waits for its source to ask, once it has ended."""
+_STOCK = "a stock QEMU, which gives no account"
+_STOCK_BATCH = "; it answers one registration a message, so that a batch is chunks that lie side by side"
 _SOURCE_DOES_NOT_KNOW = frozenset({"memory_identical", "destination_running"})
 _DESTINATION_KNOWS = frozenset(
-    {"status", "reason", "backend", "devices", "side", "peer", "peer_silence"}
+    {"status", "reason", "backend", "devices", "side", "peer", "peer_silence", "machine"}
     | {"invariants", "destination_running", "seed", "trace_sha256"}
 )
 """Of a run's figures, by an end that could not ask the other."""
@@ -59,6 +62,21 @@ class Address:
 
 
 @dataclass(frozen=True)
+class MovedMachine:
+    """A machine that no scenario describes: its name, RAM blocks (name, bytes) and how long its state is."""
+
+    name: str
+    blocks: tuple[tuple[str, int], ...]
+    state_bytes: int
+
+    @property
+    def words(self) -> str:
+        """For a headline."""
+        total_bytes = sum(length_bytes for _, length_bytes in self.blocks)
+        return f"machine {self.name}, {format_bytes(total_bytes)} in {len(self.blocks)} blocks"
+
+
+@dataclass(frozen=True)
 class EndResult(DeviceResult):
     """A migration as one end knows it.
 
@@ -67,12 +85,19 @@ class EndResult(DeviceResult):
         peer: the other end's account; None when it could not be asked.
         silence: why not.
         clock_uncertainty_ns: how far the other end's times may be off; 0 on one host.
+        machine: the machine that was moved, when it is not a scenario's.
     """
 
     side: Side
     peer: exchange.Account | None
     silence: str
     clock_uncertainty_ns: int
+    machine: MovedMachine | None = None
+
+    @property
+    def guest(self) -> str:
+        """The machine in words."""
+        return "" if self.machine is None else self.machine.words
 
     @property
     def remark(self) -> str:
@@ -84,6 +109,7 @@ class EndResult(DeviceResult):
     def figures(self) -> dict[str, Any]:
         """As every run's, what this end cannot know null; `side`, and of the other end `peer`."""
         figures = super().figures() | {"side": self.side, "peer": None, "peer_silence": self.silence}
+        figures["machine"] = None if self.machine is None else asdict(self.machine)
         if self.peer is not None:
             figures["peer"] = {
                 "status": self.peer.status,
@@ -98,14 +124,19 @@ class EndResult(DeviceResult):
 class _End:
     """One side: its guest, its events as they come, the way to the other side."""
 
-    def __init__(self, scenario: Scenario, side: Side, live: Sequence[Reader]) -> None:
+    def __init__(
+        self, scenario: Scenario, side: Side, live: Sequence[Reader], machine: KeptGuest | None = None
+    ) -> None:
         if scenario.guest.ballooned_pages:
             raise InputError("guest.ballooned: a real guest has no balloon")
+        if machine is not None and scenario.migration.transport != "rdma":
+            raise InputError("migration.transport: a machine that no scenario describes goes by rdma only")
         self.binding: Binding = load()
         self.scenario = scenario
         self.side = side
-        self.machine: Machine = machine_of(scenario)
-        device.check_memlock(self.machine.pages * PAGE_BYTES + CONTROL_BYTES)
+        own = machine_of(scenario) if machine is None else None
+        pages = own.pages if own is not None else sum(block.pages for block in machine.blocks) if machine else 0
+        device.check_memlock(pages * PAGE_BYTES + CONTROL_BYTES)
         self.config = scenario.migration.config()
         self.runtime = RdmaRuntime()
         self.origin_ns = self.runtime.origin_ns
@@ -113,7 +144,13 @@ class _End:
         self.digests = b""
         self.device = ""
         self._live = live
-        self.guest = RealGuest(self.runtime, self.machine, incoming=side == "destination", emit=self.emit)
+        self.kept = machine
+        self.guest: RealGuest | KeptGuest
+        if own is not None:
+            self.guest = RealGuest(self.runtime, own, incoming=side == "destination", emit=self.emit)
+        else:
+            assert machine is not None
+            self.guest = machine
 
     def emit(self, event: AnyEvent) -> None:
         """Take an event of this side."""
@@ -146,6 +183,14 @@ class _End:
             self.guest.late_ns,
         )
 
+    @property
+    def moved(self) -> MovedMachine | None:
+        """The machine, if it is not a scenario's and known by now."""
+        if self.kept is None or not self.kept.blocks:
+            return None
+        blocks = tuple((block.name, block.length_bytes) for block in self.kept.blocks)
+        return MovedMachine(self.kept.machine_name, blocks, len(self.kept.state))
+
     async def exchange(
         self, own: exchange.Account, reach: Awaitable[RdmaSocket], talk: Callable[..., Any]
     ) -> tuple[exchange.Account | None, exchange.Clock, str]:
@@ -153,7 +198,8 @@ class _End:
 
         async def asking() -> tuple[exchange.Account, exchange.Clock]:
             socket = await reach
-            async with asyncio.timeout(exchange.patience_s(self.machine.pages)):
+            pages = sum(block.pages for block in self.guest.blocks)
+            async with asyncio.timeout(exchange.patience_s(pages)):
                 told: tuple[exchange.Account, exchange.Clock] = await talk(socket, own)
                 return told
 
@@ -184,15 +230,17 @@ def send(
     live: Sequence[Reader] = (),
     readers: Sequence[Reader] = (),
     sink: Sink | None = None,
+    machine: KeptGuest | None = None,
 ) -> EndResult:
     """Migrate a guest of this process to whoever listens at `to`; Ctrl-C cancels, and the guest goes on running.
 
-    `name` is the device to send from; without it the routes decide. `live` see this end's events as they come,
-    `readers` and `sink` get the whole trace in the end. Raises InputError and RdmaUnavailable.
+    The guest is the scenario's, or that `machine`, which is closed. `name` is the device to send from; without it
+    the routes decide. `live` see this end's events as they come, `readers` and `sink` get the whole trace in the
+    end. Raises InputError and RdmaUnavailable.
     """
 
     async def body() -> EndResult:
-        end = _End(scenario, "source", live)
+        end = _End(scenario, "source", live, machine)
         dialer = None
         try:
             if name is None:
@@ -207,11 +255,17 @@ def send(
                 )
             if dialer.device is not None:
                 end.count_port(dialer.device, before.get(dialer.device))
-            if not end.guest.running:
+            tells = _gives_account(dialer.peer_data)
+            if tells and not end.guest.running:
                 end.digest()
             own = end.account(outcome)
+            if not tells:
+                batch = scenario.migration.registration_batch > 1 and not scenario.migration.pin_all
+                return _result(
+                    end, own, None, exchange.Clock(), _STOCK + (_STOCK_BATCH if batch else ""), readers, sink
+                )
             theirs, clock, silence = await end.exchange(own, dialer.dial_socket(_ASK_NS), exchange.ask)
-            return _result(scenario, "source", own, theirs, clock, silence, readers, sink)
+            return _result(end, own, theirs, clock, silence, readers, sink)
         finally:
             if dialer is not None:
                 dialer.close()
@@ -228,15 +282,17 @@ def receive(
     live: Sequence[Reader] = (),
     readers: Sequence[Reader] = (),
     sink: Sink | None = None,
+    machine: KeptGuest | None = None,
 ) -> EndResult:
     """Wait for one source and take its guest over into this process; Ctrl-C cancels.
 
     Listens at `listen`, by default at the address of the device `name`, or of this host's only one. `listening` is
-    called with the address as soon as a source may come; the rest as in `send`.
+    called with the address as soon as a source may come; the guest becomes the scenario's, or `machine`; the rest
+    as in `send`.
     """
 
     async def body() -> EndResult:
-        end = _End(scenario, "destination", live)
+        end = _End(scenario, "destination", live, machine)
         listener = None
         try:
             async with interruptible(end.runtime) as cancel:
@@ -255,12 +311,12 @@ def receive(
                 end.count_port(listener.device, before.get(listener.device))
             own = end.account(outcome)
             if not listener.visited:
-                return _result(
-                    scenario, "destination", own, None, exchange.Clock(), "no source came", readers, sink
-                )
+                return _result(end, own, None, exchange.Clock(), "no source came", readers, sink)
+            if not _gives_account(listener.peer_data):
+                return _result(end, own, None, exchange.Clock(), _STOCK, readers, sink)
             deadline_ns = end.runtime.now_ns() + _ANSWER_NS
             theirs, clock, silence = await end.exchange(own, listener.socket(deadline_ns), exchange.answer)
-            return _result(scenario, "destination", own, theirs, clock, silence, readers, sink)
+            return _result(end, own, theirs, clock, silence, readers, sink)
         finally:
             if listener is not None:
                 listener.close()
@@ -269,12 +325,23 @@ def receive(
     return asyncio.run(body())
 
 
+def _gives_account(peer_data: bytes | None) -> bool:
+    """Whether the peer, of which that is the private data, is to be asked. A socket's can only be a simmig."""
+    try:
+        return peer_data is None or wire.is_simmig(peer_data)
+    except wire.WireError:
+        return False
+
+
 async def _take_over(end: _End, listener: RdmaListener, cancel: RdmaSignal) -> Outcome:
     """The destination's migration. An interrupt cancels the wait for a source, or the migration."""
+
+    def compare() -> None:
+        if _gives_account(listener.peer_data):
+            end.digest()
+
     receiving = end.runtime.start(
-        destination.receive(
-            end.config, end.guest, end.binding, end.runtime, listener, cancel, end.emit, end.digest
-        ),
+        destination.receive(end.config, end.guest, end.binding, end.runtime, listener, cancel, end.emit, compare),
         "destination",
     )
 
@@ -297,8 +364,7 @@ def _own_ip(binding: Binding, name: str | None) -> str:
 
 
 def _result(
-    scenario: Scenario,
-    side: Side,
+    end: _End,
     own: exchange.Account,
     theirs: exchange.Account | None,
     clock: exchange.Clock,
@@ -306,6 +372,7 @@ def _result(
     readers: Sequence[Reader],
     sink: Sink | None,
 ) -> EndResult:
+    scenario, side = end.scenario, end.side
     metrics, invariants = Metrics(), Invariants()
     recorder = Recorder((metrics, invariants, *readers), sink)
     events, outcome = own.trace, own
@@ -337,6 +404,7 @@ def _result(
         peer=theirs,
         silence=silence,
         clock_uncertainty_ns=clock.uncertainty_ns,
+        machine=end.moved,
     )
 
 

@@ -15,6 +15,7 @@ import msgspec
 
 import simmig
 from simmig.guest.api import PAGE_BYTES
+from simmig.guest.kept import KeptGuest
 from simmig.guest.vcpu import SharedMemory
 from simmig.trace.events import AnyEvent, MemoryCompared, VmResumed
 from simmig.verbs.rdma.socket import RdmaSocket
@@ -74,7 +75,7 @@ def make_account(
     )
 
 
-def page_digests(memory: SharedMemory) -> bytes:
+def page_digests(memory: SharedMemory | KeptGuest) -> bytes:
     """BLAKE2b of each page, one after the other."""
     return b"".join(hashlib.blake2b(page, digest_size=DIGEST_BYTES).digest() for page in memory.pages)
 

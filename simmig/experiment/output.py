@@ -15,23 +15,24 @@ from simmig.experiment.errors import InputError
 class OutputDir:
     """Collects files beside `path` and moves them there in one step; without `keep` nothing is left.
 
-    Raises InputError when `path` holds anything already: results are never overwritten.
+    Raises InputError when `path`, which came with `option`, holds anything already: results are never overwritten.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, option: str = "--out") -> None:
         self._path = path
+        self._option = option
         if path.is_dir() and not any(path.iterdir()):
             return
         if path.exists() or path.is_symlink():
             what = "holds results already" if path.is_dir() else "is a file"
-            raise InputError(f"--out {path}: {what}, which are never overwritten; name another directory")
+            raise InputError(f"{option} {path}: {what}, which are never overwritten; name another directory")
 
     def __enter__(self) -> Self:
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
             self.work = Path(tempfile.mkdtemp(prefix=f".{self._path.name}-", dir=self._path.parent))
         except OSError as error:
-            raise InputError(f"--out {self._path}: cannot be written: {error.strerror}") from None
+            raise InputError(f"{self._option} {self._path}: cannot be written: {error.strerror}") from None
         return self
 
     def keep(self) -> None:

@@ -49,6 +49,11 @@ class Result:
         return self.status == "completed" and all(self.invariants.values())
 
     @property
+    def guest(self) -> str:
+        """What the guest was, where it was not the scenario's."""
+        return ""
+
+    @property
     def remark(self) -> str:
         """What is to be said of the other end, by a result that is only one end's."""
         return ""

@@ -53,7 +53,7 @@ def headline(result: Result, scenario: Scenario) -> Text:
         names = " and ".join(result.devices)
         wire = scenario.migration.transport + (f" on {names}" if names else "")
     policy = policy_text(scenario.policy.name, make_policy(scenario.policy.name, scenario.policy.parameters))
-    guest = f"{format_bytes(scenario.guest.memory_bytes)} guest, {scenario.guest.workload.kind}"
+    guest = result.guest or f"{format_bytes(scenario.guest.memory_bytes)} guest, {scenario.guest.workload.kind}"
     text = Text(result.status, style="bold green" if result.good else "bold red")
     if result.reason:
         text.append(f" ({result.reason})", style="default")

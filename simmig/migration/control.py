@@ -38,6 +38,8 @@ class ControlChannel:
         self._outgoing: list[Any] = []
         self._next_slot = 0
         self.posts = 0
+        self.silence_ns: int | None = None
+        """How long a peer whose device answers may say nothing at all; None for as long as it likes."""
         self._granted = False  # a READY is out, and its message has not been taken
         self._in_flight: set[int] = set()  # send slots the device still owns (R12)
         self._arrived: list[Message | None] = [None, None]  # what lies in each receive buffer
@@ -104,10 +106,15 @@ class ControlChannel:
         # Not waiting for READY's own completion: the message says as much, and may come with the connection's end.
         await self.post(Message(Type.READY), deferred=True)
         self._granted = True
+        now_ns = self._lane.runtime.now_ns
+        deadline_ns = None if self.silence_ns is None else now_ns() + self.silence_ns
         while True:
             try:
                 await self._wait_receive(_READY, "message", PROBE_NS)
             except PatienceError:
+                if deadline_ns is not None and now_ns() >= deadline_ns:
+                    waited_s = (self.silence_ns or 0) // 1_000_000_000
+                    raise PatienceError(f"the peer lives and has said nothing for {waited_s} s") from None
                 await self._probe()
                 continue
             return self._next()

@@ -30,7 +30,8 @@ class RamWriter:
     """Writes runs of guest pages into the destination's memory.
 
     At most one write is in flight per chunk, so a work request's identifier (kind, block, chunk) is unique.
-    `local` are the source's regions, `remote` the destination's blocks in the source's order.
+    `local` are the source's regions, `remote` the destination's blocks in the source's order. A `stock_peer`, a
+    QEMU, answers one command a message: a batch is one command then, for chunks that lie side by side.
     """
 
     def __init__(
@@ -42,6 +43,7 @@ class RamWriter:
         remote: list[RemoteBlock],
         pin_all: bool,
         registration_batch: int,
+        stock_peer: bool,
         upcoming_chunks: UpcomingChunks,
     ) -> None:
         enums = lane.verbs.enums
@@ -53,6 +55,7 @@ class RamWriter:
         self._local = local
         self._remote = remote
         self._batch = registration_batch
+        self._stock_peer = stock_peer
         self._upcoming_chunks = upcoming_chunks
         self._keys: dict[int, tuple[int, int]] = {}  # lkey and rkey of a chunk, by its wr_id
         self._pinned: list[tuple[int, int]] = []  # the same of each block, with pin-all
@@ -229,20 +232,24 @@ class RamWriter:
         if self._batch > 1:
             for block, chunk in self._upcoming_chunks(first, self._batch - 1):
                 other = KIND_WRITE | block << BLOCK_SHIFT | chunk << CHUNK_SHIFT
+                if self._stock_peer and other != wanted[-1] + (1 << CHUNK_SHIFT):
+                    break
                 if other not in self._keys and not self._is_zero(*self._chunk_pages(block, chunk)):
                     wanted.append(other)
         commands = []
-        for each in wanted:
+        for each in wanted[:1] if self._stock_peer else wanted:
             block, chunk = each >> BLOCK_SHIFT & _BLOCK_MASK, each >> CHUNK_SHIFT
-            commands.append(wire.Register(self._remote[block].offset + chunk * CHUNK_BYTES, block))
+            extra_chunks = len(wanted) - 1 if self._stock_peer else 0
+            address = self._remote[block].offset + chunk * CHUNK_BYTES
+            commands.append(wire.Register(address, block, extra_chunks))
         request = Message(Type.REGISTER_REQUEST, wire.encode_registers(commands), len(commands))
         answer = await self._control.send(request, answer=Type.REGISTER_RESULT)
         assert answer is not None
         results = wire.decode_results(answer.data)
-        if len(results) != len(wanted):
-            raise MigrationError(
-                f"{len(wanted)} chunks were to be registered, the peer answered for {len(results)}"
-            )
+        if len(results) != len(commands):
+            raise MigrationError(f"{len(commands)} registrations were asked for, the peer answered {len(results)}")
+        if self._stock_peer:
+            results *= len(wanted)  # one region, one key
         for each, result in zip(wanted, results, strict=True):
             block, chunk = each >> BLOCK_SHIFT & _BLOCK_MASK, each >> CHUNK_SHIFT
             region = self._local.register_chunk(block, chunk)

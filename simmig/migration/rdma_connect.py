@@ -5,7 +5,7 @@ from __future__ import annotations
 from simmig.guest.api import Guest
 from simmig.migration import wire
 from simmig.migration.config import RESOLVE_TIMEOUT_NS, MigrationConfig, MigrationError
-from simmig.migration.control import ControlChannel
+from simmig.migration.control import PATIENCE_NS, ControlChannel
 from simmig.migration.lane import Lane, give_back
 from simmig.migration.ram_writer import UpcomingChunks
 from simmig.migration.rdma_stream import RdmaDestination, RdmaSource
@@ -35,7 +35,8 @@ async def connect(
         control_lane = ram
         if not own:
             control = ControlChannel(ram, deferred)  # its first RECV is posted before connecting
-        asked = (wire.FLAG_PIN_ALL if config.pin_all else 0) | (wire.FLAG_OWN_CONTROL_QP if own else 0)
+        asked = wire.FLAG_SIMMIG
+        asked |= (wire.FLAG_PIN_ALL if config.pin_all else 0) | (wire.FLAG_OWN_CONTROL_QP if own else 0)
         granted = wire.decode_private_data(
             await ram.connection.connect(ram.qp, wire.encode_private_data(asked), RESOLVE_TIMEOUT_NS)
         )
@@ -53,7 +54,8 @@ async def connect(
     assert control is not None
     ram.cancel = control_lane.cancel = cancel
     pin_all = config.pin_all and bool(granted & wire.FLAG_PIN_ALL)
-    return RdmaSource(config, guest, ram, control, control_lane, pin_all, upcoming_chunks)
+    stock_peer = not granted & wire.FLAG_SIMMIG
+    return RdmaSource(config, guest, ram, control, control_lane, pin_all, stock_peer, upcoming_chunks)
 
 
 async def accept(
@@ -72,7 +74,8 @@ async def accept(
     control: ControlChannel | None = None
     try:
         asked = _asked(connection)
-        granted = asked & (wire.FLAG_OWN_CONTROL_QP | (wire.FLAG_PIN_ALL if config.pin_all else 0))
+        known = wire.FLAG_SIMMIG | wire.FLAG_OWN_CONTROL_QP | (wire.FLAG_PIN_ALL if config.pin_all else 0)
+        granted = asked & known
         ram = _lane(config, verbs, runtime, connection, "destination", emit)
         lanes.append(ram)
         control_lane = ram
@@ -86,6 +89,9 @@ async def accept(
             lanes.append(control_lane)
             control = ControlChannel(control_lane, deferred)
             await second.accept(control_lane.qp, wire.encode_private_data(granted))
+        listener.refuse_others()
+        if not granted & wire.FLAG_SIMMIG:
+            control.silence_ns = PATIENCE_NS
     except (OSError, MigrationError, verbs.PyverbsError) as error:
         _give_up(verbs, lanes, control)
         raise MigrationError(f"cannot accept: {error}") from error

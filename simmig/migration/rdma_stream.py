@@ -87,12 +87,14 @@ class RdmaSource(RdmaStream):
         control: ControlChannel,
         control_lane: Lane,
         pin_all: bool,
+        stock_peer: bool,
         upcoming_chunks: UpcomingChunks,
     ) -> None:
         super().__init__("wb", ram, control, control_lane)
         self._config = config
         self._guest = guest
         self._pin_all = pin_all
+        self._stock_peer = stock_peer
         self._upcoming_chunks = upcoming_chunks
         self._writer: RamWriter | None = None
 
@@ -199,6 +201,7 @@ class RdmaSource(RdmaStream):
             remote,
             self._pin_all,
             self._config.registration_batch,
+            self._stock_peer,
             self._upcoming_chunks,
         )
         if self._ram_lane is self._control_lane:

@@ -27,6 +27,8 @@ VERSION = 1
 FLAG_PIN_ALL = 1
 FLAG_OWN_CONTROL_QP = 1 << 8
 """Not QEMU's: this connection carries RAM writes only, control and device state follow on a second one."""
+FLAG_SIMMIG = 1 << 9
+"""Not QEMU's, which leaves it out: this end answers each command of a message, and gives an account afterwards."""
 
 
 class WireError(MigrationError):
@@ -175,6 +177,11 @@ def decode_private_data(data: bytes) -> int:
     if version != VERSION:
         raise WireError(f"the peer speaks version {version} of the protocol, this is version {VERSION}")
     return int(flags)
+
+
+def is_simmig(private_data: bytes) -> bool:
+    """Whether the peer, of which that is the private data, says that it is no stock QEMU."""
+    return len(private_data) >= _PRIVATE_DATA.size and bool(decode_private_data(private_data) & FLAG_SIMMIG)
 
 
 def _rows(row: struct.Struct, data: bytes, what: str) -> list[tuple[int, ...]]:

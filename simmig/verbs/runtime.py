@@ -115,6 +115,9 @@ class Listener(Protocol):
     async def socket(self, deadline_ns: int | None = None) -> Socket:
         """The next byte stream that a source opens; raises TimeoutError at the deadline."""
 
+    def refuse_others(self) -> None:
+        """Reject every connection request from now on."""
+
     def close(self) -> None:
         """Stop listening."""
 

@@ -71,6 +71,20 @@ class EventLane:
             raise Unreachable(f"{what}: the peer cannot be reached ({name})")
         raise ConnectionError(f"{what}: the connection manager reported {name}")
 
+    def refuse_requests(self) -> None:
+        """Reject every connection request from now on."""
+
+        def refuse(_: str) -> None:
+            while self._events:
+                child = self._events.pop(0)[2]
+                if child is not None:
+                    with contextlib.suppress(self.binding.PyverbsError):  # whoever asked has left
+                        child.reject()
+                    child.close()
+
+        self.on_event = refuse
+        refuse("")
+
     def close(self) -> None:
         """Stop watching and destroy the channel; every id on it must be gone."""
         self._loop.remove_reader(self._descriptor)

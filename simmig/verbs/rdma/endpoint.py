@@ -50,6 +50,11 @@ class _Contexts:
         return bool(self._connections)
 
     @property
+    def peer_data(self) -> bytes | None:
+        """The private data of the first peer that sent any."""
+        return next((each.private_data for each in self._connections if each.private_data), None)
+
+    @property
     def connected(self) -> bool:
         """Whether any of the connections was ever established."""
         return any(connection.established for connection in self._connections)
@@ -100,6 +105,11 @@ class RdmaDialer:
     def device(self) -> str | None:
         """The device that is dialled from, as soon as that is known."""
         return self._device or self._contexts.device
+
+    @property
+    def peer_data(self) -> bytes | None:
+        """The private data of the destination, over RDMA."""
+        return self._contexts.peer_data
 
     @property
     def connected(self) -> bool:
@@ -177,10 +187,19 @@ class RdmaListener:
         self._sockets.append(opened)
         return opened
 
+    def refuse_others(self) -> None:
+        """Reject every connection request from now on."""
+        self._lane.refuse_requests()
+
     @property
     def device(self) -> str | None:
         """The device that a source came to, over RDMA."""
         return self._contexts.device
+
+    @property
+    def peer_data(self) -> bytes | None:
+        """The private data of the source that came first, over RDMA."""
+        return self._contexts.peer_data
 
     @property
     def visited(self) -> bool:

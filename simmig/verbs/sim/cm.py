@@ -307,7 +307,7 @@ class SimListener(Waitable):
     Raises OSError (EADDRINUSE) when the device listens there already.
     """
 
-    __slots__ = ("_requests", "_runtime", "address", "cancel", "device", "sockets")
+    __slots__ = ("_refusing", "_requests", "_runtime", "address", "cancel", "device", "sockets")
 
     def __init__(self, device: SimDevice, address: str) -> None:
         super().__init__()
@@ -318,6 +318,7 @@ class SimListener(Waitable):
         self.address = address
         self._runtime = SimRuntime(device.host)
         self._requests: deque[SimConnection] = deque()
+        self._refusing = False
         self.cancel: Signal | None = None
         self.sockets = tcp.SocketQueue(self._runtime)
 
@@ -328,6 +329,9 @@ class SimListener(Waitable):
 
     def add(self, connection: SimConnection) -> None:
         """A request has come."""
+        if self._refusing:
+            connection.reject()
+            return
         self._requests.append(connection)
         self.wake_waiters()
 
@@ -341,6 +345,12 @@ class SimListener(Waitable):
     async def socket(self, deadline_ns: int | None = None) -> tcp.SimSocket:
         """The next byte stream; raises TimeoutError at the deadline."""
         return await self.sockets.accept(deadline_ns, self.cancel)
+
+    def refuse_others(self) -> None:
+        """Reject every request from now on."""
+        self._refusing = True
+        while self._requests:
+            self._requests.popleft().reject()
 
     def close(self) -> None:
         """Stop listening; requests not taken are rejected. Idempotent."""
