@@ -17,6 +17,7 @@ from simmig.cli.ends import receive, send
 from simmig.cli.lab import lab
 from simmig.cli.plot import plot
 from simmig.cli.predict import predict
+from simmig.cli.pyverbs import pyverbs
 from simmig.cli.run import run
 from simmig.cli.sweep import sweep
 from simmig.cli.verify import verify
@@ -41,6 +42,7 @@ cli.add_command(receive)
 cli.add_command(compare)
 cli.add_command(calibrate)
 cli.add_command(lab)
+cli.add_command(pyverbs)
 cli.add_command(predict)
 cli.add_command(sweep)
 cli.add_command(plot)

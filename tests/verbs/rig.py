@@ -147,6 +147,18 @@ def attributes(end: End, peer: End, **changes: Any) -> QPAttr:
     return attr
 
 
+def as_rxe(rig: Rig, by_the_rule: int, on_rxe: int) -> int:
+    """What to expect where soft-RoCE has another word (`deviations.toml`)."""
+    return int(on_rxe if rig.profile.name == "rxe" else by_the_rule)
+
+
+def drain_with_notice(end: End) -> None:
+    """Go to SQD, and ask to be told when that is done."""
+    attr = QPAttr(qp_state=e.IBV_QPS_SQD)
+    attr.en_sqd_async_notify = 1
+    end.qp.modify(attr, e.IBV_QP_STATE | e.IBV_QP_EN_SQD_ASYNC_NOTIFY)
+
+
 @dataclass
 class Sim:
     """What only a simulation offers."""

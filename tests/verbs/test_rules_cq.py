@@ -10,7 +10,7 @@ from simmig.verbs.sim import enums as e
 from simmig.verbs.sim.cq import CQ, CompChannel
 from simmig.verbs.sim.profiles import Profile
 from simmig.verbs.sim.pyverbs_error import PyverbsRDMAError
-from tests.verbs.rig import Rig, refused
+from tests.verbs.rig import Rig, as_rxe, refused
 
 SOLICITED = e.IBV_SEND_SIGNALED | e.IBV_SEND_SOLICITED
 
@@ -190,7 +190,7 @@ def test_r28_solicited_only_fires_for_errors(rig: Rig) -> None:
     left = rig.left
     left.cq.req_notify(True)
     left.write(left.buffer(64), rig.right.buffer(64), rkey=1)
-    assert events_waiting(rig) == 1
+    assert events_waiting(rig) == as_rxe(rig, 1, 0)
 
 
 @pytest.mark.parametrize(("first", "then"), [(True, False), (False, True)])

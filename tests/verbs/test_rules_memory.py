@@ -13,10 +13,11 @@ from simmig.verbs.sim.mr import MR
 from simmig.verbs.sim.pd import PD
 from simmig.verbs.sim.profiles import Profile
 from simmig.verbs.sim.wr import SGE, RecvWR
-from tests.verbs.rig import ALL_ACCESS, Rig, attributes, refused, sge, write_pattern
+from tests.verbs.rig import ALL_ACCESS, Rig, as_rxe, attributes, refused, sge, write_pattern
 
 LOCAL = e.IBV_ACCESS_LOCAL_WRITE
 INVALID = e.IBV_WC_REM_INV_REQ_ERR
+OPERATION = e.IBV_WC_LOC_QP_OP_ERR
 ACCESS = e.IBV_WC_REM_ACCESS_ERR
 
 
@@ -129,7 +130,8 @@ def test_r32_locally_too(rig: Rig, operation: str) -> None:
     foreign = left.buffer(64, pd=PD(left.context))
     arguments = [] if operation == "send" else [right.buffer(64)]
     getattr(left, operation)(foreign, *arguments)
-    assert left.wait_one().status == e.IBV_WC_LOC_PROT_ERR
+    bad_key = e.IBV_WC_LOC_PROT_ERR if operation == "read" else as_rxe(rig, e.IBV_WC_LOC_PROT_ERR, OPERATION)
+    assert left.wait_one().status == bad_key
 
 
 @pytest.mark.parametrize("operation", ["write", "read", "send"])
@@ -150,7 +152,9 @@ def test_r33_a_bad_lkey_is_loc_prot_err(rig: Rig, operation: str, fault: str) ->
     getattr(left, operation)(good, *arguments, wr_id=2, sg=[element])
     before, failed = left.wait(2)
     assert (before.wr_id, before.status) == (1, e.IBV_WC_SUCCESS)
-    assert (failed.wr_id, failed.status) == (2, e.IBV_WC_LOC_PROT_ERR)
+    bad_key = operation != "read" and fault != "range"
+    expected = as_rxe(rig, e.IBV_WC_LOC_PROT_ERR, OPERATION) if bad_key else e.IBV_WC_LOC_PROT_ERR
+    assert (failed.wr_id, failed.status) == (2, expected)
     assert left.state() == e.IBV_QPS_ERR
 
 
@@ -175,7 +179,7 @@ def test_r33_a_bad_receive_buffer_is_rem_op_err_at_the_sender(rig: Rig, fault: s
     left.send(left.buffer(64))
     assert left.wait_one().status == e.IBV_WC_REM_OP_ERR
     received = right.wait_one()
-    assert (received.wr_id, received.status) == (5, e.IBV_WC_LOC_PROT_ERR)
+    assert (received.wr_id, received.status) == (5, as_rxe(rig, e.IBV_WC_LOC_PROT_ERR, OPERATION))
     assert right.state() == e.IBV_QPS_ERR
 
 
@@ -183,8 +187,8 @@ def test_r33_a_message_longer_than_the_receive_is_an_error_on_both_ends(rig: Rig
     left, right = rig.left, rig.right
     right.recv(right.buffer(64), 63)
     left.send(left.buffer(64))
-    assert left.wait_one().status == INVALID
-    assert right.wait_one().status == e.IBV_WC_LOC_LEN_ERR
+    assert left.wait_one().status == as_rxe(rig, INVALID, e.IBV_WC_REM_OP_ERR)
+    assert right.wait_one().status == as_rxe(rig, e.IBV_WC_LOC_LEN_ERR, OPERATION)
 
 
 @pytest.mark.parametrize("operation", ["write", "write_imm", "read"])

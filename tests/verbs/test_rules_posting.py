@@ -12,7 +12,7 @@ from simmig.verbs.sim.profiles import RXE, Profile
 from simmig.verbs.sim.pyverbs_error import PyverbsRDMAError
 from simmig.verbs.sim.qp import QPCap
 from simmig.verbs.sim.wr import SGE, RecvWR, SendWR
-from tests.verbs.rig import ALL_ACCESS, Rig, rdma_wr, recv_wr, refused, send_wr, sge, write_pattern
+from tests.verbs.rig import ALL_ACCESS, Rig, as_rxe, rdma_wr, recv_wr, refused, send_wr, sge, write_pattern
 
 UNSIGNALED = 0
 
@@ -82,7 +82,7 @@ def test_r10_a_full_send_queue_is_enomem(profile: Profile, signalled: bool) -> N
     rig = Rig(profile, cap=QPCap(5, 1, 1, 1, 0))
     left = rig.left
     mr, target = left.buffer(4096), rig.right.buffer(4096)
-    depth = left.init_attr.cap.max_send_wr
+    depth = as_rxe(rig, left.init_attr.cap.max_send_wr, 7)  # rxe: five are told, the queue has 2^3 - 1
     flags = e.IBV_SEND_SIGNALED if signalled else UNSIGNALED
     for wr_id in range(depth):
         left.write(mr, target, wr_id=wr_id, flags=flags)
@@ -93,7 +93,7 @@ def test_r10_a_full_send_queue_is_enomem(profile: Profile, signalled: bool) -> N
 
 def test_r10_a_full_receive_queue_is_enomem(rig: Rig) -> None:
     mr = rig.right.buffer(64)
-    for _ in range(rig.right.init_attr.cap.max_recv_wr):
+    for _ in range(as_rxe(rig, rig.right.init_attr.cap.max_recv_wr, 127)):
         rig.right.recv(mr)
     refused(errno.ENOMEM, rig.right.qp.post_recv, recv_wr(mr))
     rig.left.send(rig.left.buffer(64))
@@ -149,8 +149,12 @@ def test_r11_inline_is_for_sends_and_writes_and_has_a_limit(rig: Rig) -> None:
     left, right = rig.left, rig.right
     mr, target = left.buffer(4096), right.buffer(4096)
     limit = left.init_attr.cap.max_inline_data
-    read = rdma_wr(e.IBV_WR_RDMA_READ, mr, target, 8, flags=e.IBV_SEND_INLINE)
-    refused(errno.EINVAL, left.qp.post_send, read)
+    read = rdma_wr(e.IBV_WR_RDMA_READ, mr, target, 8, flags=e.IBV_SEND_INLINE | e.IBV_SEND_SIGNALED)
+    if rig.profile.name == "rxe":
+        left.qp.post_send(read)
+        assert left.wait_one().status == e.IBV_WC_SUCCESS
+    else:
+        refused(errno.EINVAL, left.qp.post_send, read)
     for opcode in (e.IBV_WR_RDMA_WRITE, e.IBV_WR_SEND):
         wr = rdma_wr(opcode, mr, target, limit + 1, flags=e.IBV_SEND_INLINE)
         refused(oversized(rig), left.qp.post_send, wr)

@@ -22,7 +22,7 @@ def gather(qp: QP, sg: SgList, start: int, length: int) -> bytes | None:
     for address, size, lkey in sg:
         if size:
             mr = mrs.get(lkey)
-            if mr is None or mr.pd is not qp.pd or address < mr.buf or address + size > mr.end:
+            if mr is None or mr.pd is not qp.pd or address < mr.start or address + size > mr.end:
                 return None
             low = max(start, position)
             high = min(start + length, position + size)
@@ -41,7 +41,7 @@ def may_scatter(qp: QP, sg: SgList) -> bool:
             mr = mrs.get(lkey)
             if mr is None or mr.pd is not qp.pd or not mr.access & _LOCAL_WRITE:
                 return False
-            if address < mr.buf or address + size > mr.end:
+            if address < mr.start or address + size > mr.end:
                 return False
     return True
 

@@ -45,7 +45,7 @@ _MIN_RNR_TIMER = 0  # 655 ms, which matters to nobody: RNR is fatal
 _GID_INDEX = 1
 
 
-class _Post:
+class Post:
     """Sends messages of `size_bytes` and repeats what is lost, after `interval_ns` and `REPEATS` times."""
 
     __slots__ = ("_direction", "_interval_ns", "_wire_bytes", "closed")
@@ -121,7 +121,7 @@ class SimConnection(Waitable):
         self._direction = direction
         self._find = find
         self._runtime = SimRuntime(device.host)
-        self._post = _Post(direction, DATAGRAM_BYTES, RESPONSE_TIMEOUT_NS)
+        self._post = Post(direction, DATAGRAM_BYTES, RESPONSE_TIMEOUT_NS)
         self._answer = _Word()
         self._refused = False
         self._peer: SimConnection | None = None
@@ -180,7 +180,7 @@ class SimConnection(Waitable):
             return
         self._lose("disconnected")
         if self._peer is not None:
-            _Post(self._direction, DATAGRAM_BYTES, RESPONSE_TIMEOUT_NS).send(self._peer._lose, PEER_LEFT)
+            Post(self._direction, DATAGRAM_BYTES, RESPONSE_TIMEOUT_NS).send(self._peer._lose, PEER_LEFT)
 
     def _established(self) -> SimConnection:
         """Bring the queue pair to RTS, towards the peer's."""
@@ -242,7 +242,7 @@ class SimConnection(Waitable):
         listener = self._find()
         back = self._direction.reverse
         if listener is None:
-            _Post(back, DATAGRAM_BYTES, RESPONSE_TIMEOUT_NS).send(self._rejected)
+            Post(back, DATAGRAM_BYTES, RESPONSE_TIMEOUT_NS).send(self._rejected)
             return
         server = SimConnection(self._direction.target, back, self._find, private_data)
         server._peer = self
@@ -275,8 +275,8 @@ class SimDialer:
         await self._runtime.checkpoint()
         direction = self._direction()
         answer = _Word()
-        ask = _Post(direction, ARP_BYTES, ADDRESS_TIMEOUT_NS)
-        reply = _Post(direction.reverse, ARP_BYTES, ADDRESS_TIMEOUT_NS)
+        ask = Post(direction, ARP_BYTES, ADDRESS_TIMEOUT_NS)
+        reply = Post(direction.reverse, ARP_BYTES, ADDRESS_TIMEOUT_NS)
         ask.send(reply.send, answer.say)
         deadline_ns = self._runtime.now_ns() + timeout_ns
         if not await self._runtime.wait(answer, deadline_ns=deadline_ns):

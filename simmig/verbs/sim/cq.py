@@ -75,6 +75,11 @@ class CompChannel(PyverbsCM, Waitable):
         self._closed = False
         context.add_ref(self)
 
+    @property
+    def context(self) -> Context:
+        """Where it was made."""
+        return self._context
+
     def get_cq_event(self, expected_cq: CQ) -> None:
         """Take the next event, which must be that CQ's.
 
@@ -88,9 +93,10 @@ class CompChannel(PyverbsCM, Waitable):
         cq = events.popleft()
         if not events:
             self.ready = False
-        cq.num_events += 1
+        cq.events_taken += 1
         if cq is not expected_cq:
             raise PyverbsRDMAError("Received event on an unexpected CQ", errno.EINVAL)
+        cq.num_events += 1
 
     def add_ref(self, cq: CQ) -> None:
         """A CQ reports here."""
@@ -133,7 +139,8 @@ class CQ(PyverbsCM):
         comp_vector: int = 0,
     ) -> None:
         profile = context.device.profile
-        if not 0 < cqe <= profile.max_completions or not 0 <= comp_vector < context.num_comp_vectors:
+        foreign = channel is not None and channel.context is not context
+        if foreign or not 0 < cqe <= profile.max_completions or not 0 <= comp_vector < context.num_comp_vectors:
             raise PyverbsRDMAError("Failed to create a CQ", errno.EINVAL)
         self._context = context
         self._device = context.device
@@ -145,15 +152,24 @@ class CQ(PyverbsCM):
         self.entries: deque[WC] = deque()
         self.armed = NOT_ARMED
         self._dead = False
+        self._errors_solicit = profile.solicited_fires_for_errors
         self._closed = False
         self._qps: list[QP] = []
         self.cq_context = cq_context
         self.channel = channel
         self.cqe = profile.completion_slots(cqe)
         self.num_events = 0
+        """Events that pyverbs knows of: not those taken by mistake for another CQ's."""
+        self.events_taken = 0
+        self.events_acknowledged = 0
         context.add_ref(self)
         if channel is not None:
             channel.add_ref(self)
+
+    @property
+    def context(self) -> Context:
+        """Where it was made."""
+        return self._context
 
     @property
     def comp_channel(self) -> CompChannel | None:
@@ -187,6 +203,10 @@ class CQ(PyverbsCM):
             self._host._debt_ns += self._poll_ns + count * self._poll_cqe_ns
         return count, completions
 
+    def take(self, count: int) -> list[WC]:
+        """Take up to that many completions that are there."""
+        return self.poll(count)[1] if self.entries and count > 0 else []
+
     def req_notify(self, solicited_only: bool = False) -> None:
         """Ask for one event at the next completion (R26), or the next solicited one or error (R28, R29)."""
         if not solicited_only:
@@ -195,8 +215,9 @@ class CQ(PyverbsCM):
             self.armed = ARMED_SOLICITED
 
     def ack_events(self, num_events: int) -> None:
-        """Acknowledge events taken from the channel; destruction waits for that (R25)."""
+        """Acknowledge events taken from the channel; destruction waits until exactly all are (R25)."""
         self.num_events -= num_events
+        self.events_acknowledged += num_events
 
     def resize(self, cqe: int) -> None:
         """Change the depth; raises PyverbsRDMAError (EINVAL) when what is queued would not fit."""
@@ -222,8 +243,11 @@ class CQ(PyverbsCM):
         """
         if self._qps:
             raise PyverbsRDMAError("Failed to close CQ", errno.EBUSY)
-        if self.num_events > 0:
-            self._device.block_until(lambda: self.num_events <= 0, "Failed to close CQ: events not acknowledged")
+        if self.events_acknowledged != self.events_taken:  # libibverbs compares with !=: too many never match
+            self._device.block_until(
+                lambda: self.events_acknowledged == self.events_taken,
+                f"Failed to close CQ: {self.events_taken} events taken, {self.events_acknowledged} acknowledged",
+            )
         self._closed = True
         self.entries.clear()
         if self.channel is not None:
@@ -247,7 +271,7 @@ class CQ(PyverbsCM):
             return False
         self.entries.append(completion)
         armed = self.armed
-        if armed and (armed == ARMED_ANY or solicited or completion.status):
+        if armed and (armed == ARMED_ANY or solicited or (completion.status and self._errors_solicit)):
             self.armed = NOT_ARMED
             channel = self.channel
             if channel is not None:

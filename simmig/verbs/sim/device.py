@@ -90,14 +90,15 @@ class Context(PyverbsCM):
 
     def query_gid(self, port_num: int, index: int) -> GID:
         """An entry of the GID table: 0 is the link-local one, 1 the IPv4 one."""
-        if port_num != 1 or not 0 <= index < len(self.device.gids):
+        if port_num != 1 or not 0 <= index < self.device.profile.gid_table_entries:
             raise PyverbsRDMAError(f"Failed to query gid {index} of port {port_num}")
-        return GID(self.device.gids[index])
+        return GID(self.device.gids[index]) if index < len(self.device.gids) else GID()
 
     def query_gid_type(self, port_num: int, index: int) -> int:
-        """The entry's kind: RoCE v2."""
+        """The entry's kind."""
         self.query_gid(port_num, index)
-        return e.IBV_GID_TYPE_ROCE_V2
+        kinds = self.device.gid_types
+        return kinds[index] if index < len(kinds) else e.IBV_GID_TYPE_IB
 
     def query_pkey(self, port_num: int, index: int) -> int:
         """An entry of the P_Key table: the default key."""
@@ -115,6 +116,11 @@ class Context(PyverbsCM):
         if not events:
             self.device.block_until(lambda: bool(events), "Failed to get async event")
         return events.popleft()
+
+    @property
+    def events(self) -> deque[AsyncEvent]:
+        """Asynchronous events that nobody has taken."""
+        return self._async_events
 
     def raise_event(self, event_type: int, element: Any) -> None:
         """Queue an asynchronous event."""
@@ -157,7 +163,16 @@ class DeviceAttr:
         self.hw_ver = 0
         self.max_qp = 1 << 16
         self.max_qp_wr = profile.max_work_requests
-        self.device_cap_flags = 0
+        self.device_cap_flags = int(
+            e.IBV_DEVICE_MEM_WINDOW
+            | e.IBV_DEVICE_MEM_WINDOW_TYPE_2B
+            | e.IBV_DEVICE_MEM_MGT_EXTENSIONS
+            | e.IBV_DEVICE_RC_RNR_NAK_GEN
+            | e.IBV_DEVICE_SRQ_RESIZE
+            | e.IBV_DEVICE_PORT_ACTIVE_EVENT
+            | e.IBV_DEVICE_SYS_IMAGE_GUID
+            | e.IBV_DEVICE_CURR_QP_STATE_MOD
+        )
         self.max_sge = self.max_sge_rd = profile.max_sges
         self.max_cq = 1 << 16
         self.max_cqe = profile.max_completions
@@ -165,8 +180,13 @@ class DeviceAttr:
         self.max_pd = 1 << 16
         self.max_qp_rd_atom = self.max_qp_init_rd_atom = profile.max_outstanding_reads
         self.max_res_rd_atom = profile.max_outstanding_reads * self.max_qp
-        self.atomic_caps = int(e.IBV_ATOMIC_NONE)
-        self.max_mw = self.max_srq = self.max_srq_wr = self.max_srq_sge = self.max_ah = 0
+        self.atomic_caps = int(e.IBV_ATOMIC_HCA)
+        self.max_mw = self.max_srq = self.max_ah = 1 << 15
+        self.max_srq_wr = profile.max_work_requests
+        self.max_srq_sge = profile.max_sges
+        self.max_mcast_grp = 1 << 13
+        self.max_mcast_qp_attach = 56
+        self.device_memory_bytes = profile.device_memory_bytes
         self.max_pkeys = 1
         self.local_ca_ack_delay = 15
         self.phys_port_cnt = 1
@@ -179,7 +199,7 @@ class PortAttr:
         self.state = int(device.port_state)
         self.max_mtu = int(e.IBV_MTU_4096)
         self.active_mtu = PATH_MTUS[device.mtu]
-        self.gid_tbl_len = len(device.gids)
+        self.gid_tbl_len = device.profile.gid_table_entries
         self.port_cap_flags = 0
         self.max_msg_sz = device.profile.max_message_bytes
         self.pkey_tbl_len = 1

@@ -234,6 +234,41 @@ class ibv_atomic_cap(IntEnum):  # noqa: N801  (verbs' own name)
     IBV_ATOMIC_GLOB = 2
 
 
+class ibv_device_cap_flags(IntEnum):  # noqa: N801  (verbs' own name)
+    """man ibv_query_device(3)."""
+
+    IBV_DEVICE_CURR_QP_STATE_MOD = 1 << 7
+    IBV_DEVICE_PORT_ACTIVE_EVENT = 1 << 10
+    IBV_DEVICE_SYS_IMAGE_GUID = 1 << 11
+    IBV_DEVICE_RC_RNR_NAK_GEN = 1 << 12
+    IBV_DEVICE_SRQ_RESIZE = 1 << 13
+    IBV_DEVICE_MEM_WINDOW = 1 << 17
+    IBV_DEVICE_MEM_MGT_EXTENSIONS = 1 << 21
+    IBV_DEVICE_MEM_WINDOW_TYPE_2B = 1 << 24
+
+
+class ibv_mw_type(IntEnum):  # noqa: N801  (verbs' own name)
+    """Memory windows; man ibv_alloc_mw(3)."""
+
+    IBV_MW_TYPE_1 = 1
+    IBV_MW_TYPE_2 = 2
+
+
+class ibv_rereg_mr_flags(IntEnum):  # noqa: N801  (verbs' own name)
+    """man ibv_rereg_mr(3)."""
+
+    IBV_REREG_MR_CHANGE_TRANSLATION = 1
+    IBV_REREG_MR_CHANGE_PD = 2
+    IBV_REREG_MR_CHANGE_ACCESS = 4
+
+
+class ibv_srq_attr_mask(IntEnum):  # noqa: N801  (verbs' own name)
+    """man ibv_modify_srq(3)."""
+
+    IBV_SRQ_MAX_WR = 1
+    IBV_SRQ_LIMIT = 2
+
+
 class ibv_gid_type(IntEnum):  # noqa: N801  (verbs' own name)
     """Kinds of GID table entry."""
 
@@ -286,6 +321,12 @@ class ibv_gid_type(IntEnum):  # noqa: N801  (verbs' own name)
 (IBV_NODE_UNKNOWN, IBV_NODE_CA, IBV_NODE_SWITCH, IBV_NODE_ROUTER, IBV_NODE_RNIC) = ibv_node_type
 (IBV_TRANSPORT_UNKNOWN, IBV_TRANSPORT_IB, IBV_TRANSPORT_IWARP) = ibv_transport_type
 (IBV_ATOMIC_NONE, IBV_ATOMIC_HCA, IBV_ATOMIC_GLOB) = ibv_atomic_cap
+(IBV_DEVICE_CURR_QP_STATE_MOD, IBV_DEVICE_PORT_ACTIVE_EVENT, IBV_DEVICE_SYS_IMAGE_GUID,
+ IBV_DEVICE_RC_RNR_NAK_GEN, IBV_DEVICE_SRQ_RESIZE, IBV_DEVICE_MEM_WINDOW, IBV_DEVICE_MEM_MGT_EXTENSIONS,
+ IBV_DEVICE_MEM_WINDOW_TYPE_2B) = ibv_device_cap_flags
+(IBV_MW_TYPE_1, IBV_MW_TYPE_2) = ibv_mw_type
+(IBV_REREG_MR_CHANGE_TRANSLATION, IBV_REREG_MR_CHANGE_PD, IBV_REREG_MR_CHANGE_ACCESS) = ibv_rereg_mr_flags
+(IBV_SRQ_MAX_WR, IBV_SRQ_LIMIT) = ibv_srq_attr_mask
 (IBV_GID_TYPE_IB, IBV_GID_TYPE_ROCE_V1, IBV_GID_TYPE_ROCE_V2) = ibv_gid_type
 # fmt: on
 IBV_LINK_LAYER_UNSPECIFIED = 0

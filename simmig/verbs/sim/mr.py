@@ -7,10 +7,13 @@ from typing import Any
 
 from simmig.verbs.sim import enums as e
 from simmig.verbs.sim.base import NotModelled, PyverbsCM, not_modelled
-from simmig.verbs.sim.memory import PAGE_BYTES, ByteSegment, payload_bytes
+from simmig.verbs.sim.memory import PAGE_BYTES, ByteSegment, Mapping, Segment, payload_bytes
 from simmig.verbs.sim.pd import PD
 from simmig.verbs.sim.pyverbs_error import PyverbsRDMAError, PyverbsUserError
 
+ALL_ACCESS = sum(e.ibv_access_flags)
+ZERO_BASED = int(e.IBV_ACCESS_ZERO_BASED)
+_REREG = sum(e.ibv_rereg_mr_flags)
 _NEEDS_LOCAL_WRITE = e.IBV_ACCESS_REMOTE_WRITE | e.IBV_ACCESS_REMOTE_ATOMIC
 
 
@@ -31,6 +34,8 @@ class MR(PyverbsCM):
         "rkey",
         "segment",
         "segment_address",
+        "start",
+        "windows",
     )
 
     def __init__(
@@ -47,6 +52,8 @@ class MR(PyverbsCM):
         if kwargs.get("handle") is not None:
             not_modelled("importing an MR")
         message = f"Failed to register a MR. length: {length}, access flags: {int(access)}"
+        if access & ~ALL_ACCESS or creator.closed:
+            raise PyverbsRDMAError(message, errno.EINVAL)
         if access & _NEEDS_LOCAL_WRITE and not access & e.IBV_ACCESS_LOCAL_WRITE:  # R30
             raise PyverbsRDMAError(message, errno.EINVAL)
         device = creator.device
@@ -65,15 +72,41 @@ class MR(PyverbsCM):
         self.remote_pd = creator if access & e.IBV_ACCESS_REMOTE_WRITE else None  # whose peers may write
         self.buf = address
         self.length = length
+        self.start = address  # by which work requests address it, here and at the peer
         self.end = address + length
         self.mapping = mapping
         self.segment = mapping.segment
         self.segment_address = mapping.address
+        if access & ZERO_BASED:
+            self.place_at(0)
+        self.windows = 0  # bound to it
         self.lkey = self.rkey = device.new_key()
         device.mrs[self.lkey] = self
         creator.add_ref(self)
         costs = device.host.costs
         device.host.charge(costs.register_ns + self._pages() * costs.register_page_ns)
+
+    @classmethod
+    def of_segment(cls, creator: PD, segment: Segment, offset: int, length: int, access: int) -> MR:
+        """A zero-based region of device memory, which lies in nobody's address space."""
+        mapping = Mapping(0, segment)
+        region = cls(creator, max(length, 1), access, None)
+        region.pd.device.host.memory.unmap(region.buf)
+        region._owns_buffer = False
+        region.buf, region.length, region.mapping, region.segment = offset, length, mapping, segment
+        region.place_at(0)
+        return region
+
+    @property
+    def closed(self) -> bool:
+        """Whether it has been deregistered."""
+        return self._closed
+
+    def place_at(self, start: int) -> None:
+        """Have work requests address it from there on: 0 of a zero-based one, any of one with an IOVA."""
+        self.start = start
+        self.end = start + self.length
+        self.segment_address = start - (self.buf - self.mapping.address)
 
     def read(self, length: int, offset: int) -> bytes:
         """Bytes of the buffer."""
@@ -97,6 +130,8 @@ class MR(PyverbsCM):
         """Deregister. Work requests under way that use the keys fail when they get there."""
         if self._closed:
             return
+        if self.windows:
+            raise PyverbsRDMAError("Failed to dereg MR", errno.EBUSY)
         self._closed = True
         device = self.pd.device
         del device.mrs[self.lkey]
@@ -107,27 +142,48 @@ class MR(PyverbsCM):
         device.host.charge(costs.deregister_ns + self._pages() * costs.deregister_page_ns)
 
     def rereg(self, flags: int, pd: PD | None = None, addr: int = 0, length: int = 0, access: int = 0) -> None:
-        """Not modelled: raises PyverbsRDMAError (EOPNOTSUPP)."""
-        not_modelled("re-registering an MR")
+        """Change the domain, the memory or the rights of it, and keep the keys; man ibv_rereg_mr(3).
+
+        Raises PyverbsRDMAError (EINVAL, EFAULT), and changes nothing then.
+        """
+        message = "Failed to rereg MR"
+        moved = flags & e.IBV_REREG_MR_CHANGE_TRANSLATION
+        new_pd = pd if flags & e.IBV_REREG_MR_CHANGE_PD else self.pd
+        new_access = int(access) if flags & e.IBV_REREG_MR_CHANGE_ACCESS else self.access
+        bad = (
+            not flags
+            or flags & ~_REREG
+            or new_access & ~ALL_ACCESS
+            or self._closed
+            or new_pd is None
+            or self.windows
+        )
+        if bad or (new_access & _NEEDS_LOCAL_WRITE and not new_access & e.IBV_ACCESS_LOCAL_WRITE):
+            raise PyverbsRDMAError(message, errno.EINVAL)
+        assert new_pd is not None
+        if new_pd.closed or new_pd.device is not self.pd.device:
+            raise PyverbsRDMAError(message, errno.EINVAL)
+        if moved:
+            mapping = self.pd.device.host.memory.find(addr, length) if length > 0 else None
+            if mapping is None:
+                raise PyverbsRDMAError(message, errno.EFAULT if length > 0 else errno.EINVAL)
+            if self._owns_buffer:
+                self.pd.device.host.memory.unmap(self.buf)
+                self._owns_buffer = False
+            self.buf, self.length, self.mapping, self.segment = addr, length, mapping, mapping.segment
+        self.pd.remove_ref(self)
+        self.pd = new_pd
+        new_pd.add_ref(self)
+        self.access = new_access
+        self.remote_pd = new_pd if new_access & e.IBV_ACCESS_REMOTE_WRITE else None
+        self.place_at(0 if new_access & ZERO_BASED else self.buf)
 
     def _pages(self) -> int:
-        return -(-self.end // PAGE_BYTES) - self.buf // PAGE_BYTES
+        return -(-(self.buf + self.length) // PAGE_BYTES) - self.buf // PAGE_BYTES
 
     def _check(self, length: int) -> None:
         if self._closed or length < 0:
             raise PyverbsUserError(f"The MR buffer isn't allocated or length {length} is invalid")
-
-
-class MW(NotModelled):
-    """Memory windows."""
-
-
-class MWBindInfo(NotModelled):
-    """Memory windows."""
-
-
-class MWBind(NotModelled):
-    """Memory windows."""
 
 
 class DMMR(NotModelled):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Callable
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from simpy.core import EmptySchedule
 
@@ -17,11 +17,11 @@ from simmig.verbs.sim.pyverbs_error import PyverbsRDMAError
 if TYPE_CHECKING:
     from simmig.verbs.sim.cm import SimListener
     from simmig.verbs.sim.device import Context
-    from simmig.verbs.sim.mr import MR
     from simmig.verbs.sim.qp import QP
 
 _FIRST_QP_NUM = 17  # 0 and 1 are the management queue pairs; rxe starts here
 _QP_NUMS = 1 << 16  # a device's own; no two devices' coincide, so that a packet gone astray meets nobody
+_ROCE_V1, _ROCE_V2 = int(e.IBV_GID_TYPE_ROCE_V1), int(e.IBV_GID_TYPE_ROCE_V2)
 _KEY_STEP = 0x100  # the low byte of a key is the owner's to vary
 
 
@@ -32,7 +32,10 @@ class SimDevice:
         "_next_key",
         "_next_qp_num",
         "contexts",
+        "device_memory_used",
+        "gid_types",
         "gids",
+        "groups",
         "host",
         "index",
         "links",
@@ -50,16 +53,34 @@ class SimDevice:
         self.profile = profile
         self.index = index
         low = f"{(index + 1) >> 16 & 0xFFFF:04x}:{index + 1 & 0xFFFF:04x}"
-        self.gids = (f"fe80:0000:0000:0000:0000:00ff:{low}", f"0000:0000:0000:0000:0000:ffff:{low}")
+        self.gids: tuple[str, ...] = (
+            f"fe80:0000:0000:0000:0000:00ff:{low}",
+            f"0000:0000:0000:0000:0000:ffff:{low}",
+        )
+        self.gid_types = (_ROCE_V2,) * len(self.gids)
+        self.device_memory_used = 0
+        self.groups: dict[str, list[QP]] = {}
         self.links: list[Link] = []
         self.routes: dict[str, Direction] = {}
         self.contexts: list[Context] = []
-        self.mrs: dict[int, MR] = {}
+        self.mrs: dict[int, Any] = {}  # regions, and windows bound
         self.qps: dict[int, QP] = {}
         self.listeners: dict[str, SimListener] = {}
         self._next_key = _KEY_STEP
         host.watchers.append(self._die)
         self._next_qp_num = _FIRST_QP_NUM
+
+    def address(self, mac: str, ip: str) -> None:
+        """Give it the GIDs of an interface with that MAC and IPv4 address; before any link is laid."""
+        first, *rest = (int(byte, 16) for byte in mac.split(":"))
+        eui = (first ^ 2, *rest[:2], 0xFF, 0xFE, *rest[2:])
+        link_local = "fe80:0000:0000:0000:" + ":".join(f"{eui[at]:02x}{eui[at + 1]:02x}" for at in (0, 2, 4, 6))
+        octets = [int(octet) for octet in ip.split(".")]
+        mapped = "0000:0000:0000:0000:0000:ffff:{:02x}{:02x}:{:02x}{:02x}".format(*octets)
+        kinds = (_ROCE_V1, _ROCE_V2) if self.profile.has_roce_v1 else (_ROCE_V2,)
+        rows = [(gid, kind) for gid in (link_local, mapped) for kind in kinds]
+        self.gids = tuple(gid for gid, _ in rows)
+        self.gid_types = tuple(kind for _, kind in rows)
 
     @property
     def guid(self) -> int:

@@ -23,6 +23,11 @@ class PD(PyverbsCM):
         self._closed = False
         creator.add_ref(self)
 
+    @property
+    def closed(self) -> bool:
+        """Whether it has been destroyed."""
+        return self._closed
+
     def add_ref(self, obj: PyverbsCM) -> None:
         """An object lives in this domain."""
         self._objects[obj] = None

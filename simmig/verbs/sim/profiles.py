@@ -46,9 +46,30 @@ class Profile:
     """Posting a send with too many elements or too much inline data (R10, R11)."""
     checks_read_response_length: bool = True
     """A response packet not of the path MTU's size is LOC_LEN_ERR; else only packet numbers count."""
+    tells_true_capacities: bool = True
+    """Capacities granted are those that the queues have (R9); else those asked for are told."""
+    takes_inline_reads: bool = False
+    takes_any_incoming_reads: bool = False
+    """max_dest_rd_atomic is not held against what the device has."""
+    error_from_reset: bool = True
+    """ERR can be entered from RESET (R4); Linux' own table of transitions does not know that way."""
+    flushes_receives_posted_in_error: bool = True
+    solicited_fires_for_errors: bool = True
+    """A notification for solicited completions only fires for an error too (R28)."""
+    bad_key_status: int = 4
+    """Sending from memory with a bad key, receiving into memory that does not take it: LOC_PROT_ERR (R33)."""
+    long_message_is_operation_error: bool = False
+    """A message longer than its receive: LOC_QP_OP_ERR there, REM_OP_ERR at the sender."""
+    destruction_purges_completions: bool = False
+    """Destroying a queue pair takes its completions out of its CQs, as rdma-core's providers/mlx5 does."""
     max_outstanding_reads: int = 128
     max_mr_bytes: int = (1 << 64) - 1
-    vendor_id: int = 0
+    gid_table_entries: int = 16
+    has_roce_v1: bool = False
+    """Each GID has a row of RoCE v1 before that of v2."""
+    device_memory_bytes: int = 0
+    """Memory of its own (man ibv_alloc_dm(3))."""
+    vendor_id: int = 0xFFFF
     vendor_part_id: int = 0
 
     def queue_slots(self, asked: int) -> int:
@@ -68,7 +89,7 @@ class Profile:
         return slots - reserved
 
 
-IDEAL = Profile(name="ideal")
+IDEAL = Profile(name="ideal", device_memory_bytes=128 * 1024)
 
 RXE = Profile(
     name="rxe",
@@ -84,6 +105,16 @@ RXE = Profile(
     max_message_bytes=8 * 1024 * 1024,
     max_inline_bytes=400,
     inline_shares_sge_room=True,
+    tells_true_capacities=False,
+    takes_inline_reads=True,
+    takes_any_incoming_reads=True,
+    error_from_reset=False,
+    flushes_receives_posted_in_error=False,
+    solicited_fires_for_errors=False,
+    bad_key_status=2,
+    long_message_is_operation_error=True,
+    gid_table_entries=1024,
+    vendor_id=0xFFFFFF,
     checks_read_response_length=False,
     max_work_requests=0x4000,
     max_sges=32,
@@ -98,6 +129,10 @@ MLX5 = Profile(
     max_message_bytes=1 << 30,
     max_inline_bytes=956,
     oversized_send_errno=errno.ENOMEM,
+    destruction_purges_completions=True,
+    gid_table_entries=256,
+    has_roce_v1=True,
+    device_memory_bytes=128 * 1024,
     max_work_requests=1 << 15,
     max_sges=30,
     max_completions=(1 << 22) - 1,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from typing import Any
 
 
 class PyverbsError(Exception):
@@ -12,6 +13,16 @@ class PyverbsError(Exception):
         if error_code != -1:
             msg = f"{msg}. Errno: {error_code}, {os.strerror(error_code)}"
         super().__init__(msg)
+
+    def __reduce__(self) -> Any:
+        """Made again as it is: the message has the errno's words already."""
+        return _again, (type(self), self.args, self.__dict__)
+
+
+def _again(kind: type[PyverbsError], args: tuple[Any, ...], state: dict[str, Any]) -> PyverbsError:
+    error = kind.__new__(kind, *args)
+    error.__dict__.update(state)
+    return error
 
 
 class PyverbsRDMAError(PyverbsError):

@@ -6,7 +6,7 @@ from typing import Any
 
 from simmig.verbs.sim import enums as e
 from simmig.verbs.sim.addr import AHAttr
-from simmig.verbs.sim.base import NotModelled, not_modelled
+from simmig.verbs.sim.base import NotModelled
 from simmig.verbs.sim.cq import CQ
 from simmig.verbs.sim.pyverbs_error import PyverbsUserError
 
@@ -63,13 +63,11 @@ class QPInitAttr:
         for cq in (scq, rcq):
             if cq is not None and not isinstance(cq, CQ):
                 raise PyverbsUserError(f"Expected CQ/CQEX, got {type(cq)}")
-        if srq is not None:
-            not_modelled("shared receive queues")
         self.qp_type = qp_type
         self.qp_context = qp_context
         self.send_cq = scq
         self.recv_cq = rcq
-        self.srq = None
+        self.srq = srq
         self.sq_sig_all = sq_sig_all
         self._cap = QPCap(0, 0, 0, 0, 0) if cap is None else cap.copy()
 
@@ -133,6 +131,7 @@ class QPAttr:
 
     __slots__ = (
         "_ah_attr",
+        "_alt_ah_attr",
         "_cap",
         "alt_pkey_index",
         "alt_port_num",
@@ -190,7 +189,7 @@ class QPAttr:
         self.alt_timeout = 0
         self.rate_limit = 0
         self._cap = QPCap(0, 0, 0, 0, 0)
-        self._ah_attr = AHAttr(port_num=0)
+        self._ah_attr = self._alt_ah_attr = AHAttr(port_num=0)
 
     @property
     def cap(self) -> QPCap:
@@ -209,6 +208,15 @@ class QPAttr:
     @ah_attr.setter
     def ah_attr(self, val: AHAttr) -> None:
         self._ah_attr = val.copy()
+
+    @property
+    def alt_ah_attr(self) -> AHAttr:
+        """The address vector of the alternate path (a copy)."""
+        return self._alt_ah_attr.copy()
+
+    @alt_ah_attr.setter
+    def alt_ah_attr(self, val: AHAttr) -> None:
+        self._alt_ah_attr = val.copy()
 
     def copy(self) -> QPAttr:
         """Another one with the same values."""

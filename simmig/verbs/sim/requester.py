@@ -12,6 +12,7 @@ from simmig.verbs.sim.memory import Payload
 from simmig.verbs.sim.recovery import RecoveringQueue
 from simmig.verbs.sim.stream import Stream
 from simmig.verbs.sim.waiting import LightEvent
+from simmig.verbs.sim.windows import execute
 from simmig.verbs.sim.work import (
     ACK,
     NAK_INVALID_REQUEST,
@@ -27,6 +28,7 @@ from simmig.verbs.sim.work import (
 
 if TYPE_CHECKING:
     from simmig.verbs.sim.link import Direction
+    from simmig.verbs.sim.mr import MR
     from simmig.verbs.sim.qp import QP
     from simmig.verbs.sim.responses import ResponseBurst
 
@@ -93,7 +95,7 @@ class Requester(RecoveringQueue):
 
     # --- the flow ---------------------------------------------------------------------------------------------
 
-    def next_burst(self, whole: bool) -> RequestBurst | None:
+    def next_burst(self, whole: bool) -> RequestBurst | None:  # noqa: PLR0911  (a reason each)
         """Packets of the oldest work request not sent: all of them, or one; None as well when a stream begins."""
         pending = self.pending
         if not pending or self._paused or not self.sending:
@@ -107,6 +109,8 @@ class Requester(RecoveringQueue):
             if (work.is_read or self.draining or work.flags & _FENCE) and not self._may_start(work):
                 self._blocked = True
                 return None
+            if not work.packets:
+                return self.next_burst(whole) if self._do_locally(work) else None
             if whole and work.streamable and self._begin_stream(work):
                 return None
         count = work.packets - first
@@ -156,7 +160,7 @@ class Requester(RecoveringQueue):
             return None
         payload = self._payload(work, start, length)
         if payload is None:
-            self._local_error(e.IBV_WC_LOC_PROT_ERR)
+            self._local_error(self._protection_status(work))
             return None
         if work.is_read:
             count = 1
@@ -168,6 +172,14 @@ class Requester(RecoveringQueue):
         work.started = True
         return RequestBurst(self, work, first, count, self.packet_bytes, last_bytes + self.header_bytes, payload)
 
+    def _protection_status(self, work: SendWork) -> int:
+        """LOC_PROT_ERR (R33); soft-RoCE has another word where the key itself is bad."""
+        known = all(
+            mr is not None and mr.pd is self.qp.pd
+            for mr in (self.device.mrs.get(lkey) for _, size, lkey in work.sg if size)
+        )
+        return int(e.IBV_WC_LOC_PROT_ERR) if known or work.is_read else self.device.profile.bad_key_status
+
     def _payload(self, work: SendWork, start: int, length: int) -> Payload | None:
         """What the source memory holds now; None when it must not be read (for a read: written to) (R33)."""
         if work.inline is not None:
@@ -178,10 +190,22 @@ class Requester(RecoveringQueue):
         if len(sg) != 1 or not length:
             return gather(self.qp, sg, start, length)
         address, size, lkey = sg[0]
-        mr = self.device.mrs.get(lkey)
-        if mr is None or mr.pd is not self.qp.pd or address < mr.buf or address + size > mr.end:
+        mr: MR | None = self.device.mrs.get(lkey)
+        if mr is None or mr.pd is not self.qp.pd or address < mr.start or address + size > mr.end:
             return None
         return mr.segment.dma_read(address + start - mr.segment_address, length)
+
+    def _do_locally(self, work: SendWork) -> bool:
+        """Execute what no packet is needed for, in its turn; False when it failed, or waits to."""
+        if work.result is None:
+            status = execute(self.qp, work)
+            if status:
+                self._local_error(status)
+                return False
+            work.result = b""
+        self.unacked.append(self.pending.popleft())
+        self._retire()
+        return True
 
     def _may_start(self, work: SendWork) -> bool:
         if self.draining:

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import sys
 from collections import deque
 from typing import TYPE_CHECKING
 
 from simmig.verbs.sim import enums as e
 from simmig.verbs.sim.buffers import scatter
 from simmig.verbs.sim.cq import WC
-from simmig.verbs.sim.memory import payload_length
+from simmig.verbs.sim.memory import payload_bytes, payload_length
 from simmig.verbs.sim.responses import Responses
+from simmig.verbs.sim.windows import invalidate
 from simmig.verbs.sim.work import (
     ACK,
+    ATOMIC_BYTES,
     NAK_INVALID_REQUEST,
     NAK_REMOTE_ACCESS,
     NAK_REMOTE_OPERATION,
@@ -34,9 +37,12 @@ _RDMA_WRITE = int(e.IBV_WR_RDMA_WRITE)
 _RDMA_WRITE_WITH_IMM = int(e.IBV_WR_RDMA_WRITE_WITH_IMM)
 _WRITES = (_RDMA_WRITE, _RDMA_WRITE_WITH_IMM)
 _SEND_WITH_IMM = int(e.IBV_WR_SEND_WITH_IMM)
-_RDMA_READ = int(e.IBV_WR_RDMA_READ)
+_SEND_WITH_INV = int(e.IBV_WR_SEND_WITH_INV)
+_COMPARE = int(e.IBV_WR_ATOMIC_CMP_AND_SWP)
+_REMOTE_ATOMIC = int(e.IBV_ACCESS_REMOTE_ATOMIC)
 _REMOTE_WRITE = int(e.IBV_ACCESS_REMOTE_WRITE)
 _SOLICITED = int(e.IBV_SEND_SOLICITED)
+_WITH_IMM = int(e.IBV_WC_WITH_IMM)
 _REMOTE_READ = int(e.IBV_ACCESS_REMOTE_READ)
 _NO_WINDOW = PSN_HALF
 
@@ -70,6 +76,7 @@ class Responder:
         "retired",
         "rnr_ns",
         "slots_free_at_ack",
+        "srq",
     )
 
     def __init__(self, qp: QP) -> None:
@@ -85,7 +92,8 @@ class Responder:
         self.established = False
         self.posted = 0
         self.retired = 0
-        self.receives: deque[ReceiveWork] = deque()
+        self.srq = qp.srq
+        self.receives: deque[ReceiveWork] = deque() if qp.srq is None else qp.srq.receives
         self._receive: ReceiveWork | None = None  # the one the message under way goes to
         self._nak_sent = False
         self._peer_gid: str | None = None
@@ -109,9 +117,11 @@ class Responder:
     def flush(self) -> None:
         """ERR: posted receives complete as flushed, the one being filled first (R18)."""
         self.stop()
-        works = [*self.receives] if self._receive is None else [self._receive, *self.receives]
+        works = [] if self._receive is None else [self._receive]
         self._receive = None
-        self.receives.clear()
+        if self.srq is None:  # R20: what is shared stays for others
+            works += self.receives
+            self.receives.clear()
         for work in works:
             self.complete(work, e.IBV_WC_WR_FLUSH_ERR, e.IBV_WC_RECV, 0, None)
 
@@ -138,7 +148,7 @@ class Responder:
             self.qp.communication_established()
         work = burst.work
         opcode = work.opcode
-        if opcode == _RDMA_READ:
+        if work.is_read:
             self._read(burst)
             return
         last = burst.first + burst.count == work.packets
@@ -174,7 +184,7 @@ class Responder:
 
         First and middle packets have exactly its length, last and only ones at most that; a read request has none.
         """
-        return work.opcode == _RDMA_READ or (work.packets == 1 and work.length <= self.mtu)
+        return work.is_read or (work.packets == 1 and work.length <= self.mtu)
 
     def takes_streams(self, requester: Requester) -> bool:
         """Whether whole writes of that requester need no closer look than at their memory and packet number."""
@@ -194,9 +204,9 @@ class Responder:
             return NAK_INVALID_REQUEST
         mr = self.device.mrs.get(work.rkey)
         address = work.remote_addr
-        if mr is None or mr.pd is not self.qp.pd or not mr.access & _REMOTE_WRITE:
+        if mr is None or (mr.pd is not self.qp.pd and mr.pd is not self.qp) or not mr.access & _REMOTE_WRITE:
             return NAK_REMOTE_ACCESS
-        if address < mr.buf or address + work.length > mr.end:
+        if address < mr.start or address + work.length > mr.end:
             return NAK_REMOTE_ACCESS
         mr.segment.dma_write(address + burst.first * self.mtu - mr.segment_address, burst.payload)
         return 0
@@ -210,13 +220,22 @@ class Responder:
             receive = self._take_receive()
         assert receive is not None
         end = burst.first * self.mtu + payload_length(burst.payload)
+        profile = self.device.profile
         if end > receive.length:
-            self._fail_receive(burst, e.IBV_WC_LOC_LEN_ERR, NAK_INVALID_REQUEST)
+            if profile.long_message_is_operation_error:
+                self._fail_receive(burst, e.IBV_WC_LOC_QP_OP_ERR, NAK_REMOTE_OPERATION)
+            else:
+                self._fail_receive(burst, e.IBV_WC_LOC_LEN_ERR, NAK_INVALID_REQUEST)
             return False
         if end and not scatter(self.qp, receive.sg, burst.first * self.mtu, burst.payload):
-            self._fail_receive(burst, e.IBV_WC_LOC_PROT_ERR, NAK_REMOTE_OPERATION)
+            self._fail_receive(burst, profile.bad_key_status, NAK_REMOTE_OPERATION)
             return False
-        if last:
+        if last and work.opcode == _SEND_WITH_INV:
+            if not invalidate(self.qp, work.imm_data):
+                self._refuse(burst, NAK_REMOTE_ACCESS)
+                return False
+            self._deliver(work, e.IBV_WC_RECV, work.imm_data, int(e.IBV_WC_WITH_INV))
+        elif last:
             self._deliver(work, e.IBV_WC_RECV, work.imm_data if work.opcode == _SEND_WITH_IMM else None)
         return True
 
@@ -229,7 +248,7 @@ class Responder:
             else:
                 self._answer(burst, NAK_SEQUENCE)
             return False
-        if burst.work.opcode == _RDMA_READ:
+        if burst.work.is_read:
             self.responses.add_read(burst, fresh=False)
             return False
         if behind >= burst.count:
@@ -274,13 +293,15 @@ class Responder:
 
     def _take_receive(self) -> ReceiveWork:
         self._receive = receive = self.receives.popleft()
+        if self.srq is not None:
+            self.srq.taken()
         return receive
 
-    def _deliver(self, work: SendWork, opcode: int, imm_data: int | None) -> None:
+    def _deliver(self, work: SendWork, opcode: int, imm_data: int | None, flags: int = _WITH_IMM) -> None:
         receive = self._receive
         assert receive is not None
         self._receive = None
-        self.complete(receive, 0, opcode, work.length, imm_data, bool(work.flags & _SOLICITED))
+        self.complete(receive, 0, opcode, work.length, imm_data, bool(work.flags & _SOLICITED), flags)
 
     def _fail_receive(self, burst: RequestBurst, status: int, syndrome: int) -> None:
         receive = self._receive
@@ -298,16 +319,17 @@ class Responder:
         byte_len: int,
         imm_data: int | None,
         solicited: bool = False,
+        flags: int = _WITH_IMM,
     ) -> None:
         """Complete a receive. If the completion is lost to an overrun, so is the queue pair."""
         if self.slots_free_at_ack:
-            self.retired = receive.ordinal
+            (self.srq or self).retired = receive.ordinal
         completion = WC(receive.wr_id, int(status), int(opcode), 0, byte_len, self.qp.qp_num)
-        completion.queue = None if self.slots_free_at_ack else self
+        completion.queue = None if self.slots_free_at_ack else (self.srq or self)
         completion.retires = receive.ordinal
         if imm_data is not None:
             completion.imm_data = imm_data
-            completion.wc_flags = int(e.IBV_WC_WITH_IMM)
+            completion.wc_flags = flags
         if not self.qp.recv_cq.push(completion, solicited):
             self.qp.enter_error()
 
@@ -319,6 +341,8 @@ class Responder:
         if refusal:
             self._refuse(burst, refusal)
             return
+        if work.extra is not None:
+            self._execute(work)
         self.expected_psn = (work.psn + self.responses.packets(work)) & PSN_MASK
         self._nak_sent = False
         self.responses.add_read(burst, fresh=True)
@@ -328,9 +352,26 @@ class Responder:
             return NAK_INVALID_REQUEST
         if not work.length:  # R34
             return 0
-        if not self.qp.access_flags & _REMOTE_READ:
+        right = _REMOTE_READ if work.extra is None else _REMOTE_ATOMIC
+        if not self.qp.access_flags & right or (work.extra is not None and work.remote_addr % ATOMIC_BYTES):
             return NAK_INVALID_REQUEST
         return 0 if self.responses.may_read(work) else NAK_REMOTE_ACCESS
+
+    def _execute(self, work: SendWork) -> None:
+        """An atomic: once, and what it found is kept for whoever asks again (IBA volume 1, 9.4.5)."""
+        mr = self.device.mrs[work.rkey]
+        at = work.remote_addr - mr.segment_address
+        found = payload_bytes(mr.segment.dma_read(at, ATOMIC_BYTES))
+        value, (operand, swap) = int.from_bytes(found, sys.byteorder), work.extra
+        value = (swap if value == operand else value) if work.opcode == _COMPARE else (value + operand) % (1 << 64)
+        mr.segment.dma_write(at, value.to_bytes(ATOMIC_BYTES, sys.byteorder))
+        work.result = found
+
+    def follow(self, direction: Direction, attr: QPAttr) -> None:
+        """The peer is reached another way from now on."""
+        self.direction = direction
+        self._peer_gid = attr.ah_attr.dgid
+        self._peer = None
 
     def region_gone(self, burst: RequestBurst, psn: int) -> None:
         """The region a read is being answered from has been deregistered."""

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from simmig.verbs.sim.link import Direction
     from simmig.verbs.sim.responder import Responder
 
+_REMOTE_ATOMIC = int(e.IBV_ACCESS_REMOTE_ATOMIC)
 _REMOTE_READ = int(e.IBV_ACCESS_REMOTE_READ)
 
 
@@ -104,10 +105,13 @@ class Responses:
     def may_read(self, work: SendWork) -> bool:
         """Whether what the read asks for may be read (R31, R32)."""
         responder = self._responder
+        if work.result is not None:
+            return True
         mr = responder.device.mrs.get(work.rkey)
-        if mr is None or mr.pd is not responder.qp.pd or not mr.access & _REMOTE_READ:
+        right = _REMOTE_READ if work.extra is None else _REMOTE_ATOMIC
+        if mr is None or (mr.pd is not responder.qp.pd and mr.pd is not responder.qp) or not mr.access & right:
             return False
-        return mr.buf <= work.remote_addr and work.remote_addr + work.length <= mr.end
+        return bool(mr.start <= work.remote_addr and work.remote_addr + work.length <= mr.end)
 
     def _direction(self) -> Direction:
         return cast("Direction", self._responder.direction)
@@ -129,7 +133,9 @@ class Responses:
             return None
         count = self.packets(work) - first if whole else 1
         payload: Payload = b""
-        if work.length:
+        if work.result is not None:
+            payload = work.result
+        elif work.length:
             mr = self._responder.device.mrs[work.rkey]
             start = first * self.mtu
             length = min(count * self.mtu, work.length - start)

@@ -23,6 +23,11 @@ _COMPLETION_OPCODES = {
     int(e.IBV_WR_SEND): int(e.IBV_WC_SEND),
     int(e.IBV_WR_SEND_WITH_IMM): int(e.IBV_WC_SEND),
     int(e.IBV_WR_RDMA_READ): int(e.IBV_WC_RDMA_READ),
+    int(e.IBV_WR_SEND_WITH_INV): int(e.IBV_WC_SEND),
+    int(e.IBV_WR_ATOMIC_CMP_AND_SWP): int(e.IBV_WC_COMP_SWAP),
+    int(e.IBV_WR_ATOMIC_FETCH_AND_ADD): int(e.IBV_WC_FETCH_ADD),
+    int(e.IBV_WR_BIND_MW): int(e.IBV_WC_BIND_MW),
+    int(e.IBV_WR_LOCAL_INV): int(e.IBV_WC_LOCAL_INV),
 }
 
 

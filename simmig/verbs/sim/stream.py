@@ -126,7 +126,7 @@ class Stream:
         if (
             mr is None
             or mr.remote_pd is not self._peer_pd
-            or address < mr.buf
+            or address < mr.start
             or address + work.length > mr.end
             or work.psn != peer.expected_psn
         ):
@@ -143,7 +143,7 @@ class Stream:
         work = pending[0]  # there is one, and it is plain: that was seen to when this one went on the wire
         address, length, lkey = work.sg[0]
         mr = self._mrs.get(lkey)
-        if mr is None or mr.pd is not self._pd or address < mr.buf or address + length > mr.end:
+        if mr is None or mr.pd is not self._pd or address < mr.start or address + length > mr.end:
             self._end(None)
             return
         payload = mr.segment.dma_read(address - mr.segment_address, length)

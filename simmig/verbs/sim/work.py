@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 PSN_MASK = 0xFFFFFF
 """Packet sequence numbers have 24 bits and wrap (R43)."""
+ATOMIC_BYTES = 8
 PSN_HALF = 1 << 23
 """A difference below this, modulo 2^24, means `later`."""
 
@@ -52,6 +53,11 @@ class SendWork(msgspec.Struct, eq=False):
     flags: int = 0
     inline: bytes | None = None
     is_read: bool = False
+    """Whether it is answered with data: a read or an atomic."""
+    extra: Any = None
+    """What only some have: an atomic's operands, a window's binding, a datagram's destination."""
+    result: bytes | None = None
+    """What an atomic found, once it has been executed; not None, too, of a local operation done."""
     next: int = 0
     """Its first packet not sent yet, or to be sent again."""
     started: bool = False

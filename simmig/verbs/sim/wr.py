@@ -2,16 +2,34 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
 from simmig.verbs.sim import enums as e
+from simmig.verbs.sim.addr import AHAttr
 from simmig.verbs.sim.base import PyverbsCM, not_modelled
 from simmig.verbs.sim.pyverbs_error import PyverbsUserError
 
 SgList = tuple[tuple[int, int, int], ...]
 """Address, length and lkey of each element."""
+
+
+class Destination(NamedTuple):
+    """Where a datagram goes."""
+
+    address: AHAttr
+    qp_num: int
+    qkey: int
+
+
+class Binding(NamedTuple):
+    """What a memory window is bound to, and the key it has then."""
+
+    window: Any
+    info: Any
+    rkey: int
+
 
 _SEND = int(e.IBV_WR_SEND)
 _SIGNALED = int(e.IBV_SEND_SIGNALED)
@@ -70,6 +88,8 @@ class SendWR(PyverbsCM, msgspec.Struct, eq=False):
     remote_addr: int = 0
     rkey: int = 0
     shared_sge: SGE | None = None
+    extra: Any = None
+    """What only some have: an atomic's operands, a window's binding, a datagram's destination."""
 
     def __post_init__(self) -> None:
         sg = self.sg
@@ -87,16 +107,18 @@ class SendWR(PyverbsCM, msgspec.Struct, eq=False):
         self.remote_addr = addr
 
     def set_wr_ud(self, ah: Any, rqpn: int, rqkey: int) -> None:
-        """Unreliable datagrams are not modelled: raises PyverbsRDMAError (EOPNOTSUPP)."""
-        not_modelled("unreliable datagrams")
+        """A datagram's address handle, queue pair and key."""
+        self.extra = Destination(ah.attr, rqpn, rqkey)
 
     def set_wr_atomic(self, rkey: int, addr: int, compare_add: int, swap: int = 0) -> None:
-        """Atomics are not modelled: raises PyverbsRDMAError (EOPNOTSUPP)."""
-        not_modelled("atomics")
+        """An atomic's remote key and address, what to add or compare with, and what to put there then."""
+        self.set_wr_rdma(rkey, addr)
+        self.extra = (compare_add, swap)
 
     def set_bind_wr(self, mw: Any, bind_info: Any) -> None:
-        """Memory windows are not modelled: raises PyverbsRDMAError (EOPNOTSUPP)."""
-        not_modelled("memory windows")
+        """Bind a memory window of type 2; its key counts on, and is this work request's `rkey` from now on."""
+        self.rkey = mw.rkey & ~0xFF | (mw.rkey + 1) & 0xFF
+        self.extra = Binding(mw, bind_info, self.rkey)
 
     def set_qp_type_xrc(self, remote_srqn: int) -> None:
         """XRC is not modelled: raises PyverbsRDMAError (EOPNOTSUPP)."""

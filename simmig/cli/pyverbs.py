@@ -1,0 +1,71 @@
+"""``simmig pyverbs``: run a program that uses pyverbs, as it is, on simulated devices."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from simmig.verbs.sim.link import LinkSpec
+
+_CANNOT_RUN = 126
+
+
+@click.command(
+    short_help="Run a pyverbs program on simulated devices.", context_settings={"allow_interspersed_args": False}
+)
+@click.option("--devices", type=click.IntRange(1, 64), default=2, show_default=True, help="How many, all linked.")
+@click.option(
+    "--profile",
+    type=click.Choice(["ideal", "rxe", "mlx5"]),
+    default="ideal",
+    show_default=True,
+    help="How they behave: by the specification, as soft-RoCE, or as ConnectX.",
+)
+@click.option(
+    "--link", metavar="MODEL", help="Between two of them: a link model, e.g. roce-25g.  [default: 10 Gbit/s]"
+)
+@click.option("--seed", type=int, default=0, show_default=True, help="Decides what a lossy link loses.")
+@click.argument("program", nargs=-1, required=True, type=click.UNPROCESSED)
+def pyverbs(program: tuple[str, ...], devices: int, profile: str, link: str | None, seed: int) -> int:
+    """Run PROGRAM, whose `import pyverbs` then gives simulated devices: no hardware, no kernel module, no root.
+
+    What it starts sees the same devices, so that a server and a client can be two processes. Time is virtual: it
+    passes while somebody waits, polls or sleeps.
+
+    \b
+    simmig pyverbs -- python my_program.py
+    simmig pyverbs --profile rxe -- python -m pytest tests/
+    simmig pyverbs --profile mlx5 --devices 3 --link roce-100g -- sh -c 'python server.py & python client.py'
+
+    Exit status: the program's; 126 when it cannot be run, 2 for bad input.
+    """
+    from simmig.verbs.pyverbs.launch import served
+    from simmig.verbs.pyverbs.world import DEFAULT_LINK
+    from simmig.verbs.sim.profiles import PROFILES
+
+    spec = DEFAULT_LINK if link is None else _link(link)
+    with served(devices, PROFILES[profile], spec, seed) as environment:
+        try:
+            process = subprocess.Popen(program, env=dict(environment))
+        except OSError as error:
+            click.echo(f"simmig: cannot run {program[0]}: {error.strerror}", err=True)
+            return _CANNOT_RUN
+        while True:
+            try:
+                status = process.wait()
+                break
+            except KeyboardInterrupt:  # the program has been told as well: it ends, or goes on
+                continue
+    return status if status >= 0 else 128 - status
+
+
+def _link(model: str) -> LinkSpec:
+    from simmig.experiment.load import build_scenario
+    from simmig.verbs.sim.link import LinkSpec
+
+    table = build_scenario({"link": {"model": model}, "guest": {"memory": "1 MiB"}}, Path("--link")).link
+    return LinkSpec(table.bandwidth_bit_s, table.latency_ns, table.mtu_bytes, table.header_bytes, table.loss)
