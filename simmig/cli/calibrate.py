@@ -42,12 +42,13 @@ def calibrate(names: tuple[str, ...], out: Path | None, as_json: bool) -> int:
     """
     from simmig.experiment.calibrate import calibrate as measure
     from simmig.experiment.model_file import write_model
+    from simmig.experiment.output import require_new_file
     from simmig.experiment.pair import PeerFailed
     from simmig.experiment.summary import as_text
     from simmig.verbs.rdma.errors import RdmaUnavailable
 
-    if out is not None and out.exists():
-        raise InputError(f"--out {out}: exists already, and is not overwritten; name another file")
+    if out is not None:
+        require_new_file(out, "--out")
     devices = devices_of(names)
     try:
         with status_line("starting") as show:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Sequence
 
@@ -17,6 +16,7 @@ from simmig.cli.ends import receive, send
 from simmig.cli.lab import lab
 from simmig.cli.plot import plot
 from simmig.cli.predict import predict
+from simmig.cli.process import forget_output, require_standard_files, tell_failed, tidy_ends
 from simmig.cli.pyverbs import pyverbs
 from simmig.cli.run import run
 from simmig.cli.sweep import sweep
@@ -53,7 +53,14 @@ cli.add_command(verify)
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command line; returns the exit status."""
+    with tidy_ends() as ended:
+        status = _main(arguments)
+    return status if ended.status is None else ended.status
+
+
+def _main(arguments: Sequence[str] | None) -> int:
     try:
+        require_standard_files()
         status = cli.main(arguments, prog_name="simmig", standalone_mode=False)
         sys.stdout.flush()
     except InputError as error:
@@ -67,6 +74,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         click.echo("simmig: interrupted, nothing was written", err=True)
         return INTERRUPTED
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the reader has left: say no more
+        forget_output()  # the reader has left: say no more
         return 1
+    except (OSError, MemoryError) as error:
+        tell_failed(error)
+        return BAD_INPUT
     return int(status or 0)

@@ -66,12 +66,13 @@ def run(
 
         require_writable(report)
     result = _run(loaded, out, _devices(backend, names))
+    status = show_result(result, loaded, out, as_json)
     if report is not None:
         from simmig.experiment.html.page import write
         from simmig.experiment.html.runs import page_of
 
         write(page_of(result, loaded), report)
-    return show_result(result, loaded, out, as_json)
+    return status
 
 
 def _devices(backend: str, names: tuple[str, ...]) -> Devices | None:

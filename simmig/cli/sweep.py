@@ -70,9 +70,10 @@ def sweep(
             f"simmig: interrupted; what is done is kept in {out}, and the same command goes on there", err=True
         )
         return INTERRUPTED
+    status = _report(finished, as_json)
     if report is not None:
         _write_report(finished, sweep, report)
-    return _report(finished, as_json)
+    return status
 
 
 def _write_report(finished: Finished, sweep: Path, report: Path) -> None:

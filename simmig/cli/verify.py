@@ -77,8 +77,9 @@ def verify(
         return _replay(replay, as_json)
     if exhaustive and (seeds is not None or seed is not None):
         raise click.UsageError("--exhaustive checks all within its bound: --seeds and --seed go without it.")
-    if exhaustive and out.exists() and not out.is_dir():
-        raise InputError(f"--out {out}: not a directory")
+    from simmig.experiment.output import require_place
+
+    require_place(out, "--out")
     cores = jobs or os.cpu_count() or 1
     deadline = _deadline(budget, seeds is None and not exhaustive)
     if exhaustive:

@@ -1,4 +1,4 @@
-"""Ctrl-C during a simulation."""
+"""Ctrl-C, or a signal that a handler of Python's takes, during a simulation."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from types import FrameType
 
 import simpy
 
@@ -16,23 +16,29 @@ def interrupt_between_events(env: simpy.Environment) -> Iterator[None]:
     """Let an interrupt end `env.run` with KeyboardInterrupt when the event under way is over.
 
     Raised in the middle of an event it would land in whatever coroutine is running, which might take it for an
-    error of its own and go on. A second interrupt does not wait. Only the main thread has interrupts to handle.
+    error of its own and go on. A second interrupt does not wait. Only the main thread has interrupts to handle,
+    and those that are ignored stay so.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
 
-    def stop(_event: simpy.Event) -> None:
-        raise KeyboardInterrupt
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+    before = {number: handler for number, handler in handlers.items() if callable(handler)}
 
-    def on_interrupt(*_: Any) -> None:
-        signal.signal(signal.SIGINT, before)
+    def restore() -> None:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+    def on_interrupt(number: int, frame: FrameType | None) -> None:
+        restore()
         event = env.event()
-        event.callbacks.append(stop)
+        event.callbacks.append(lambda _: before[signal.Signals(number)](number, frame))
         event.succeed()
 
-    before = signal.signal(signal.SIGINT, on_interrupt)
+    for number in before:
+        signal.signal(number, on_interrupt)
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, before)
+        restore()

@@ -9,18 +9,12 @@ from pathlib import Path
 from simmig.experiment.amounts import format_rate, format_time
 from simmig.experiment.calibrate import Model
 from simmig.experiment.calibrate_log import Figure
-from simmig.experiment.errors import InputError
+from simmig.experiment.output import write_file
 
 
 def write_model(model: Model, path: Path) -> None:
     """Write it; raises InputError when the file exists already or cannot be written."""
-    try:
-        with path.open("x", encoding="utf-8") as file:
-            file.write("".join(f"{text}\n" for text in _lines(model)))
-    except FileExistsError:
-        raise InputError(f"--out {path}: exists already, and is not overwritten; name another file") from None
-    except OSError as error:
-        raise InputError(f"--out {path}: cannot be written: {error.strerror}") from None
+    write_file(path, "".join(f"{text}\n" for text in _lines(model)), "--out")
 
 
 def amount(figure: Figure) -> str:

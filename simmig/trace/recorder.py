@@ -76,11 +76,30 @@ def _handlers(kind: type, readers: Sequence[Reader]) -> tuple[Callable[[Any], No
 
 
 class TraceFile:
-    """A trace file to write, gzip-compressed, the same bytes for the same trace (no name and no time in it)."""
+    """A trace file to write, gzip-compressed, the same bytes for the same trace (no name and no time in it).
+
+    Its `sink` never raises, for whoever records may be in the middle of a migration; that the file could not be
+    written (OSError) is raised at the block's end.
+    """
 
     def __init__(self, path: Path) -> None:
         self._file = path.open("wb")
-        self.sink = gzip.GzipFile(filename="", mode="wb", compresslevel=5, fileobj=self._file, mtime=0)
+        self._lines = gzip.GzipFile(filename="", mode="wb", compresslevel=5, fileobj=self._file, mtime=0)
+        self._error: OSError | None = None
+
+    @property
+    def sink(self) -> Sink:
+        """Where a recorder puts the lines."""
+        return self
+
+    def write(self, data: bytes, /) -> int:
+        """Take them, as long as they can be written."""
+        if self._error is None:
+            try:
+                return self._lines.write(data)
+            except OSError as error:
+                self._error = error
+        return len(data)
 
     def __enter__(self) -> Self:
         return self
@@ -88,5 +107,10 @@ class TraceFile:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.sink.close()
-        self._file.close()
+        for file in (self._lines, self._file):
+            try:
+                file.close()
+            except OSError as failed:
+                self._error = self._error or failed
+        if error is None and self._error is not None:
+            raise self._error

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import shlex
+from contextlib import suppress
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +19,7 @@ from simmig.verify.judge import RULES
 from simmig.verify.play import Verdict
 from simmig.verify.replay import encode, record
 from simmig.verify.shrink import shrink
+from simmig.whole_file import write_new
 
 
 def coverage(tally: Tally) -> list[str]:
@@ -53,24 +57,24 @@ def counterexample(found: Found, directory: Path) -> tuple[dict[str, Any], list[
     case, verdict = shrink(found.case, found.invariant)
     verdict = reorder(verdict, found.invariant)
     broken = verdict.broken[0]
-    directory.mkdir(parents=True, exist_ok=True)
-    replay = _free(directory, f"{broken.invariant}-{verdict.digest()[:8]}", ".json")
-    replay.write_bytes(encode(record(case, verdict)))
-    picture = replay.with_suffix(".svg")
-    picture.write_text(chart_svg(verdict.events, broken))
-    lines = [
-        *described(case, verdict),
-        "",
-        f"  replay: simmig verify --replay {replay}",
-        f"  picture: {picture}",
-    ]
+    stem = f"{broken.invariant}-{verdict.digest()[:8]}"
+    replay, picture = None, None
+    lines = described(case, verdict)
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        replay = _written(directory, stem, ".json", encode(record(case, verdict)))
+        lines += ["", f"  replay: simmig verify --replay {shlex.quote(str(replay))}"]
+        picture = _written(directory, replay.stem, ".svg", chart_svg(verdict.events, broken).encode())
+        lines.append(f"  picture: {picture}")
+    except OSError as error:
+        lines += ["", f"  NOT written to {directory}: {error.strerror}"]
     figures = {
         "invariant": broken.invariant,
         "rule": broken.rule,
         "words": broken.words,
         "seed": found.seed,
-        "replay": str(replay),
-        "svg": str(picture),
+        "replay": None if replay is None else str(replay),
+        "svg": None if picture is None else str(picture),
         "trace_sha256": verdict.digest(),
         "events": len(verdict.events),
         "steps": chart_steps(verdict),
@@ -122,13 +126,14 @@ def _names() -> list[str]:
     return list(dict.fromkeys([*(kind.name for kind in CATALOGUE), *RULES]))
 
 
-def _free(directory: Path, stem: str, suffix: str) -> Path:
-    """A path in the directory that is not taken."""
-    path, number = directory / f"{stem}{suffix}", 1
-    while path.exists():
-        number += 1
-        path = directory / f"{stem}-{number}{suffix}"
-    return path
+def _written(directory: Path, stem: str, suffix: str, content: bytes) -> Path:
+    """A file with that content, under a name in the directory that was not taken."""
+    for number in count(1):
+        path = directory / f"{stem}{'' if number == 1 else f'-{number}'}{suffix}"
+        with suppress(FileExistsError):
+            write_new(path, content)
+            return path
+    raise AssertionError("numbers do not end")
 
 
 def _counted(counter: Any) -> str:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from simmig.experiment.errors import InputError
+from simmig.experiment.output import require_new_file, write_file
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -84,13 +85,10 @@ def picture(title: str, figure: Figure, text: str) -> Picture:
 
 def require_writable(path: Path) -> None:
     """Before anything takes time: raises InputError when no report can be written at `path`."""
-    if path.exists() or path.is_symlink():
-        raise InputError(f"--report {path}: is there already, and is never overwritten; name another file")
     for module in ("jinja2", "matplotlib"):
         if importlib.util.find_spec(module) is None:
             raise InputError(f"--report {path}: there is no {module}: pip install 'simmig[report]'")
-    if not path.parent.is_dir():
-        raise InputError(f"--report {path}: there is no directory {path.parent}")
+    require_new_file(path, "--report")
 
 
 def write(page: Page, path: Path) -> None:
@@ -100,10 +98,4 @@ def write(page: Page, path: Path) -> None:
     loader = PackageLoader("simmig.experiment.html", "")
     environment = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True)
     text = environment.get_template("page.html").render(page=page)
-    try:
-        with path.open("x", encoding="utf-8") as file:
-            file.write(text)
-    except FileExistsError:
-        raise InputError(f"--report {path}: is there already, and is never overwritten") from None
-    except OSError as error:
-        raise InputError(f"--report {path}: cannot be written: {error.strerror}") from None
+    write_file(path, text, "--report")

@@ -11,6 +11,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Self
@@ -56,8 +57,9 @@ class Store:
         except OSError as error:
             raise InputError(f"--out {self.path}: cannot be written: {error.strerror}") from None
         try:
-            self._identify(self._lock)
-            self._parts.mkdir(exist_ok=True)
+            with self._writing():
+                self._identify(self._lock)
+                self._parts.mkdir(exist_ok=True)
         except BaseException:
             self._lock.close()
             raise
@@ -109,11 +111,17 @@ class Store:
         return sorted(ranges)
 
     def add(self, begin: int, end: int, rows: bytes) -> None:
-        """Keep a batch for good."""
-        _write(self._parts / f"{begin:08}-{end:08}.msgpack", rows)
+        """Keep a batch for good. Raises InputError when it cannot be written."""
+        with self._writing():
+            _write(self._parts / f"{begin:08}-{end:08}.msgpack", rows)
 
     def merge(self, types: dict[str, Type]) -> None:
-        """Make the file of all rows, which must all be there, and drop the batches."""
+        """Make the file of all rows, which must all be there, and drop the batches. Raises InputError."""
+        with self._writing():
+            self._merge(types)
+        self.drop_parts()
+
+    def _merge(self, types: dict[str, Type]) -> None:
         schema = pa.schema(
             [(name, _TYPES[kind]) for name, kind in types.items()],
             metadata={METADATA_KEY: json.dumps(self._provenance).encode()},
@@ -128,7 +136,18 @@ class Store:
             os.fsync(file.fileno())
         unfinished.replace(self.results)
         _sync_directory(self.path)
-        self.drop_parts()
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            for left in (*self.path.glob("*.unfinished"), *self._parts.glob("*.unfinished")):
+                left.unlink(missing_ok=True)
+            raise InputError(
+                f"--out {self.path}: cannot be written: {error.strerror or error}; "
+                "what is done is kept, and the same command goes on there"
+            ) from None
 
     def drop_parts(self) -> None:
         """Remove the batches: the file of all rows is there."""
