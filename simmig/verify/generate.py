@@ -153,12 +153,22 @@ def _link_down(dice: Dice, small: Small) -> f.Fault:
 _WORDS = (0, 1, 2, 3, 5, 7, 12, 0xFF, 0x1000, 0x80000, 0xFFFF0000, 0x7FFFFFFF, 0xFFFFFFFF)
 
 
-_ANY, _COMPRESS, _REGISTER = None, 6, 7
+_ANY, _STREAM, _COMPRESS, _REGISTER = None, 3, 6, 7
 _NEAR_MISSES: dict[int | None, tuple[tuple[int, int], ...]] = {
     _ANY: (
         *((0, length) for length in (0, 8, 23, 25, 1 << 31)),  # a header that lies about its data
         *((4, kind) for kind in (1, 2, 3, 5, 9)),  # a type that is one, out of place
         *((8, repeat) for repeat in (0, 2, 4097)),
+    ),
+    _STREAM: (
+        *((16, word) for word in (0, 0x0006FFFF)),  # the magic, or the end of the sections and their description
+        *((18, length) for length in (0, 1, 0xFFFFFFFF)),  # the description's length
+        *((20, version) for version in (2, 4)),
+        *((25, length) for length in (7, 257, 0xFFFFFFFF)),  # the machine's name
+        *((40, name) for name in (0x0372616E, 0xFF72616D)),  # RAM's section
+        *((48, length) for length in (0, 3, 5, 0x7FFFFFFF, 0xFFFFFFFF)),  # its version; a device's length
+        *((52, high) for high in (1, 0xFFFFFFFF)),  # what all RAM blocks add up to
+        *((56, low) for low in (4, 0x1004, 0xFFFFF004)),
     ),
     _COMPRESS: (
         (16, 1),
@@ -174,15 +184,16 @@ _NEAR_MISSES: dict[int | None, tuple[tuple[int, int], ...]] = {
     ),
     _REGISTER: ((8, 0), (8, 2), (20, 1 << 20), (20, 1 << 23), (24, 1), (24, 2), (24, 3), (36, 1), (36, 2)),
 }
-"""By the message's type, offsets of 32-bit words in it (of value, block, offset and length, of address, block and
-further chunks) and values that only just do not belong there."""
+"""By the message's type, offsets of 32-bit words in it (of the stream's framing; of value, block, offset and
+length; of address, block and further chunks) and values that only just do not belong there."""
 
 
 def _hostile(dice: Dice, small: Small) -> f.Fault:
     """A word of header or data replaced, or a message cut short or drawn out."""
     if dice.chance(0.5):
-        kind = dice.one((_ANY, _COMPRESS if small.zero_fraction else _REGISTER))
-        side, number = (_side(dice), dice.below(30)) if kind is _ANY else ("source", dice.below(2))
+        kind = dice.one((_ANY, _STREAM, _COMPRESS if small.zero_fraction else _REGISTER))
+        most = 30 if kind is _ANY else 12 if kind == _STREAM else 2
+        side, number = _side(dice) if kind is _ANY else "source", dice.below(most)
         offset, value = dice.one(_NEAR_MISSES[kind])
         return f.Hostile(side, number, offset, value, kind=kind)
     number = dice.below(30)

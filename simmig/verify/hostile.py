@@ -1,7 +1,8 @@
 """What makes a control message illegal, decided from the protocol's text alone and not by the code under check.
 
 Only what the receiver can and must notice counts: a type out of place, a header that lies about its data, a
-command outside of its RAM block. A wrong key or address of the peer's own memory is the peer's loss.
+command outside of its RAM block; of the stream, what its beginning and its end are made of. A wrong key or address
+of the peer's own memory is the peer's loss.
 """
 
 from __future__ import annotations
@@ -29,13 +30,28 @@ def illegal(meant: bytes, sent: bytes, blocks: Sequence[tuple[int, int]]) -> str
         return f"it has {len(sent)} bytes"
     length, kind, repeat, _ = struct.unpack_from(">4I", sent)
     due = struct.unpack_from(">I", meant, 4)[0]
-    if length != len(sent) - 16:
-        return f"its header says {length} bytes of data, it has {len(sent) - 16}"
-    if repeat > _MOST_COMMANDS:
-        return f"it repeats {repeat} times"
+    if length != len(sent) - 16 or repeat > _MOST_COMMANDS:
+        return f"its header says {length} bytes of data, it has {len(sent) - 16}; it repeats {repeat} times"
     if kind != due and not {kind, due} <= _REGISTRATION:
         return f"it has type {kind} where {due} was due"
+    if kind == due == _QEMU_FILE:
+        return _illegal_stream(meant[16:], sent[16:])
     return _illegal_data(kind, repeat, sent[16:], blocks)
+
+
+def _illegal_stream(meant: bytes, sent: bytes) -> str:
+    """A piece of the stream altered where nothing else can have been meant."""
+    if meant.startswith(b"QEVM"):
+        instance = meant.index(b"\x03ram") + 4  # nobody asks for it, nor for what a hook's flags are besides
+        if sent[:instance] != meant[:instance] or sent[instance + 4 : -8] != meant[instance + 4 : -8]:
+            return "the stream does not begin as one, or lists other RAM blocks"
+    device = meant.find(b"\x04", 0, 6)
+    ours = device >= 0 and meant[device + 6 : device + 19] == b"simmig-device"
+    if ours and sent[: device + 31] != meant[: device + 31]:
+        return "the device's section does not begin as one"
+    if meant.startswith(b"\0\x06") and sent != meant:
+        return "the sections end otherwise, or are described otherwise"
+    return ""
 
 
 def _illegal_data(kind: int, repeat: int, data: bytes, blocks: Sequence[tuple[int, int]]) -> str:

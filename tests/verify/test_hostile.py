@@ -8,7 +8,15 @@ from types import SimpleNamespace
 import pytest
 
 from simmig.migration.policies import Point
-from simmig.trace.events import DeviceStateSent, RoundBegan, RoundEnded, SliceBegan, SliceEnded, VmStopped
+from simmig.trace.events import (
+    DeviceStateSent,
+    MigrationEnded,
+    RoundBegan,
+    RoundEnded,
+    SliceBegan,
+    SliceEnded,
+    VmStopped,
+)
 from simmig.verify.asked import Asked
 from simmig.verify.case import Case
 from simmig.verify.faults import Call, Hostile
@@ -82,6 +90,32 @@ def test_the_shipped_code_refuses_it() -> None:
     assert verdict.happened
     assert verdict.status == "failed"
     assert not verdict.broken
+
+
+SETUP, STATE, END = 0, 6, 7  # which of the source's QEMU FILE messages, in the smallest migration
+
+
+@pytest.mark.parametrize(
+    ("number", "offset", "value"),
+    [
+        (SETUP, 16, 0),  # no magic
+        (SETUP, 20, 4),  # another version
+        (SETUP, 25, 0xFFFFFFFF),  # a machine's name of 4 GiB
+        (SETUP, 52, 0xFFFFFFFF),  # blocks that add up to 16 EiB
+        (SETUP, 56, 0x1004),  # or to less than the first
+        (STATE, 48, 0x7FFFFFFF),  # a device's section of 2 GiB
+        (STATE, 48, 5),  # or of 5 bytes
+        (END, 18, 0xFFFFFFFF),  # a description of 4 GiB
+        (END, 18, 1),  # or of one byte
+        (END, 16, 0x0006FFFF),
+    ],
+)
+def test_a_stream_that_lies_is_refused(number: int, offset: int, value: int) -> None:
+    verdict = play(Case(faults=(Hostile("source", number, offset, value, kind=3),)))
+    assert verdict.happened
+    assert not verdict.broken
+    ended = {event.side: event.status for event in verdict.events if isinstance(event, MigrationEnded)}
+    assert ended["destination"] == "failed"
 
 
 def test_a_full_queue_is_no_failure_when_there_is_something_to_wait_for() -> None:
