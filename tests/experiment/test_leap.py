@@ -1,17 +1,18 @@
-"""A leap against the event model: every figure, every table, every bin.
+"""A leap, compiled for real, against the event model: every figure, every table, every bin.
 
-The code that numba compiles runs as plain Python here, on small guests: compiling it takes a minute.
+Compiling takes a minute, once for the sources as they are.
 """
 
 from __future__ import annotations
 
+import ast
+import fcntl
 import importlib
-import sys
-import types
+import shutil
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
@@ -30,51 +31,17 @@ numba = pytest.importorskip("numba")
 Leap = Callable[[Scenario], Result | None]
 
 
-def interpreted() -> Leap:
-    """`leap.leap` as plain Python."""
-    package = "simmig.experiment.leap."
-    before = {name: sys.modules.pop(name) for name in list(sys.modules) if name.startswith(package)}
-    switch = numba.config.DISABLE_JIT
-    numba.config.DISABLE_JIT = 1
-    try:
-        module = importlib.import_module(f"{package}leap")
-    finally:
-        numba.config.DISABLE_JIT = switch
-        for name in [name for name in sys.modules if name.startswith(package)]:
-            del sys.modules[name]
-        sys.modules.update(before)
-
-    module.migrate = loosely(module.migrate)  # type: ignore[attr-defined]
-
-    def leap(what: Scenario) -> Result | None:
-        with np.errstate(over="ignore"):  # as machine words do
-            return module.leap(what)  # type: ignore[no-any-return]
-
-    return leap
-
-
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def leap() -> Leap:
-    return interpreted()
-
-
-def loosely(migrate: Callable[[Any, Any], int]) -> Callable[[Any, Any], int]:
-    """Give plain Python the state as attributes, which numpy's records do not have."""
-
-    def run_loosely(record: Any, memory: Any) -> int:
-        names = record.dtype.names
-        values = {name: record[name].copy() for name in names}
-        plain = {
-            name: value.item() for name, value in values.items() if value.dtype == np.int64 and not value.ndim
-        }
-        loose = types.SimpleNamespace(**{**values, **plain})
-        try:
-            return migrate(loose, memory)
-        finally:
-            for name in names:
-                record[name] = getattr(loose, name)
-
-    return run_loosely
+    """`leap.leap`, compiled: by the first process that asks, while the others wait and read what it left."""
+    marker = fast._marker()
+    marker.parent.mkdir(parents=True, exist_ok=True)
+    with (marker.parent / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        assert fast.prepare()
+    module = importlib.import_module("simmig.experiment.leap.leap")
+    assert module.migrate.signatures, "not compiled"
+    return module.leap  # type: ignore[no-any-return]
 
 
 def told(metrics: Metrics) -> dict[str, Any]:
@@ -215,7 +182,7 @@ worlds = st.fixed_dictionaries(
 )
 
 
-@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(world=worlds)
 def test_a_leap_comes_out_as_the_event_model_does(leap: Leap, world: dict[str, Any]) -> None:
     assume(outside(scenario(**world)) is None)
@@ -283,3 +250,65 @@ def test_what_a_leap_does_not_know_is_left_to_the_event_model(changes: dict[str,
     result = run(what, traced=False)
     assert result.trace_sha256 is None
     assert not differences(run(what), result)
+
+
+# --- the code that answers is the code that is there ---
+
+
+def test_a_change_anywhere_in_what_is_frozen_is_seen(tmp_path: Path) -> None:
+    """A constant of another room is in the machine code as well: a send queue of 64 instead of 512, say."""
+    for room in fast.FROZEN_ROOMS:
+        shutil.copytree(fast.PACKAGE / room, tmp_path / room)
+    before = fast.key_of(tmp_path)
+    assert before == fast.key_of(fast.PACKAGE)
+    keys = {before}
+    files = sorted(tmp_path.rglob("*.py"))
+    for file in files:
+        text = file.read_text()
+        file.write_text(f"{text}\nCHANGED = 1\n")
+        keys.add(fast.key_of(tmp_path))
+        file.write_text(text)
+    assert len(keys) == len(files) + 1
+    assert fast.key_of(tmp_path) == before
+
+
+def test_versions_of_what_compiles_are_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    keys = {fast.key_of(fast.PACKAGE)}
+    version = importlib.metadata.version
+    for name in ("numba", "llvmlite", "numpy"):
+        other = {name: "0.0"}
+        monkeypatch.setattr(
+            importlib.metadata, "version", lambda each, other=other: other.get(each) or version(each)
+        )
+        keys.add(fast.key_of(fast.PACKAGE))
+    assert len(keys) == 4
+
+
+def test_nothing_is_frozen_that_the_key_does_not_see() -> None:
+    """Whatever a module with compiled functions imports of simmig lies in the rooms that the key is made of."""
+    compiled = [
+        path for path in (fast.PACKAGE / "experiment/leap").glob("*.py") if "@compiled" in path.read_text()
+    ]
+    assert len(compiled) > 8
+    seen: set[Path] = set()
+    todo = compiled
+    while todo:
+        path = todo.pop()
+        if path not in seen:
+            seen.add(path)
+            todo += imported(path)
+    outside_rooms = [
+        path for path in seen if not any(path.is_relative_to(fast.PACKAGE / room) for room in fast.FROZEN_ROOMS)
+    ]
+    assert outside_rooms == []
+
+
+def imported(path: Path) -> list[Path]:
+    """Files of simmig that one imports from."""
+    found = []
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("simmig."):
+            base = fast.PACKAGE.parent / str(node.module).replace(".", "/")
+            candidates = [base.with_suffix(".py"), *(base / f"{alias.name}.py" for alias in node.names)]
+            found += [candidate for candidate in candidates if candidate.is_file()]
+    return found

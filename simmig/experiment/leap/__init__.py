@@ -8,8 +8,10 @@ for that (`prepare`: it takes a minute), and where numba is not installed, the e
 from __future__ import annotations
 
 import hashlib
+import importlib.metadata
 import importlib.util
 import os
+import platform
 import sys
 from functools import lru_cache
 from pathlib import Path
@@ -19,6 +21,9 @@ from simmig.experiment.leap.envelope import outside
 from simmig.experiment.result import Result
 from simmig.experiment.schema import Scenario
 
+PACKAGE = Path(__file__).parents[2]
+FROZEN_ROOMS = ("experiment/leap", "guest", "migration", "trace", "verbs")
+"""Whose sources are compiled, or imported by what is."""
 WORTHWHILE_BYTES = 256 << 20
 """Guests below that are simulated before compiled code has been loaded."""
 
@@ -38,7 +43,7 @@ def untraced(scenario: Scenario) -> Result | None:
 
 def is_ready() -> bool:
     """Whether compiled code is at hand."""
-    return "simmig.experiment.leap.leap" in sys.modules or (_marker().exists() and _has_numba())
+    return "simmig.experiment.leap.leap" in sys.modules or (_has_numba() and _marker().exists())
 
 
 def prepare() -> bool:
@@ -66,14 +71,25 @@ def _has_numba() -> bool:
     return importlib.util.find_spec("numba") is not None
 
 
+def key_of(package: Path) -> str:
+    """What machine code made of the package's sources depends on: all that it may have frozen, and who made it.
+
+    It holds constants and functions of every room below this one; numba and numpy compile them.
+    """
+    made_by = [f"{name} {importlib.metadata.version(name)}" for name in ("numba", "llvmlite", "numpy")]
+    digest = hashlib.sha256("\n".join([sys.version, platform.machine(), *made_by]).encode())
+    for room in FROZEN_ROOMS:
+        for file in sorted((package / room).rglob("*.py")):
+            digest.update(f"\n{file.relative_to(package)}\n".encode())
+            digest.update(file.read_bytes())
+    return digest.hexdigest()[:16]
+
+
 @lru_cache(maxsize=1)
 def _marker() -> Path:
     """A file that is there when all is compiled, in a directory for exactly this code.
 
     Numba looks at the age of a function's own file alone, but what it compiled holds other files' functions, too.
     """
-    digest = hashlib.sha256(sys.version.encode())
-    for file in sorted(Path(__file__).parent.glob("*.py")):
-        digest.update(file.read_bytes())
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return cache / "simmig" / f"leap-{digest.hexdigest()[:16]}" / "ready"
+    return cache / "simmig" / f"leap-{key_of(PACKAGE)}" / "ready"

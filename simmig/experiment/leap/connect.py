@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from simmig.experiment.leap.lane import host_now, post_receive, take_debt
+from simmig.experiment.leap.lane import now_of, post_receive, take_debt
 from simmig.experiment.leap.peer import CONNECTING
 from simmig.experiment.leap.state import ALARM, CONFIRM, ELSEWHERE, READY_BUFFER, Declined, compiled
 from simmig.experiment.leap.wire import occupy, push
@@ -47,7 +47,7 @@ def connect(s: Any) -> None:
     s.now = _carry(s, 0, DATAGRAM_BYTES, asked) + s.wake_ns[1]
     _open_lane(s, 1)
     s.now += take_debt(s, 1)
-    until = host_now(s, 1) + (REPEATS + 1) * RESPONSE_TIMEOUT_NS
+    until = now_of(s, 1) + (REPEATS + 1) * RESPONSE_TIMEOUT_NS
     s.alarm[1] = until
     push(s, until, ALARM + 1)
     s.waiting[1] = 1

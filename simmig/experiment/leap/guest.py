@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from simmig.experiment.leap import meter
-from simmig.experiment.leap.lane import host_now
+from simmig.experiment.leap.lane import now_of
 from simmig.experiment.leap.state import Memory, compiled
 
 IDLE, SWEEP, UNIFORM, HOTSPOT = 0, 1, 2, 3
@@ -82,14 +82,14 @@ def advance(s: Any, m: Memory, now: int) -> None:
 def report(s: Any, m: Memory) -> None:
     """Tell how many pages were written since the last time."""
     if s.writes > s.told:
-        meter.dirtied(s, m.rounds, host_now(s, 0), s.writes - s.told)
+        meter.dirtied(s, m.rounds, now_of(s, 0), s.writes - s.told)
     s.told = s.writes
 
 
 @compiled
 def sync(s: Any, m: Memory) -> None:
     """Merge the dirty log into the bitmap, and walk on from where the walk is."""
-    advance(s, m, host_now(s, 0))
+    advance(s, m, now_of(s, 0))
     report(s, m)
     for i in range(len(m.log_words)):
         marked = m.log_words[i]
@@ -101,7 +101,7 @@ def sync(s: Any, m: Memory) -> None:
     s.debt[0] += s.sync[0] * s.page_count
     s.cursor = s.scan_at = s.window_end = s.position
     s.cut_at = -1
-    meter.remaining(s, int(s.now + s.debt[0]), s.dirty)
+    meter.remaining(s, now_of(s, 0), s.dirty)
 
 
 @compiled
@@ -109,7 +109,7 @@ def is_zero(s: Any, m: Memory, first: int, count: int) -> bool:
     """Whether these pages are all zero now; charges for the look."""
     zero = len(m.zero) > 0
     if zero:
-        advance(s, m, host_now(s, 0))
+        advance(s, m, now_of(s, 0))
         for page in range(first, first + count):
             if not m.zero[page]:
                 zero = False

@@ -36,13 +36,7 @@ HEADER_BYTES = HEADER.size
 
 @compiled
 def now_of(s: Any, side: int) -> int:
-    """A host's time, as its runtime tells it."""
-    return int(s.now + s.debt[side])
-
-
-@compiled
-def host_now(s: Any, side: int) -> int:
-    """A host's time, as the host itself tells it."""
+    """A host's time."""
     return s.now + int(s.debt[side])
 
 
@@ -61,7 +55,7 @@ def post_receive(s: Any, side: int, index: int) -> None:
     s.debt[side] += s.post[side]
     tail = s.rx_tail[side] & RECEIVE_MASK
     s.rx_index[side, tail] = index
-    s.rx_visible[side, tail] = host_now(s, side)
+    s.rx_visible[side, tail] = now_of(s, side)
     s.rx_tail[side] += 1
 
 

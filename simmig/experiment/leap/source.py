@@ -38,7 +38,7 @@ from simmig.experiment.leap.decide import (
     window_is_over,
 )
 from simmig.experiment.leap.guest import IDLE, advance, report, sync
-from simmig.experiment.leap.lane import host_now, now_of, poll_receives, poll_sends
+from simmig.experiment.leap.lane import now_of, poll_receives, poll_sends
 from simmig.experiment.leap.peer import ERROR, RAM_BLOCKS_REQUEST, REGISTER_FINISHED, deregister, rest
 from simmig.experiment.leap.ram import flush, merge, put_back, take
 from simmig.experiment.leap.state import LOST, NONE, PENDING, READY_BUFFER, SENDS, Memory, compiled, entry
@@ -87,7 +87,7 @@ def _begin_round(s: Any, m: Memory) -> None:
 
 @compiled
 def _setup(s: Any, m: Memory) -> None:
-    advance(s, m, host_now(s, 0))
+    advance(s, m, now_of(s, 0))
     s.logging = 1
     sync(s, m)
     _begin_round(s, m)
@@ -176,7 +176,7 @@ def _walk(s: Any, m: Memory, kind: int) -> bool:
                 put_back(s, m, first + 1, count - 1)
                 count = 1
             merge(s, m, first, count)
-            if s.queued_events and s.heap_at[0] <= s.now + s.debt[0]:
+            if s.queued_events and s.heap_at[0] <= now_of(s, 0):
                 checkpoint(s)
                 poll_receives(s, 0)
                 poll_sends(s, 0)
@@ -274,7 +274,7 @@ def _stop_and_copy(s: Any, m: Memory) -> None:
     _ask(s, BEFORE_STOP)
     if s.stop_ns >= 0:
         sleep(s, s.stop_ns)
-    advance(s, m, host_now(s, 0))
+    advance(s, m, now_of(s, 0))
     report(s, m)
     s.workload = IDLE
     s.stopped = s.part_began = now_of(s, 0)
@@ -331,5 +331,5 @@ def migrate(s: Any, m: Memory) -> int:
     meter.close_row(s, m.slices, s.slices, s.source_end)
     rest(s)
     _give_back(s, m, 1)
-    s.destination_end = int(s.over_at + s.debt[1])
+    s.destination_end = s.over_at + int(s.debt[1])
     return outcome

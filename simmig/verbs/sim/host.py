@@ -113,7 +113,7 @@ class Host:
         return debt_ns
 
     def now_ns(self) -> int:
-        """This host's time."""
+        """This host's time, in whole nanoseconds; a fraction is never rounded up, for nobody pays it yet."""
         return int(self.env._now) + int(self._debt_ns)
 
     def kill(self) -> None:

@@ -97,7 +97,7 @@ class SimRuntime:
 
     def now_ns(self) -> int:
         """This host's time."""
-        return int(self._env._now + self.host._debt_ns)
+        return self.host.now_ns()
 
     async def sleep(self, duration_ns: int) -> None:
         """Wait for that long, after the work done since the last wait."""
@@ -110,7 +110,7 @@ class SimRuntime:
         """Whether anything happens in the world within the time that this host is ahead of it."""
         host = self.host
         queue = self._env._queue
-        return bool(queue) and queue[0][0] <= host.env._now + host._debt_ns
+        return bool(queue) and queue[0][0] <= host.now_ns()
 
     async def checkpoint(self) -> None:
         """Pay for the work done since the last wait, by letting that much time pass."""
