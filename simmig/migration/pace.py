@@ -13,6 +13,19 @@ from simmig.verbs.runtime import Runtime
 CHECK_PAGES = 64
 
 
+def is_early(elapsed_ns: int, saved_pages: int, slice_ns: int) -> bool:
+    """Whether a slice has room for a whole chunk, going by what a page has taken so far."""
+    return elapsed_ns + elapsed_ns * CHUNK_PAGES // saved_pages <= slice_ns
+
+
+def until_look(elapsed_ns: int, saved_pages: int, slice_ns: int) -> int:
+    """How many pages may follow until the next look at the clock, late in a slice; 0 when it is over."""
+    to_look = (1 - saved_pages) % CHECK_PAGES
+    if to_look:
+        return to_look
+    return 0 if elapsed_ns > slice_ns else CHECK_PAGES
+
+
 class Pace(Protocol):
     """How one stretch of the walk is paced."""
 
@@ -76,24 +89,15 @@ class TimedSlice:
     def __call__(self, saved_pages: int) -> int:
         """How many pages may follow."""
         allowed = self._rate.pages_left(saved_pages)
-        return min(allowed, self._until_look(saved_pages)) if allowed else 0
+        if not (allowed and saved_pages):
+            return min(allowed, 1)
+        elapsed_ns = self._runtime.now_ns() - self._began_ns
+        if is_early(elapsed_ns, saved_pages, self._slice_ns):
+            return min(allowed, CHUNK_PAGES)
+        return min(allowed, until_look(elapsed_ns, saved_pages, self._slice_ns))
 
     def goes_on(self, saved_pages: int) -> bool:
         """Whether neither the slice nor the rate limit can end within a chunk."""
-        return self._early(saved_pages) and self._rate.pages_left(saved_pages) > 0
-
-    def _until_look(self, saved_pages: int) -> int:
-        """How many pages may follow until the next look at the clock; 0 when the slice is over."""
-        if not saved_pages:
-            return 1
-        if self._early(saved_pages):
-            return CHUNK_PAGES
-        to_look = (1 - saved_pages) % CHECK_PAGES
-        if to_look:
-            return to_look
-        return 0 if self._runtime.now_ns() - self._began_ns > self._slice_ns else CHECK_PAGES
-
-    def _early(self, saved_pages: int) -> bool:
-        """Whether the slice has room for a whole chunk."""
         elapsed_ns = self._runtime.now_ns() - self._began_ns
-        return elapsed_ns + elapsed_ns * CHUNK_PAGES // saved_pages <= self._slice_ns
+        early = is_early(elapsed_ns, saved_pages, self._slice_ns)
+        return early and self._rate.pages_left(saved_pages) > 0

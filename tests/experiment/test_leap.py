@@ -9,9 +9,11 @@ import ast
 import fcntl
 import importlib
 import shutil
+import zlib
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from hypothesis import HealthCheck, assume, given, settings
@@ -23,6 +25,7 @@ from simmig.experiment.result import Result
 from simmig.experiment.run import run
 from simmig.experiment.schema import Scenario
 from simmig.migration import policies
+from simmig.migration.policies.policy import Point, Sender
 from simmig.trace.metrics import Metrics
 from tests.endtoend.worlds import scenario
 
@@ -250,6 +253,56 @@ def test_what_a_leap_does_not_know_is_left_to_the_event_model(changes: dict[str,
     result = run(what, traced=False)
     assert result.trace_sha256 is None
     assert not differences(run(what), result)
+
+
+# --- a policy of one's own ---
+
+
+@dataclass
+class Witness:
+    """Answers by what it sees, and keeps it; at the `bad`-th time no number of bytes."""
+
+    seen: ClassVar[list[tuple[object, ...]]] = []
+    bad: int = -1
+
+    def drain(self, point: Point, sender: Sender) -> int | None:
+        sizes = (sender.posted_bytes, sender.completed_bytes, sender.pending_bytes, sender.bandwidth_bytes_s)
+        counts = (sender.chunks, sender.slice, sender.round, sender.downtime_limit_ns, sender.now_ns)
+        self.seen.append((point, *sizes, *counts))
+        if len(self.seen) == self.bad:
+            raise ValueError("no answer")
+        draw = zlib.crc32(repr(self.seen[-1]).encode()) % 4
+        return None if draw == 0 else 0 if draw == 1 else sender.pending_bytes // draw
+
+
+@pytest.fixture
+def witness(monkeypatch: pytest.MonkeyPatch) -> str:
+    monkeypatch.setattr(policies, "_registered", {})
+    Witness.seen.clear()
+    return policies.register("witness", Witness)
+
+
+def asked(simulate: Callable[[Scenario], Result | None], what: Scenario) -> list[tuple[object, ...]]:
+    Witness.seen.clear()
+    assert simulate(what) is not None
+    return Witness.seen[:]
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
+@given(world=worlds)
+def test_an_own_policy_is_asked_the_same_and_obeyed_alike(leap: Leap, witness: str, world: dict[str, Any]) -> None:
+    world["policy"] = {"name": witness}
+    what = scenario(**world)
+    assume(outside(what) is None)
+    assert asked(leap, what) == asked(run, what)
+    Witness.seen.clear()
+    check(leap, **world)
+
+
+def test_what_an_own_policy_does_wrong_is_the_event_models_to_tell(leap: Leap, witness: str) -> None:
+    what = scenario(policy={"name": witness, "bad": 3})
+    assert leap(what) is None
+    assert len(Witness.seen) >= 3
 
 
 # --- the code that answers is the code that is there ---

@@ -80,8 +80,9 @@ def _set_host(s: Any, side: int, host: Host) -> None:
 def _set_migration(s: Any, scenario: Scenario, machine: Machine) -> None:
     migration = scenario.migration
     policy = make_policy(scenario.policy.name, scenario.policy.parameters)
-    s["policy"] = POLICIES.index(scenario.policy.name)
-    s["limit_bytes"] = getattr(policy, "limit", getattr(policy, "interval", 0))
+    if scenario.policy.name in POLICIES:
+        s["policy"] = POLICIES.index(scenario.policy.name)
+        s["limit_bytes"] = getattr(policy, "limit", getattr(policy, "interval", 0))
     s["pin_all"] = migration.pin_all
     s["deferred"] = migration.control_wait == "deferred"
     s["slots"] = DEFERRED_BUFFERS if s["deferred"] else 1

@@ -5,16 +5,19 @@ from __future__ import annotations
 from typing import Any
 
 from simmig.experiment.leap.lane import now_of
+from simmig.experiment.leap.own_policy import call_back
 from simmig.experiment.leap.state import NONE, Declined, compiled
 from simmig.migration.config import CHUNK_PAGES, WINDOW_NS
-from simmig.migration.pace import CHECK_PAGES
+from simmig.migration.pace import is_early, until_look
 from simmig.migration.rate_limit import UNLIMITED_PAGES, pages_left
 
 CHUNK_FULL, SLICE_END, ROUND_END, BEFORE_STOP, BEFORE_DEVICE_STATE = range(5)
 FINAL_ONLY, AT_SWITCH, PER_ROUND, DOWNTIME_BUDGET, PENDING_LIMIT, EVERY_BYTES, PER_ITERATION, PER_CHUNK = range(8)
 """The order of `envelope.POLICIES`."""
+OWN = 8
+"""Somebody's own, in Python."""
 
-_pages_left = compiled(pages_left)
+_pages_left, _is_early, _until_look = compiled(pages_left), compiled(is_early), compiled(until_look)
 
 TIMED, LONG, STOPPED = 0, 1, 2  # how a walk is paced
 
@@ -37,6 +40,11 @@ def per_second(rate: int, duration: int) -> int:
 def decide(s: Any, point: int) -> int:
     """How many bytes the policy lets stay pending here; NONE: it does not wait."""
     policy = s.policy
+    if policy == OWN:
+        target = call_back(s.policy_address, point)
+        if target < NONE:
+            raise Declined
+        return target
     if policy == FINAL_ONLY:
         return 0 if point == BEFORE_DEVICE_STATE else NONE
     if policy == PER_ROUND:
@@ -120,29 +128,11 @@ def rate_window_is_over(s: Any) -> bool:
 
 
 @compiled
-def early(s: Any, saved: int) -> bool:
-    """Whether the slice has room for a whole chunk."""
-    elapsed = now_of(s, 0) - s.slice_began
-    return elapsed + elapsed * CHUNK_PAGES // saved <= s.slice_ns
-
-
-@compiled
 def goes_on(s: Any, kind: int, saved: int) -> bool:
     """Whether a run granted before something was sent may still go on beyond its first page."""
-    return kind == STOPPED or ((kind == LONG or early(s, saved)) and allowance(s, saved) > 0)
-
-
-@compiled
-def _until_look(s: Any, saved: int) -> int:
-    """How many pages may follow until the next look at the clock; 0 when the slice is over."""
-    if not saved:
-        return 1
-    if early(s, saved):
-        return CHUNK_PAGES
-    to_look = (1 - saved) % CHECK_PAGES
-    if to_look:
-        return to_look
-    return 0 if now_of(s, 0) - s.slice_began > s.slice_ns else CHECK_PAGES
+    return kind == STOPPED or (
+        (kind == LONG or _is_early(now_of(s, 0) - s.slice_began, saved, s.slice_ns)) and allowance(s, saved) > 0
+    )
 
 
 @compiled
@@ -157,4 +147,9 @@ def pace(s: Any, kind: int, saved: int) -> int:
             return 0
         return min(CHUNK_PAGES, allowance(s, saved))
     allowed = allowance(s, saved)
-    return min(allowed, _until_look(s, saved)) if allowed else 0
+    if not (allowed and saved):
+        return min(allowed, 1)
+    elapsed = now_of(s, 0) - s.slice_began
+    if _is_early(elapsed, saved, s.slice_ns):
+        return min(allowed, CHUNK_PAGES)
+    return min(allowed, _until_look(elapsed, saved, s.slice_ns))

@@ -11,7 +11,6 @@ from simmig.experiment.leap import meter
 from simmig.experiment.leap.state import (
     ARRIVED,
     NONE,
-    PENDING,
     POLLED,
     READY_BUFFER,
     RECEIVE_MASK,
@@ -163,8 +162,7 @@ def _done(s: Any, side: int) -> bool:
         return s.polled[side] >= arg
     if goal == ROOM:
         return s.posted[side] - s.polled[side] < SEND_QUEUE_DEPTH
-    assert goal == PENDING
-    return s.pending <= arg
+    return s.pending <= arg  # PENDING; no assert, for pytest rewrites it to what numba does not know
 
 
 @compiled

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import functools
+from contextlib import nullcontext
 from typing import Any
 
 from simmig.experiment.leap import meter
 from simmig.experiment.leap.begin import begin, given_back
+from simmig.experiment.leap.decide import OWN
+from simmig.experiment.leap.envelope import POLICIES
+from simmig.experiment.leap.own_policy import OwnPolicy
 from simmig.experiment.leap.source import COMPLETED, migrate
 from simmig.experiment.leap.state import Declined, Memory, TableFull
 from simmig.experiment.machine import machine_of
@@ -16,6 +20,7 @@ from simmig.experiment.schema import Scenario
 from simmig.migration.config import SEND_QUEUE_DEPTH
 from simmig.migration.lane import depths
 from simmig.migration.policies import Policy, promise_of
+from simmig.migration.policies.own_code import prints_aside
 from simmig.migration.source import divergence
 from simmig.trace import events as ev
 from simmig.trace.metrics import Counts, DowntimeParts, Metrics, Stretch
@@ -31,7 +36,12 @@ def leap(scenario: Scenario) -> Result | None:
     while True:
         try:
             state, memory = begin(scenario, rows)
-            outcome = migrate(state[0], memory)
+            own = None
+            if scenario.policy.name not in POLICIES:
+                own = OwnPolicy(make_policy(scenario.policy.name, scenario.policy.parameters), state[0])
+                state[0]["policy"], state[0]["policy_address"] = OWN, own.address
+            with prints_aside() if own is not None else nullcontext():
+                outcome = migrate(state[0], memory)
         except TableFull:
             rows *= 16
         except Declined:

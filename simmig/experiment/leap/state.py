@@ -134,7 +134,15 @@ _FIELDS: list[tuple[Any, ...]] = [
     # the source
     *(
         (name, _INT)
-        for name in ("policy", "limit_bytes", "drained_at", "slice_ns", "max_rounds", "downtime_limit")
+        for name in (
+            "policy",
+            "policy_address",
+            "limit_bytes",
+            "drained_at",
+            "slice_ns",
+            "max_rounds",
+            "downtime_limit",
+        )
     ),
     *((name, _INT) for name in ("window_limit", "window_began", "window_position", "bandwidth", "rate_began")),
     *((name, _INT) for name in ("rate_used", "rate_position", "counts_posts", "threshold", "out", "stream_bytes")),
