@@ -17,7 +17,7 @@ import click
 from simmig.experiment.errors import InputError
 
 if TYPE_CHECKING:
-    from simmig.verify.explore import Tally
+    from simmig.verify.explore import Tally, Unfinished
 
 DEFAULT_BUDGET_S = 60.0
 _SEED_LIMIT = 1 << 32
@@ -82,10 +82,15 @@ def verify(
     require_place(out, "--out")
     cores = jobs or os.cpu_count() or 1
     deadline = _deadline(budget, seeds is None and not exhaustive)
-    if exhaustive:
-        return _exhaustive(_chosen(policy), deviations, cores, deadline, out, as_json)
+    from simmig.verify.explore import Unfinished
+
     first = secrets.randbelow(_SEED_LIMIT) if seed is None else seed
-    return _seeds(first, seeds, _chosen(policy), cores, deadline, out, as_json)
+    try:
+        if exhaustive:
+            return _exhaustive(_chosen(policy), deviations, cores, deadline, out, as_json)
+        return _seeds(first, seeds, _chosen(policy), cores, deadline, out, as_json)
+    except Unfinished as unfinished:
+        return _tell_unfinished(unfinished, policy, as_json)
 
 
 def _seeds(
@@ -106,8 +111,9 @@ def _seeds(
     with _progress(seeds) as progress:
         tally = by_seed(wanted, policy, jobs, deadline, progress)
     head = {"explorer": "seeds", "first_seed": first, "seeds": tally.cases}
-    text = f"seeds {first} to {first + tally.cases - 1} in {time.monotonic() - began:.1f} s"
-    return _tell(tally, head, text, out, as_json)
+    checked = f"seeds {first} to {first + tally.cases - 1}" if tally.cases else "no seed"
+    text = f"{checked} in {time.monotonic() - began:.1f} s"
+    return _tell(tally, head, text, out, as_json, deadline)
 
 
 def _exhaustive(
@@ -123,17 +129,17 @@ def _exhaustive(
 
     bound = BOUND.format(deviations=f"{deviations} deviation{'s' if deviations != 1 else ''}")
     began = time.monotonic()
-    work = tasks(policy, deviations)
+    work = tasks(policy, deviations, deadline)
     with _progress(None) as progress:
         tally = spread(work, jobs, deadline, progress)
-    complete = not tally.found and next(work, None) is None
-    head = {"explorer": "exhaustive", "bound": bound, "complete": complete}
+    complete = not tally.found and not tally.cut and next(work, None) is None
+    head = {"explorer": "exhaustive", "bound": bound, "complete": complete, "pruned": tally.pruned}
     took = f"{time.monotonic() - began:.1f} s"
     if complete:
-        text = f"complete in {took}, nothing left to run within the bound: {bound}"
+        text = f"complete in {took}, nothing left to run within the bound: {bound} ({tally.pruned} schedules)"
     else:
-        text = f"NOT complete after {took}; the bound: {bound}"
-    return _tell(tally, head, text, out, as_json)
+        text = f"NOT complete after {took}; the bound: {bound} ({tally.pruned} schedules)"
+    return _tell(tally, head, text, out, as_json, deadline)
 
 
 def _replay(path: Path, as_json: bool) -> int:
@@ -167,22 +173,36 @@ def _replay(path: Path, as_json: bool) -> int:
     return 1 if broken or not same else 0
 
 
-def _tell(tally: Tally, head: dict[str, Any], text: str, out: Path, as_json: bool) -> int:
+def _tell(tally: Tally, head: dict[str, Any], text: str, out: Path, as_json: bool, deadline: float | None) -> int:
     """Print what was checked and, if something broke, the counterexample; the exit status."""
     from simmig.verify.report import as_json as as_figures
     from simmig.verify.report import counterexample, coverage
 
-    figures, lines = counterexample(tally.found[0], out) if tally.found else (None, [])
+    figures, lines = counterexample(tally.found[0], out, deadline) if tally.found else (None, [])
     if as_json:
-        document = head | as_figures(tally) | {"held": figures is None, "counterexample": figures}
+        document = (
+            head | as_figures(tally) | {"held": figures is None and tally.cases > 0, "counterexample": figures}
+        )
         click.echo(json.dumps(document, indent=2))
     else:
         for line in (*lines, text, *coverage(tally)):
             click.echo(line)
         if tally.found and tally.found[0].seed is not None:
             click.echo(f"again: simmig verify --seed {tally.found[0].seed} --seeds 1")
-        click.echo("all invariants hold" if figures is None else "FAILED")
-    return 0 if figures is None else 1
+        click.echo(
+            ("all invariants hold" if tally.cases else "nothing was checked") if figures is None else "FAILED"
+        )
+    return 0 if figures is None and tally.cases else 1
+
+
+def _tell_unfinished(unfinished: Unfinished, policy: str | None, as_json: bool) -> int:
+    """There is no verdict, and the budget is over."""
+    words = unfinished.words + (f", under policy {policy}" if policy else "")
+    if as_json:
+        click.echo(json.dumps({"held": False, "runs": unfinished.tally.cases, "unfinished": words}, indent=2))
+    else:
+        click.echo(f"{words}\nFAILED")
+    return 1
 
 
 def _chosen(policy: str | None) -> tuple[str, dict[str, Any]] | None:

@@ -23,6 +23,7 @@ from simmig.experiment.plots.timeline import plot_timeline
 from simmig.experiment.run import run
 from simmig.experiment.summary import headline
 from simmig.migration import policies
+from simmig.verify.workers import prepare_worker
 
 WIRES: dict[str, tuple[str, ...]] = {
     "QEMU's wire": (),
@@ -66,7 +67,8 @@ def compare(scenario: Path, timeline: Path) -> Iterator[Comparison]:
     """
     tasks = [(scenario, wire, policy, timeline) for wire, policy in runs()]
     workers = min(len(tasks), os.cpu_count() or 1)
-    with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(workers, mp_context=context, initializer=prepare_worker) as pool:
         before = signal.signal(
             signal.SIGINT, signal.SIG_IGN
         )  # workers inherit it: interrupts are for this process

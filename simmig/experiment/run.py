@@ -41,7 +41,9 @@ from simmig.verbs.sim.host import HostCosts
 from simmig.verbs.sim.link import LinkSpec
 from simmig.verbs.sim.profiles import PROFILES
 from simmig.verbs.sim.runtime import SimRuntime
+from simmig.verify.instants import run_to_rest
 from simmig.verify.invariants import Invariants
+from simmig.verify.patience import Answering, Endless, patience
 
 VERBS = cast(Verbs, sim)
 SIDES: tuple[Side, Side] = ("source", "destination")
@@ -140,7 +142,10 @@ class World:
         return destination_ended if source_ended.status == "completed" else source_ended
 
     def run(self) -> None:
-        """Migrate, and let everything come to rest. Raises InputError when the user's policy raises."""
+        """Migrate, and let everything come to rest.
+
+        Raises InputError when the user's policy raises or does not answer, Endless when no time passes any more.
+        """
         migrate = source.migrate(
             self._config,
             self._source,
@@ -166,8 +171,9 @@ class World:
             for runtime, side, coroutine in zip(self._runtimes, SIDES, (migrate, receive), strict=True)
         ]
         try:
-            with interrupt_between_events(self.env), prints_aside():
-                self.env.run()
+            watched = patience(lambda: self._policy.answering.calls, self._policy.answering.stuck)
+            with interrupt_between_events(self.env), prints_aside(), watched:
+                run_to_rest(self.env, self.hosts)
             for side, host, task in zip(SIDES, self.hosts, tasks, strict=True):
                 if not host.alive:
                     self._record(HostDied(self._now_ns, side))
@@ -177,7 +183,7 @@ class World:
             for task, signal in zip(tasks, self.cancel, strict=True):
                 if not task.done:
                     signal.set()
-                    self.env.run()
+                    run_to_rest(self.env, self.hosts)
         if self._policy.error is not None:
             raise self._policy.error
         if self._errors:
@@ -224,12 +230,15 @@ class _Told:
         self.error: InputError | None = None
         self.name = name
         self.promise: Promise | None = promise_of(policy)
-        self._drain = policy.drain
+        self.answering = Answering(policy.drain)
 
     def drain(self, point: Point, sender: Sender) -> int | None:
         """What the policy answers."""
         try:
-            return self._drain(point, sender)
+            return self.answering.drain(point, sender)
+        except Endless as endless:
+            self.error = InputError(f"policy {self.name}: {endless} ({sender.now_ns / 1e6:.3f} ms into the run)")
+            raise self.error from None
         except RAISED as error:
             self.error = InputError(f"policy {self.name} raised {told(error)} at {point.value}")
             raise self.error from error

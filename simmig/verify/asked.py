@@ -16,6 +16,7 @@ from simmig.trace.events import (
     SliceEnded,
     VmStopped,
 )
+from simmig.verify.patience import PATIENCE_S, Answering, Endless
 
 _DUE = {
     SliceEnded: (Point.SLICE_END, SliceBegan),
@@ -26,25 +27,44 @@ _DUE = {
 """Before such an event of the source's the policy is asked at that point, since the event it belongs to."""
 
 
+class NoAnswer(Exception):
+    """What the protocol sees of a policy that was ended: one that raises."""
+
+
 class Asked:
     """Listens in on a policy; what it answers and what the trace says of it stay the same."""
 
     def __init__(self, policy: Policy, events: Sequence[AnyEvent]) -> None:
         self._events = events
         self._asked: list[tuple[Point, int]] = []  # and after how many events
+        self._name = type(policy).__name__
+        self.unanswered: tuple[int, str] | None = None
+        """After which event of the trace the policy did not answer, and words."""
+        self.answers: list[tuple[str, int, Any]] = []
+        """At which point, with how many bytes pending, and what the policy said to it."""
         self._wants: dict[int, tuple[Point, int | None]] = {}  # the answer by the events before it, None: no drain
-        self._drain = policy.drain
+        self.answering = Answering(policy.drain)
         heard: Any = policy
         heard.drain = self._hear
 
     def _hear(self, point: Point, sender: Sender) -> int | None:
         self._asked.append((point, len(self._events)))
         pending = sender.pending_bytes
-        answer = self._drain(point, sender)
+        try:
+            answer = self.answering.drain(point, sender)
+        except Endless as endless:
+            self.unanswered = max(0, len(self._events) - 1), f"{self._name}: {endless}"
+            raise NoAnswer(str(endless)) from None
+        self.answers.append((point.value, pending, answer))
         if answer is None or isinstance(answer, int):
             waits = answer is not None and pending > answer >= 0
             self._wants[len(self._events)] = (point, answer if waits else None)
         return answer
+
+    def stuck(self, busy_s: float) -> str:
+        """See `patience`: neither the policy nor the protocol has got on."""
+        words = f"no step in {PATIENCE_S} s of processor time"
+        return self.answering.stuck() or (words if busy_s > PATIENCE_S else "")
 
     def missed(self) -> Iterator[tuple[int, str]]:
         """Events before which the policy should have been asked and was not: their index, and the point."""

@@ -19,14 +19,26 @@ import msgspec
 from simmig.trace.events import AnyEvent
 from simmig.verify import faults as f
 from simmig.verify.case import Case, Choice, Small
-from simmig.verify.choices import Logged
+from simmig.verify.choices import (
+    ACK_DELAYS_NS,
+    COMPLETION_DELAYS_NS,
+    NOTIFY_DELAYS_NS,
+    PREEMPTIONS_NS,
+    Logged,
+)
+from simmig.verify.environment import MOST_SIMULTANEOUS
 from simmig.verify.explore import Tally
 from simmig.verify.play import play
 from simmig.verify.watch import SIDES
 
 BOUND = (
     "2 chunks (the first in two runs), 2 rounds, 2 queue slots, both registration modes; "
-    "one fault anywhere with the usual schedule, and without a fault every schedule with up to {deviations}"
+    "one fault anywhere with the usual schedule, and without a fault every schedule with up to {deviations}. "
+    f"Of simultaneous events one of the first {MOST_SIMULTANEOUS} comes next; a delay is one of those listed in "
+    f"docs/verify.md ({len(PREEMPTIONS_NS) - 1} of a task, {len(COMPLETION_DELAYS_NS) - 1} of a completion, "
+    f"{len(NOTIFY_DELAYS_NS) - 1} of an event, {len(ACK_DELAYS_NS) - 1} of an acknowledgement). Pruned: behind a "
+    "schedule after which each side saw the same events in the same order, whenever, and the same choices were "
+    "open, as after one before, nothing is run again"
 )
 """What `tasks` covers, in words."""
 
@@ -55,16 +67,18 @@ def migrations(policy: tuple[str, dict[str, Any]] | None = None) -> list[Small]:
     return [msgspec.structs.replace(_SMALL, pin_all=pin_all, **named) for pin_all in (False, True)]
 
 
-def tasks(policy: tuple[str, dict[str, Any]] | None, deviations: int) -> Iterator[tuple[Any, ...]]:
+def tasks(
+    policy: tuple[str, dict[str, Any]] | None, deviations: int, deadline: float | None = None
+) -> Iterator[tuple[Any, ...]]:
     """The bound cut into pieces of work (see `explore.spread`), the same whatever the number of processes."""
     for small in migrations(policy):
-        yield (search, Case(small), 0)
+        yield (search, Case(small), 0, deadline)
         planned = list(faults(small))
         for start in range(0, len(planned), _PIECE):
-            yield (each, small, planned[start : start + _PIECE])
+            yield (each, small, planned[start : start + _PIECE], deadline)
         if deviations:
             for choice in first_choices(small):
-                yield (search, Case(small, (), (choice,)), deviations - 1)
+                yield (search, Case(small, (), (choice,)), deviations - 1, deadline)
 
 
 def faults(small: Small) -> Iterator[f.Fault]:
@@ -101,16 +115,18 @@ def first_choices(small: Small) -> list[Choice]:
     return [Choice(kind, number, option) for kind, number, options in logged.log for option in range(1, options)]
 
 
-def each(small: Small, planned: list[f.Fault]) -> Tally:
+def each(small: Small, planned: list[f.Fault], deadline: float | None = None) -> Tally:
     """The usual schedule with each of these faults."""
     tally = Tally()
     for fault in planned:
         case = Case(small, (fault,))
         tally.count(None, case, play(case))
+        if tally.over(deadline):
+            break
     return tally
 
 
-def search(root: Case, deviations: int) -> Tally:
+def search(root: Case, deviations: int, deadline: float | None = None) -> Tally:
     """A case's schedule and all that deviate from it behind its last choice, up to that many times more."""
     tally = Tally()
     seen: set[bytes] = set()
@@ -120,10 +136,13 @@ def search(root: Case, deviations: int) -> Tally:
         logged = Logged(case.schedule)
         verdict = play(case, logged)
         tally.count(None, case, verdict)
+        if tally.over(deadline):
+            break
         if not left:
             continue
         key = _interleaving(verdict.events, logged)
         if key in seen:
+            tally.pruned += 1
             continue
         seen.add(key)
         for kind, number, options in _behind(case.schedule, logged):

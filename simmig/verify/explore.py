@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures import Future, wait
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
@@ -16,8 +16,16 @@ from simmig.verify import faults as f
 from simmig.verify.case import Case
 from simmig.verify.generate import generate
 from simmig.verify.play import Verdict, play
+from simmig.verify.repeat import differing, is_ones_own
+from simmig.verify.workers import abandon, worker_pool
 
 _BATCH = 25
+_GRACE_S = 8
+"""What a run may take beyond the deadline: twice what a policy is given to answer, and to spare."""
+_TWICE = 4
+"""Of a policy of one's own every fourth seed is played a second time."""
+_SLOW = ("policy_answers", "time_passes")
+"""Each such run takes seconds: one is enough."""
 
 
 @dataclass
@@ -28,6 +36,8 @@ class Found:
     case: Case
     invariant: str
     words: str
+    verdict: Verdict | None = None
+    """Of a run that took seconds, and would again."""
 
 
 @dataclass
@@ -41,6 +51,10 @@ class Tally:
     faults: Counter[str] = field(default_factory=Counter)
     outcomes: Counter[str] = field(default_factory=Counter)
     found: list[Found] = field(default_factory=list)
+    cut: bool = False
+    """Whether the deadline came before all of it was done."""
+    pruned: int = 0
+    """Schedules behind which nothing new was looked for, since another one had been the same."""
 
     def count(self, seed: int | None, case: Case, verdict: Verdict) -> None:
         """Take one more case in."""
@@ -52,7 +66,10 @@ class Tally:
         self.outcomes[verdict.status] += 1
         if verdict.broken:
             spelled = msgspec.structs.replace(case, schedule=verdict.choices)
-            self.found.append(Found(seed, spelled, verdict.broken[0].invariant, verdict.broken[0].words))
+            first = verdict.broken[0]
+            self.found.append(
+                Found(seed, spelled, first.invariant, first.words, verdict if first.invariant in _SLOW else None)
+            )
 
     def add(self, other: Tally) -> None:
         """Take another tally in."""
@@ -63,14 +80,31 @@ class Tally:
         self.faults.update(other.faults)
         self.outcomes.update(other.outcomes)
         self.found.extend(other.found)
+        self.cut |= other.cut
+        self.pruned += other.pruned
+
+    def over(self, deadline: float | None) -> bool:
+        """Whether to stop: the deadline (of time.monotonic) has passed, or runs like the last take seconds."""
+        self.cut |= deadline is not None and time.monotonic() >= deadline
+        return self.cut or any(found.invariant in _SLOW for found in self.found)
 
 
-def check_seeds(seeds: Iterable[int], policy: tuple[str, dict[str, Any]] | None) -> Tally:
-    """These seeds, one after another."""
+def check_seeds(
+    seeds: Iterable[int], policy: tuple[str, dict[str, Any]] | None, deadline: float | None = None
+) -> Tally:
+    """These seeds, one after another; of a policy of one's own, some are played twice."""
     tally = Tally()
+    twice = policy is not None and is_ones_own(policy[0])
     for seed in seeds:
         case, drawn = generate(seed, policy)
-        tally.count(seed, case, play(case, drawn))
+        verdict = play(case, drawn)
+        tally.count(seed, case, verdict)
+        if twice and not seed % _TWICE and not verdict.broken:
+            again = play(*generate(seed, policy))
+            if words := differing(verdict, again):
+                tally.found.append(Found(seed, case, "answers_repeat", words))
+        if tally.over(deadline):
+            break
     return tally
 
 
@@ -83,38 +117,61 @@ def by_seed(
 ) -> Tally:
     """Seeds until they are used up, `deadline` (of time.monotonic) has passed or something is found.
 
-    A batch that has begun is finished, so which seeds were checked can be told exactly: the first `cases` ones.
+    Which seeds were checked can be told exactly: the first `cases` ones.
     """
-    work = ((check_seeds, batch, policy) for batch in _batches(seeds))
+    work = ((check_seeds, batch, policy, deadline) for batch in _batches(seeds))
     return spread(work, jobs, deadline, progress)
 
 
 def spread(
     work: Iterator[tuple[Any, ...]], jobs: int, deadline: float | None, progress: Callable[[Tally], None]
 ) -> Tally:
-    """Do pieces of work, (function, arguments...) that give a Tally each, on that many processes."""
+    """Do pieces of work, (function, arguments...) that give a Tally each, on that many processes.
+
+    Raises Unfinished when some do not even end with the deadline.
+    """
     total = Tally()
-
-    def over() -> bool:
-        return bool(total.found) or (deadline is not None and time.monotonic() >= deadline)
-
     if jobs == 1:
         for function, *arguments in work:
             total.add(function(*arguments))
             progress(total)
-            if over():
+            if total.found or total.over(deadline):
                 break
         return total
-    with ProcessPoolExecutor(jobs) as pool:
-        running: list[Future[Tally]] = [pool.submit(*piece) for piece in islice(work, 2 * jobs)]
+    with worker_pool(jobs, "simmig.verify.explore") as pool:
+        pieces = list(islice(work, 2 * jobs))
+        running: list[tuple[Future[Tally], tuple[Any, ...]]] = [(pool.submit(*piece), piece) for piece in pieces]
         while running:
-            wait(running, return_when=FIRST_COMPLETED)
-            while running and running[0].done():  # in order, so that the count stays exact
-                total.add(running.pop(0).result())
+            left_s = None if deadline is None else max(0.0, deadline + _GRACE_S - time.monotonic())
+            if not wait([running[0][0]], left_s).done:
+                raise Unfinished(running[0][1], total)
+            while running and running[0][0].done():  # in order, so that the count stays exact
+                tally = running.pop(0)[0].result()
+                if total.cut:
+                    total.found.extend(tally.found)  # what else comes behind a piece that was cut does not count
+                else:
+                    total.add(tally)
                 progress(total)
-                if not over():
-                    running += [pool.submit(*piece) for piece in islice(work, 1)]
+                if total.found:
+                    abandon(pool)
+                    return total
+                if not total.over(deadline):
+                    running += [(pool.submit(*piece), piece) for piece in islice(work, 1)]
     return total
+
+
+class Unfinished(Exception):
+    """A piece of work did not end in time, and its process was ended: `piece`, and what was checked before it."""
+
+    def __init__(self, piece: tuple[Any, ...], tally: Tally) -> None:
+        super().__init__()
+        self.tally = tally
+        seeds = piece[1] if piece[0] is check_seeds else None
+        self.words = (
+            f"a run did not end, and could not be interrupted: one of the seeds {seeds[0]} to {seeds[-1]}"
+            if seeds
+            else f"a run did not end, and could not be interrupted: {piece[1]}"
+        )
 
 
 def _batches(seeds: Iterable[int]) -> Iterator[list[int]]:

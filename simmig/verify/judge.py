@@ -25,6 +25,8 @@ RULES = {
     "cancellation_works": "a side that is cancelled ends",
     "nothing_leaks": "every queue pair, queue, channel, region and domain is destroyed in the end",
     "one_side_runs": "exactly one side runs the guest in the end, the one that the outcomes name",
+    "policy_answers": "the policy answers whenever it is asked, within some seconds of this machine's time",
+    "time_passes": "nobody spins: time passes, and a side that runs comes to its next wait",
     "policy_is_asked": "the policy is asked at each slice's and round's end, before the stop and the device state",
     "policy_is_obeyed": "a drain in the policy's name is the one that it asked for, and each it asks for comes",
     "zeros_stay_off_the_wire": "no chunk is registered, and none written for the first time, that is all zero",
@@ -41,6 +43,8 @@ def judge(world: World, events: Sequence[AnyEvent]) -> Iterator[Violation]:
     def broken(invariant: str, words: str) -> Violation:
         return Violation(invariant, RULES[invariant], words, now_ns, len(events) - 1)
 
+    if world.endless:
+        yield broken("time_passes", world.endless)
     for side, error in world.escaped.items():
         yield broken("nothing_escapes", f"{type(error).__name__} escaped on the {side}: {error}")
     for index, side in enumerate(SIDES):
@@ -75,6 +79,13 @@ def _only_full_queues(world: World) -> bool:
         for fault in world.watch.happened
     )
     return all(full) and not world.watch.full_and_idle
+
+
+def unanswered(asked: Asked, events: Sequence[AnyEvent]) -> Iterator[Violation]:
+    """Where the policy did not answer."""
+    if asked.unanswered is not None:
+        index, words = asked.unanswered
+        yield Violation("policy_answers", RULES["policy_answers"], words, events[index].t_ns, index)
 
 
 def unasked(asked: Asked, events: Sequence[AnyEvent]) -> Iterator[Violation]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import hashlib
 from dataclasses import dataclass
-from typing import cast
+from typing import Any, cast
 
 import msgspec
 
@@ -17,7 +17,8 @@ from simmig.verify.asked import Asked
 from simmig.verify.case import Case, Choice
 from simmig.verify.choices import Choices
 from simmig.verify.invariants import Invariants, Violation
-from simmig.verify.judge import excuse, judge, unasked
+from simmig.verify.judge import excuse, judge, unanswered, unasked
+from simmig.verify.patience import patience
 from simmig.verify.watch import SIDES, Watch
 from simmig.verify.wire import CheckedDirection
 from simmig.verify.world import World
@@ -38,6 +39,8 @@ class Verdict:
     points: int
     happened: tuple[f.Fault, ...]
     broken: list[Violation]
+    answers: list[tuple[str, int, Any]]
+    """What the policy was asked, where, with how many bytes pending, and its answer."""
     occasions: dict[str, int]
     """How often each thing happened to which a fault could have: "source packet", "destination call poll", ..."""
 
@@ -64,9 +67,10 @@ def play(case: Case, choices: Choices | None = None, policy: Policy | None = Non
     asked = Asked(policy, watch.events)
     world = World(case.migration, watch, policy)
     world.plan_packets(case.faults)
-    world.run()
+    with patience(lambda: (asked.answering.calls, world.env._now, len(watch.events)), asked.stuck):
+        world.run()
     happened = tuple(dict.fromkeys(watch.happened))
-    broken = [*judge(world, watch.events), *unasked(asked, watch.events)]
+    broken = [*unanswered(asked, watch.events), *judge(world, watch.events), *unasked(asked, watch.events)]
     named = {each.invariant for each in broken}
     broken += [
         each for each in invariants.violations if each.invariant not in named and not excuse(each.invariant, world)
@@ -82,6 +86,7 @@ def play(case: Case, choices: Choices | None = None, policy: Policy | None = Non
         choices.points,
         happened,
         broken,
+        asked.answers,
         _occasions(world),
     )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+import time
 from contextlib import suppress
 from itertools import count
 from pathlib import Path
@@ -18,8 +19,10 @@ from simmig.verify.invariants import CATALOGUE
 from simmig.verify.judge import RULES
 from simmig.verify.play import Verdict
 from simmig.verify.replay import encode, record
-from simmig.verify.shrink import shrink
+from simmig.verify.shrink import DoesNotBreak, shrink
 from simmig.whole_file import write_new
+
+ANSWERS_REPEAT = "answers_repeat"
 
 
 def coverage(tally: Tally) -> list[str]:
@@ -52,9 +55,25 @@ def as_json(tally: Tally) -> dict[str, Any]:
     }
 
 
-def counterexample(found: Found, directory: Path) -> tuple[dict[str, Any], list[str]]:
-    """Shrink what was found and write it to the directory, beside what is there; figures and lines about it."""
-    case, verdict = shrink(found.case, found.invariant)
+def counterexample(
+    found: Found, directory: Path, deadline: float | None = None
+) -> tuple[dict[str, Any], list[str]]:
+    """Shrink what was found and write it to the directory, beside what is there; figures and lines about it.
+
+    Shrinking ends with the deadline (of time.monotonic), but is given a second.
+    """
+    if found.invariant == ANSWERS_REPEAT:
+        return _not_repeating(found, found.words)
+    until = None if deadline is None else max(deadline, time.monotonic() + 1)
+    try:
+        if found.verdict is None:
+            case, verdict = shrink(found.case, found.invariant, deadline=until)
+        else:
+            case, verdict = found.case, found.verdict
+    except DoesNotBreak:
+        return _not_repeating(
+            found, f"{found.invariant} broke ({found.words}), and the same case played again does not break it"
+        )
     verdict = reorder(verdict, found.invariant)
     broken = verdict.broken[0]
     stem = f"{broken.invariant}-{verdict.digest()[:8]}"
@@ -81,6 +100,19 @@ def counterexample(found: Found, directory: Path) -> tuple[dict[str, Any], list[
         "case": msgspec.to_builtins(case),
     }
     return figures, lines
+
+
+def _not_repeating(found: Found, words: str) -> tuple[dict[str, Any], list[str]]:
+    """What cannot be shrunk, for no two runs of it are the same."""
+    lines = [
+        f"BROKEN: {ANSWERS_REPEAT} (the same case, the same run)",
+        f"  {words}",
+        f"  migration: {told(found.case.migration) or 'the usual one'}",
+        *(f"  fault planned: {fault}" for fault in found.case.faults),
+        "  A policy keeps no state outside of itself and draws no unseeded chance: else nothing can be replayed.",
+        "",
+    ]
+    return {"invariant": ANSWERS_REPEAT, "words": words, "seed": found.seed}, lines
 
 
 def described(case: Case, verdict: Verdict) -> list[str]:

@@ -6,6 +6,7 @@ smallest value, over and over until nothing more can be left out.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -19,29 +20,41 @@ _USUAL = Small()
 _SMALLER_PAGES = ((1,), (2,), (256,), (257,), (512,), (300, 100))
 
 
-def shrink(case: Case, invariant: str, tries: int = 1500) -> tuple[Case, Verdict]:
-    """The smallest case found, and its verdict. `case` must break that invariant; plays at most `tries` cases."""
-    return _Shrinker(invariant, tries).shrink(case)
+def shrink(case: Case, invariant: str, tries: int = 1500, deadline: float | None = None) -> tuple[Case, Verdict]:
+    """The smallest case found, and its verdict; plays at most `tries` cases, until `deadline` of time.monotonic.
+
+    Raises DoesNotBreak when `case` does not break that invariant.
+    """
+    return _Shrinker(invariant, tries, deadline).shrink(case)
+
+
+class DoesNotBreak(ValueError):
+    """The case does not break what it was said to."""
 
 
 class _Shrinker:
-    def __init__(self, invariant: str, tries: int) -> None:
+    def __init__(self, invariant: str, tries: int, deadline: float | None) -> None:
         self._invariant = invariant
+        self._deadline = deadline
         self._left = tries
         self._seen: set[bytes] = set()
 
     def shrink(self, case: Case) -> tuple[Case, Verdict]:
         best = self._play(case)
         if best is None:
-            raise ValueError(f"the case does not break {self._invariant}")
+            raise DoesNotBreak(f"the case does not break {self._invariant}")
         smaller = True
-        while smaller and self._left > 0:
+        while smaller and not self._over:
             smaller = False
             for candidates in (_fewer_faults, _fewer_choices, _plainer, _smaller_numbers):
                 while (found := self._first(candidates, case)) is not None:
                     case, best = found
                     smaller = True
         return case, best
+
+    @property
+    def _over(self) -> bool:
+        return self._left <= 0 or (self._deadline is not None and time.monotonic() >= self._deadline)
 
     def _first(self, candidates: Callable[[Case], Iterator[Case]], case: Case) -> tuple[Case, Verdict] | None:
         for candidate in candidates(case):
@@ -53,7 +66,7 @@ class _Shrinker:
     def _play(self, case: Case) -> Verdict | None:
         """The verdict if the case breaks the invariant and is new."""
         key = msgspec.json.encode(case)
-        if self._left <= 0 or key in self._seen:
+        if key in self._seen or (self._seen and self._over):
             return None
         self._left -= 1
         self._seen.add(key)

@@ -23,6 +23,7 @@ from simmig.verbs.sim.waiting import LightEvent
 from simmig.verify import faults as f
 from simmig.verify.case import BUSY_HOST, Small
 from simmig.verify.device import CheckedVerbs
+from simmig.verify.patience import Endless
 from simmig.verify.runtime import CheckedRuntime
 from simmig.verify.thrift import Thrift
 from simmig.verify.watch import SIDES, Watch
@@ -44,7 +45,7 @@ class World:
         watch.touch = self._touch
         fabric = Fabric(self.env, 0)
         costs = BUSY_HOST if small.busy_host else HostCosts()
-        self.hosts = [fabric.add_host(side, costs) for side in SIDES]
+        self.hosts = self.env.hosts = [fabric.add_host(side, costs) for side in SIDES]
         devices = [
             fabric.add_device(f"rdma{i}", host, PROFILES[small.profile]) for i, host in enumerate(self.hosts)
         ]
@@ -77,6 +78,8 @@ class World:
         self.outcomes: dict[Side, Outcome] = {}
         self.ended_ns: dict[Side, int] = {}
         self.escaped: dict[Side, Exception] = {}
+        self.endless = ""
+        """What would never have ended, in words."""
         self._small = small
         self._policy = policy
 
@@ -114,14 +117,14 @@ class World:
             runtime.start(self._side(side, coroutine), side)
             for runtime, side, coroutine in zip(self.runtimes, SIDES, (migrate, receive), strict=True)
         ]
-        self.env.rest(PATIENCE_NS)
+        self._rest(PATIENCE_NS)
         waiting = [index for index, task in enumerate(tasks) if not task.done]
         for index in waiting:
             if self.lives(index) and not self._may_wait(index):
                 watch.emit(Stalled(int(self.env.now), SIDES[index]))
             self.cancel[index].set()
         if waiting:
-            self.env.rest(int(self.env.now) + PATIENCE_NS)
+            self._rest(int(self.env.now) + PATIENCE_NS)
         self.uncancelled = [side for side, task in zip(SIDES, tasks, strict=True) if not task.done]
         watch.silent = set(SIDES) if self.uncancelled else watch.silent
         for task in tasks:
@@ -129,7 +132,14 @@ class World:
         for side, direction in zip(SIDES, self.link.directions, strict=True):
             watch.emit(PortCounted(int(self.env.now), side, direction.bytes_sent))
         if self.uncancelled:
-            self.env.rest(int(self.env.now) + 1)
+            self._rest(int(self.env.now) + 1)
+
+    def _rest(self, until_ns: int) -> None:
+        """What would never end is ended, and remembered."""
+        try:
+            self.env.rest(until_ns)
+        except Endless as endless:
+            self.endless = self.endless or str(endless)
 
     def lives(self, index: int) -> bool:
         """Whether that side neither died nor hangs."""
@@ -142,6 +152,8 @@ class World:
     async def _side(self, side: Side, coroutine: Coroutine[Any, Any, Outcome]) -> None:
         try:
             self.outcomes[side] = await coroutine
+        except Endless as endless:
+            self.endless = self.endless or f"the {side} does not wait: {endless}"
         except Exception as error:
             self.escaped[side] = error
         if side == "destination":

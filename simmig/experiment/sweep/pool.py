@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any
 
@@ -13,7 +12,7 @@ from simmig.experiment import leap
 from simmig.experiment.errors import InputError
 from simmig.experiment.leap.envelope import outside
 from simmig.experiment.schema import Scenario
-from simmig.experiment.sweep.work import prepare_process
+from simmig.verify.workers import worker_pool
 
 COMPILE_FROM = 32
 """Runs: fewer take less than a minute on the cores of a laptop, at some seconds each."""
@@ -36,23 +35,8 @@ def processes(jobs: int, threads: bool = False) -> Iterator[tuple[Executor, int]
         finally:
             thread.shutdown(cancel_futures=True)
         return
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["simmig.experiment.sweep.work"])
-    pool = ProcessPoolExecutor(jobs, mp_context=context, initializer=prepare_process)
-    try:
+    with worker_pool(jobs, "simmig.experiment.sweep.work") as pool:
         yield pool, jobs
-    except BaseException:
-        _abandon(pool)
-        raise
-    pool.shutdown()
-
-
-def _abandon(pool: ProcessPoolExecutor) -> None:
-    """End the workers in the middle of their work: nobody is going to ask for it."""
-    workers = list((pool._processes or {}).values())
-    pool.shutdown(wait=False, cancel_futures=True)
-    for worker in workers:
-        worker.terminate()
 
 
 class Cluster(Executor):

@@ -3,14 +3,9 @@
 from __future__ import annotations
 
 import functools
-import os
 import pickle
-import signal
-import threading
 import time
 from dataclasses import dataclass
-from multiprocessing import parent_process
-from multiprocessing.process import BaseProcess
 
 import msgspec
 
@@ -76,16 +71,3 @@ def _row(job: Job, point: int) -> list[object]:
     except Exception as caught:  # the rest of the sweep goes on without this point
         error = f"{type(caught).__name__}: {caught}"
     return job.columns.row(point, job.plan, scenario, result, error)
-
-
-def prepare_process() -> None:
-    """A worker process leaves interrupts to its parent, and does not outlive it: killed, that cannot tell it."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    parent = parent_process()
-    if parent is not None:
-        threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
-
-
-def _end_with(parent: BaseProcess) -> None:
-    parent.join()
-    os._exit(1)
