@@ -17,6 +17,8 @@ import click
 from simmig.experiment.errors import InputError
 
 if TYPE_CHECKING:
+    from simmig.migration.policies import Policy
+    from simmig.verify.case import Case
     from simmig.verify.explore import Tally, Unfinished
 
 DEFAULT_BUDGET_S = 60.0
@@ -151,7 +153,7 @@ def _replay(path: Path, as_json: bool) -> int:
 
     try:
         replay = read(path)
-        verdict = reorder(play(replay.case), replay.broken)
+        verdict = reorder(play(replay.case, policy=_policy_of(replay.case)), replay.broken)
     except (ReplayError, ValueError) as error:
         raise InputError(str(error) if isinstance(error, ReplayError) else f"{path}: {error}") from error
     same = verdict.digest() == replay.trace_sha256
@@ -171,6 +173,18 @@ def _replay(path: Path, as_json: bool) -> int:
     else:
         click.echo("\n".join(lines))
     return 1 if broken or not same else 0
+
+
+def _policy_of(case: Case) -> Policy:
+    """What the case's own policy is; raises ValueError when it cannot be made of the file's parameters."""
+    from simmig.migration import policies
+    from simmig.migration.policies.own_code import RAISED, told
+
+    chosen = policies.load(case.migration.policy)
+    try:
+        return chosen(**case.migration.policy_parameters)
+    except RAISED as error:
+        raise ValueError(f"policy {case.migration.policy} cannot be made: {told(error)}") from error
 
 
 def _tell(tally: Tally, head: dict[str, Any], text: str, out: Path, as_json: bool, deadline: float | None) -> int:

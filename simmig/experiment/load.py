@@ -135,6 +135,7 @@ def _value(text: str) -> Any:
 
 def policy_table(text: str, place: str) -> dict[str, Any]:
     """The table that "NAME[,key=value]..." stands for; raises InputError naming `place`."""
+    _require_text(text, place)
     name, *parameters = text.split(",")
     table: dict[str, Any] = {"name": name}
     for parameter in parameters:
@@ -146,6 +147,7 @@ def policy_table(text: str, place: str) -> dict[str, Any]:
 
 
 def _set(raw: dict[str, Any], setting: str, origins: Origins) -> None:
+    _require_text(setting, f"--set {cut(setting)}")
     dotted, equals, text = setting.partition("=")
     key = tuple(part.strip() for part in dotted.split("."))
     if not equals or not all(key) or len(key) > MAX_DEPTH:
@@ -154,6 +156,14 @@ def _set(raw: dict[str, Any], setting: str, origins: Origins) -> None:
     place = f"--set {cut(setting)}"
     put(raw, key, value, place)
     origins.mark(key, value, place)
+
+
+def _require_text(text: str, place: str) -> None:
+    """Bytes of the command line that are no text come as half characters, which nothing else takes."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise InputError(f"{place}: is no text in UTF-8") from None
 
 
 def put(raw: dict[str, Any], key: Key, value: Any, place: str) -> None:

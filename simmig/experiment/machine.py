@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
+from typing import IO
 
 from simmig.experiment import schema
 from simmig.experiment.amounts import format_bytes
@@ -33,6 +35,9 @@ class Devices:
 
 
 RECORDING_COLUMNS = ["time_ns", "first_page", "pages"]
+MAX_RECORDING_ROWS = 4_000_000
+"""Half a gigabyte of them in memory; a file that never ends has more."""
+_LINE = 200
 
 
 def machine_of(scenario: schema.Scenario) -> Machine:
@@ -85,10 +90,12 @@ def _recorded(path: Path) -> workload.Recorded:
     """A recording is CSV: when (ns since the guest's start), and which pages were written since the row before."""
     try:
         with path.open(newline="", encoding="utf-8") as file:
-            lines = csv.reader(file)
+            lines = csv.reader(_bounded(file, path))
             if next(lines, None) != RECORDING_COLUMNS:
                 raise InputError(f"{path}: a recording's first line is {','.join(RECORDING_COLUMNS)}")
-            rows = [_row(path, lines.line_num, line) for line in lines if line]
+            rows = [_row(path, lines.line_num, line) for line in islice(lines, MAX_RECORDING_ROWS + 1) if line]
+        if len(rows) > MAX_RECORDING_ROWS:
+            raise InputError(f"{path}: more than {MAX_RECORDING_ROWS} rows, which a recording has at most")
         return workload.Recorded(rows)
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {error.strerror}") from None
@@ -96,6 +103,14 @@ def _recorded(path: Path) -> workload.Recorded:
         raise InputError(f"{path}: not a CSV file: {error}") from None
     except ValueError as error:
         raise InputError(f"{path}: {error}") from None
+
+
+def _bounded(file: IO[str], path: Path) -> Iterator[str]:
+    """Its lines, none of which is read further than a row can be long."""
+    while line := file.readline(_LINE):
+        if len(line) == _LINE:
+            raise InputError(f"{path}: not a recording: a line of more than {_LINE} characters")
+        yield line
 
 
 def _row(path: Path, number: int, line: list[str]) -> tuple[int, int, int]:

@@ -11,6 +11,7 @@ from simmig.experiment import leap
 from simmig.experiment.errors import InputError
 from simmig.experiment.interrupt import interrupt_between_events
 from simmig.experiment.machine import Subject, inflate_balloon, machine_of
+from simmig.experiment.memory_need import require_memory
 from simmig.experiment.policy_choice import make_policy, parameters_of
 from simmig.experiment.result import Result
 from simmig.experiment.schema import Scenario
@@ -119,6 +120,7 @@ class World:
         self._runtimes = [SimRuntime(host) for host in hosts]
         self.cancel = [runtime.signal() for runtime in self._runtimes]
         machine = machine_of(scenario) if subject is None else subject.machine
+        require_memory(machine)
         self._source = SimGuest(hosts[0], self._runtimes[0], machine, emit=emit)
         self._destination = SimGuest(hosts[1], self._runtimes[1], machine, incoming=True, emit=emit)
         inflate_balloon(self._source, machine, scenario.guest.ballooned_pages)

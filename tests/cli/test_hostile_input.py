@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import resource
 import subprocess
 import sys
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from simmig.cli.main import main
+from simmig.experiment import machine, memory_need
 from tests.cli.test_errors import MINIMAL, refused
 
 LINE = 520
@@ -67,6 +69,21 @@ def test_a_long_option(capsys: pytest.CaptureFixture[str], tmp_path: Path, optio
     short(refused(capsys, "run", path, option))
 
 
+@pytest.mark.parametrize("option", ["--set=guest.memory=\udcff", "--policy=\udcff"])
+def test_an_option_that_is_no_text(capsys: pytest.CaptureFixture[str], tmp_path: Path, option: str) -> None:
+    path = tmp_path / "scenario.toml"
+    path.write_text(MINIMAL)
+    assert "is no text in UTF-8" in short(refused(capsys, "run", path, option))
+
+
+def test_a_replay_of_a_policy_that_cannot_be_made(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    path = tmp_path / "replay.json"
+    migration = {"policy": "pending-limit", "policy_parameters": {"limits": 3}}
+    head = {"format": "simmig-replay-1", "simmig": "", "broken": "", "words": "", "trace_sha256": ""}
+    path.write_text(json.dumps(head | {"case": {"migration": migration}}))
+    assert "unexpected keyword argument 'limits'" in short(refused(capsys, "verify", "--replay", path))
+
+
 def test_points_that_no_memory_holds_are_refused_before_they_are_built(tmp_path: Path) -> None:
     (tmp_path / "base.toml").write_text(MINIMAL)
     ten = "[1,2,3,4,5,6,7,8,9,10]"
@@ -87,6 +104,10 @@ def test_points_that_no_memory_holds_are_refused_before_they_are_built(tmp_path:
     ("text", "told"),
     [
         ("import sys; sys.exit(0)", "raised SystemExit: 0 (mine.py, line 1)"),
+        (
+            "class M(type):\n    def __getattr__(self, name): raise SystemExit\nclass X(metaclass=M): pass\n",
+            "raised SystemExit (mine.py, line 2)",
+        ),
         ("raise KeyboardInterrupt", "raised KeyboardInterrupt (mine.py, line 1)"),
         ("class X:\n    def __init__(self): raise SystemExit\n    drain = 3\n", "is no class with a drain"),
         (
@@ -183,3 +204,33 @@ def test_an_address_that_is_none(
 ) -> None:
     (tmp_path / "scenario.toml").write_text(MINIMAL)
     assert told in short(refused(capsys, "send", tmp_path / "scenario.toml", "--to", address))
+
+
+def test_a_recording_that_never_ends(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "scenario.toml").write_text(
+        MINIMAL.replace("[link]", 'workload = { kind = "recorded", file = "/dev/zero" }\n[link]')
+    )
+    assert "a line of more than 200 characters" in short(refused(capsys, "run", tmp_path / "scenario.toml"))
+    monkeypatch.setattr(machine, "MAX_RECORDING_ROWS", 3)
+    recording = tmp_path / "writes.csv"
+    recording.write_text("time_ns,first_page,pages\n" + "".join(f"{1 + row},0,1\n" for row in range(5)))
+    setting = f"guest.workload.file={recording}"
+    assert "more than 3 rows" in short(refused(capsys, "run", tmp_path / "scenario.toml", "--set", setting))
+
+
+@pytest.mark.parametrize("setting", ["guest.memory=8 TiB", "guest.device_state=1 GiB"])
+def test_a_guest_for_which_memory_does_not_suffice(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, setting: str
+) -> None:
+    monkeypatch.setattr(memory_need, "available_bytes", lambda: 1 << 30)
+    (tmp_path / "scenario.toml").write_text(MINIMAL)
+    message = short(refused(capsys, "run", tmp_path / "scenario.toml", "--set", setting))
+    assert "of memory, and 1 GiB are free here" in message
+
+
+def test_memory_that_is_free_is_known() -> None:
+    free_bytes = memory_need.available_bytes()
+    assert free_bytes is not None
+    assert free_bytes > 1 << 20

@@ -131,6 +131,10 @@ def of_function(drain: Any, name: str) -> type[Policy]:
 def _checked(found: object, spec: str) -> type[Policy]:
     if isinstance(found, types.FunctionType):
         return of_function(found, found.__name__)
-    if not isinstance(found, type) or not callable(getattr(found, "drain", None)):
+    try:
+        usable = isinstance(found, type) and callable(getattr(found, "drain", None))
+    except RAISED as error:
+        raise PolicyError(f"policy {spec!r}: its drain raised {told(error)}") from error
+    if not isinstance(found, type) or not usable:
         raise PolicyError(f"policy {spec!r} is no class with a drain(point, sender) method, and no such function")
     return found
