@@ -249,13 +249,14 @@ class _Calibrator:
             "REGISTER REQUEST to RESULT, beyond a turnaround",
         )
         posted_ns = {(run.block, run.chunk): run.posted_ns for run in reversed(self._writes)}
-        # What is accounted for elsewhere: the SEND, taking the answer apart, and registering the pages.
+        # What is accounted for elsewhere: the SEND, taking the answer apart, and registering the pages. A SEND
+        # behind writes tells nothing of itself, and those are most: the few others must not stand for them.
         beside = [
-            (m.completed_ns - m.posted_ns - self._send_ns)
+            (0.0 if m.pending_writes else m.completed_ns - m.posted_ns - self._send_ns)
             + (posted_ns[chunk.block, chunk.chunk] - m.answered_ns - source["message_ns"])
             - source["register_page_ns"] * _pages_of(chunk.length_bytes)
             for chunk, m in both
-            if not m.pending_writes and (chunk.block, chunk.chunk) in posted_ns
+            if (chunk.block, chunk.chunk) in posted_ns
         ]
         source["register_ns"] = max(0.0, self._average(beside))
         how = "from REGISTER REQUEST to the post, beyond the message, the answer and the pages"

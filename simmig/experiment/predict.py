@@ -4,8 +4,7 @@ The costs come from setup and first round (`simmig.experiment.calibrate_log`), t
 (`simmig.experiment.predict_guest`); everything else is simulated, with QEMU's policy and defaults or what the user
 puts in their place. The moment of the stop falls on a slice's end, and where slices end is a matter of chance. So
 the migration is simulated with the costs of several bootstrap resamples of the calibrating events: the run nearest
-to their mean, in total time and in downtime, is the prediction, and how far the others lie apart tells how much
-there is to it.
+to their mean, in total time and in downtime, is the prediction. How sure it is: `simmig.experiment.predict_range`.
 """
 
 from __future__ import annotations
@@ -17,10 +16,13 @@ from random import Random
 from typing import Any
 
 from simmig.experiment.calibrate_log import Calibration, CalibrationError, calibrate
+from simmig.experiment.calibrate_round import FirstRound, Lacking, settle
 from simmig.experiment.errors import InputError
 from simmig.experiment.load import Overrides, build_scenario
 from simmig.experiment.machine import Subject
 from simmig.experiment.predict_guest import guest_of
+from simmig.experiment.predict_limit import limit_of
+from simmig.experiment.predict_range import known_errors, range_of
 from simmig.experiment.result import Result
 from simmig.experiment.run import World, run
 from simmig.experiment.schema import Scenario
@@ -32,8 +34,6 @@ from simmig.trace.qemu_recording import Recording
 from simmig.trace.recorder import Recorder
 
 RESAMPLES = 15
-_MAX_BANDWIDTH = "128 MiB/s"
-"""QEMU's default (protocol.md, section 2); the log does not tell what was set."""
 _DEFAULT_LIMIT_NS = 300_000_000
 _PATIENCE = 10
 """Rounds, in multiples of those recorded, after which a simulated migration counts as not converging."""
@@ -43,12 +43,14 @@ _FIXED = "guest"
 NOTHING_ELSE = Overrides()
 """The migration as it was recorded."""
 
+_ONE_ROUND = Overrides(["migration.max_rounds=1"])
+
 Tell = Callable[[str], None]
 
 
 @dataclass(frozen=True)
 class Spread:
-    """What the resampled runs came to: lowest and highest."""
+    """Where the figures should lie in nine of ten cases (`predict_range`): lowest and highest."""
 
     total_time_ns: tuple[int, int]
     downtime_ns: tuple[int, int]
@@ -56,11 +58,24 @@ class Spread:
 
 @dataclass(frozen=True)
 class Forecast:
-    """A simulated migration: what was simulated, what came out, and how far resampling moves that."""
+    """A simulated migration: what was simulated, what came out, and how sure that is.
+
+    `resampled` has (total time, downtime) of every resampled run.
+    """
 
     scenario: Scenario
     result: Result
-    spread: Spread
+    resampled: list[tuple[int, int]]
+
+    @property
+    def spread(self) -> Spread:
+        """The ranges."""
+        totals, downtimes = zip(*self.resampled, strict=True)
+        errors = known_errors()
+        return Spread(
+            range_of(totals, [each.total_time for each in errors]),
+            range_of(downtimes, [each.downtime for each in errors]),
+        )
 
 
 @dataclass(frozen=True)
@@ -70,6 +85,7 @@ class Prediction:
     Attributes:
         logged: what the log tells, and what of it was not understood.
         calibration: the costs taken from its setup and first round.
+        lacking: what had to be added for the first round to come out as recorded, and how near it comes.
         subject: its guest.
         asked: what the user wants to be different.
         recorded: the log's own figures.
@@ -79,6 +95,7 @@ class Prediction:
 
     logged: Logged
     calibration: Calibration
+    lacking: Lacking
     subject: Subject
     asked: Overrides
     recorded: Result
@@ -120,11 +137,15 @@ def predict(path: Path, overrides: Overrides = NOTHING_ELSE, tell: Tell | None =
         raise InputError(str(error)) from None
     except (CalibrationError, ValueError) as error:
         raise InputError(f"{path}: {error}") from None
-    study = _Study(path, recording, subject, tell or _quiet)
+    study = _Study(path, logged, subject, tell or _quiet)
     changed = bool(overrides.settings or overrides.policy)
+    lacking = study.settle(calibration)
+    calibration = lacking.charged(calibration)
     predicted = study.forecast(calibration, NOTHING_ELSE)
     varied = study.forecast(calibration, overrides) if changed else None
-    return Prediction(logged, calibration, subject, overrides, recorded_result(recording), predicted, varied)
+    return Prediction(
+        logged, calibration, lacking, subject, overrides, recorded_result(recording), predicted, varied
+    )
 
 
 def recorded_result(recording: Recording) -> Result:
@@ -152,11 +173,29 @@ def recorded_result(recording: Recording) -> Result:
 class _Study:
     """One recording, simulated as often as it takes."""
 
-    def __init__(self, path: Path, recording: Recording, subject: Subject, tell: Tell) -> None:
+    def __init__(self, path: Path, logged: Logged, subject: Subject, tell: Tell) -> None:
         self._path = path
-        self._recording = recording
+        self._logged = logged
+        self._recording = logged.recording
         self._subject = subject
         self._tell = tell
+        self._lacking = Lacking()
+
+    def settle(self, calibration: Calibration) -> Lacking:
+        """What the calibration lacks to reproduce its own round; charged in all that is simulated from now on."""
+        recorded = FirstRound()
+        if len(self._recording.syncs) > 1 and not self._recording.began_late:
+            for event in events_of(self._recording):
+                recorded(event)
+        self._tell("simulating the first round")
+        self._lacking = settle(recorded, calibration, self._first_round)
+        return self._lacking
+
+    def _first_round(self, calibration: Calibration) -> FirstRound:
+        simulated = FirstRound()
+        scenario = self._scenario(calibration, _ONE_ROUND)
+        World(scenario, simulated, self._subject).run()
+        return simulated
 
     def forecast(self, calibration: Calibration, overrides: Overrides) -> Forecast:
         """Simulate with resampled costs, and once more, recorded, the run nearest to the mean."""
@@ -165,31 +204,26 @@ class _Study:
         figures = []
         for number in range(1, RESAMPLES + 1):
             self._tell(f"simulating, {number} of {RESAMPLES}")
-            scenario = self._scenario(calibrate(self._recording, Random(number)), overrides)
+            drawn = calibrate(self._recording, Random(number))
+            scenario = self._scenario(self._lacking.charged(drawn), overrides)
             metrics = Metrics()
             World(scenario, metrics, self._subject).run()
             scenarios.append(scenario)
             figures.append((metrics.total_time_ns, metrics.downtime_ns))
         scenario = scenarios[typical(figures)]
-        totals, downtimes = zip(*figures, strict=True)
-        return Forecast(
-            scenario,
-            run(scenario, subject=self._subject),
-            Spread((min(totals), max(totals)), (min(downtimes), max(downtimes))),
-        )
+        return Forecast(scenario, run(scenario, subject=self._subject), figures)
 
     def _scenario(self, calibration: Calibration, overrides: Overrides) -> Scenario:
-        tables = scenario_tables(self._path, self._recording, calibration, self._subject)
+        tables = scenario_tables(self._path, self._logged, calibration, self._subject)
         scenario = build_scenario(tables, self._path, overrides)
         if scenario.migration.transport != "rdma":
             raise InputError(f"{self._path}: a log of an RDMA migration does not tell what a socket costs")
         return scenario
 
 
-def scenario_tables(
-    path: Path, recording: Recording, calibration: Calibration, subject: Subject
-) -> dict[str, Any]:
+def scenario_tables(path: Path, logged: Logged, calibration: Calibration, subject: Subject) -> dict[str, Any]:
     """The recorded migration as a scenario file would put it; `subject` is its guest."""
+    recording, limit = logged.recording, limit_of(logged)
     limit_ns = recording.downtime_limit_ns or _DEFAULT_LIMIT_NS
     return {
         "guest": {
@@ -204,7 +238,8 @@ def scenario_tables(
         "destination_host": _costs(calibration.destination),
         "migration": {
             "pin_all": recording.pin_all,
-            "max_bandwidth": _MAX_BANDWIDTH,
+            "max_bandwidth": "unlimited" if limit.bytes_s is None else f"{limit.bytes_s} B/s",
+            "rate_limit": limit.kept_as,
             "downtime_limit": f"{limit_ns} ns",
             "max_rounds": max(_MIN_ROUNDS, _PATIENCE * len(recording.syncs)),
         },

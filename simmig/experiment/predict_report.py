@@ -14,8 +14,10 @@ from rich.text import Text
 
 from simmig.experiment.amounts import format_bytes, format_rate, format_time
 from simmig.experiment.calibrate_log import Figure
+from simmig.experiment.calibrate_round import REPRODUCTION_AIM
 from simmig.experiment.output import OutputDir
 from simmig.experiment.predict import RESAMPLES, Forecast, Prediction
+from simmig.experiment.predict_limit import limit_of
 from simmig.experiment.report import json_document, run_into
 from simmig.experiment.result import Result
 from simmig.experiment.run import run
@@ -40,10 +42,11 @@ _SOURCES = (
     "Predicted: everything in the comparison, by simulating QEMU's protocol, slices, estimate and drain policy."
 )
 _NOTES = (
-    "Downtime is the source's own, as QEMU counts it. The log's first round does not show what it takes to stop "
-    "the guest and to gather its device state: the prediction has nothing for them.",
-    "The guest is stopped at the end of a slice, with anything from nothing to the threshold left to send: the "
-    f"range is what {RESAMPLES} resamples of the calibrating events give.",
+    "Downtime is the source's own, as QEMU counts it. Nothing in a log before the stop tells what it takes to "
+    "stop the guest and to gather its device state, nor what the last slice will leave, anything from nothing to "
+    "the threshold: the range is to contain them.",
+    f"Ranges: {RESAMPLES} resamples of the calibrating events, and the most that predictions of other recordings "
+    "were off by; nine of ten should lie inside (docs/predictions.md).",
     "Setup counts from the request; QEMU's own setup-time begins later, when it has connected.",
 )
 
@@ -61,6 +64,12 @@ def figures(prediction: Prediction) -> dict[str, Any]:
             "first_not_understood": [{"line": line, "text": text} for line, text in notes.shown],
             "remarks": notes.remarks,
         },
+        "first_round": {
+            "recorded_ns": prediction.lacking.recorded_ns or None,
+            "simulated_ns": prediction.lacking.simulated_ns or None,
+            "reproduced": prediction.lacking.good if prediction.lacking.recorded_ns else None,
+        },
+        "rate_limit": _limit(prediction),
         "calibrated": {
             each.name.replace(" ", "_"): {
                 "value": each.value,
@@ -76,6 +85,17 @@ def figures(prediction: Prediction) -> dict[str, Any]:
     if prediction.varied is not None:
         document["predicted_as_recorded"] = _forecast(prediction.predicted)
     return document
+
+
+def _limit(prediction: Prediction) -> dict[str, Any]:
+    limit = limit_of(prediction.logged)
+    return {
+        "max_bandwidth_bytes_s": limit.bytes_s,
+        "kept_as": limit.kept_as,
+        "between_bytes_s": [limit.low_bytes_s, limit.high_bytes_s] if limit.pauses else None,
+        "pauses": limit.pauses,
+        "paused_ns": limit.paused_ns,
+    }
 
 
 def _untold(recording: Recording) -> tuple[str, ...]:
@@ -116,6 +136,7 @@ def report(prediction: Prediction) -> RenderableType:
         "",
         *(Padding(line, (0, 2)) for line in _log_notes(prediction)),
     ]
+    parts += [Padding(f"- {line}", (0, 2)) for line in _checks(prediction)]
     parts += [Padding(f"- {note}", (0, 2)) for note in (*_NOTES, *_misses(prediction))]
     return Group(*parts)
 
@@ -152,7 +173,7 @@ def _calibrated(found: list[Figure]) -> Table:
     table.add_column("events", justify="right")
     table.add_column("from")
     for each in found:
-        if each.events:
+        if each.events and each.value:
             table.add_row(each.name, _amount(each), str(each.events), each.source)
     return table
 
@@ -160,7 +181,9 @@ def _calibrated(found: list[Figure]) -> Table:
 def _amount(figure: Figure) -> str:
     if figure.unit == "bit/s":
         return format_rate(figure.value)
-    return format_time(round(figure.value)) if figure.value >= 1000 else f"{figure.value:.3g} ns"
+    value = figure.value
+    sign = "-" if value < 0 else ""
+    return f"{sign}{format_time(round(abs(value)))}" if abs(value) >= 1000 else f"{value:.3g} ns"
 
 
 def _comparison(prediction: Prediction) -> Table:
@@ -254,6 +277,21 @@ def _round(stretch: Stretch | None) -> tuple[str, str, str]:
         return "", "", ""
     sent = format_bytes(stretch.counts.posted_bytes)
     return format_time(stretch.duration_ns), format_bytes(stretch.dirty_pages * PAGE_BYTES), sent
+
+
+def _checks(prediction: Prediction) -> Iterator[str]:
+    """Whether the calibration reproduces its own round, and what was made of the rate limit."""
+    lacking = prediction.lacking
+    if not lacking.recorded_ns:
+        yield "The log does not have all of the first round: the calibration could not be held against it."
+    else:
+        verdict = "" if lacking.good else "NOT REPRODUCED, doubt what is predicted. "
+        yield (
+            f"{verdict}The first round, simulated with what was calibrated from it, takes "
+            f"{format_time(lacking.simulated_ns)} where {format_time(lacking.recorded_ns)} were recorded, "
+            f"{100 * lacking.error:+.1f} % (aim {100 * REPRODUCTION_AIM:.0f} %)."
+        )
+    yield f"Rate limit: {limit_of(prediction.logged).tell()}."
 
 
 def _misses(prediction: Prediction) -> Iterator[str]:

@@ -21,7 +21,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
-_HEAD = re.compile(r"(\d+)@(\d{1,12})\.(\d{6}):([a-z][a-z0-9_]*)(?![A-Za-z0-9_])")
+TRACE_EVENT = re.compile(r"(\d+)@(\d{1,12})\.(\d{6}):([a-z][a-z0-9_]*)(?![A-Za-z0-9_])")
+"""Where an event begins."""
 _GZIP_MAGIC = b"\x1f\x8b"
 _MAX_LINE_BYTES = 1 << 16
 _MAX_PREAMBLE_BYTES = 64 << 20
@@ -151,7 +152,7 @@ def _raw_lines(path: Path) -> Iterator[bytes]:
 def _parse(number: int, line: bytes) -> list[LogLine]:
     """The events on a line: mostly one, none in what is no trace line, several where two threads share one."""
     text = line.decode("utf-8", "replace")
-    heads = list(_HEAD.finditer(text))
+    heads = list(TRACE_EVENT.finditer(text))
     ends = [*(head.start() for head in heads[1:]), len(text)][: len(heads)]
     found = []
     for head, end in zip(heads, ends, strict=True):

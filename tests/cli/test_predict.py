@@ -18,7 +18,14 @@ LINES = gzip.decompress(TRACE.read_bytes()).splitlines(keepends=True)
 def test_json_is_one_object_and_nothing_else(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["predict", str(TRACE), "--json"]) == 0
     printed = capsys.readouterr()
-    assert list(json.loads(printed.out)) == ["log", "calibrated", "predicted", "recorded"]
+    assert list(json.loads(printed.out)) == [
+        "log",
+        "first_round",
+        "rate_limit",
+        "calibrated",
+        "predicted",
+        "recorded",
+    ]
     assert printed.err == ""
 
 

@@ -12,6 +12,7 @@ from simmig.experiment.errors import InputError
 from simmig.experiment.load import Overrides
 from simmig.experiment.output import OutputDir
 from simmig.experiment.predict import RESAMPLES, predict, typical
+from simmig.experiment.predict_range import known_errors, range_of
 from simmig.experiment.predict_report import DOWNTIME_AIM, TOTAL_TIME_AIM, figures, report, write_into
 from simmig.experiment.summary import as_text
 
@@ -19,27 +20,17 @@ DATA = Path(__file__).parents[1] / "data" / "qemu-7.2-rxe"
 RUNS: dict[str, dict[str, Any]] = json.loads((DATA / "query-migrate.json").read_text())
 QUICK = "net60-dirty6-96-pinall"
 
-DOWNTIME_MISSES = {
-    "net60-dirty6-96-pinall": "one post behind some small ones took 21 ms there, so that the last live slice "
-    "ended early and left 2.6 of the 3.5 MiB that the threshold allowed; most simulated ones leave 1 MiB",
-    "net100-dirty16-128-pinall": "its second round failed to stop by 82 of 1455 pages, and the third, of one "
-    "slice, left 595; most simulated migrations stop after the second, with 900 pages and more",
-    "net200-idle-256-pinall": "all of the 5.46 MiB that the threshold allowed were left at the stop, where a "
-    "slice may leave anything from 1 MiB up and the simulated ones leave 3.5 MiB on average",
-}
-"""Runs whose downtime comes out further off than the aim, and why. Strict: one that hits must leave this list.
-
-All three are one: what is left at the stop is what the last slice happened to leave, and so is the downtime.
-"""
+NEWER = DATA.parent / "qemu-10.0-rxe"
+RUNS_10: dict[str, dict[str, Any]] = json.loads((NEWER / "query-migrate.json").read_text())
 
 
 def trace(run: str) -> Path:
-    return DATA / f"{run}.src.trace.gz"
+    return (NEWER if run in RUNS_10 else DATA) / f"{run}.src.trace.gz"
 
 
-@pytest.mark.parametrize("run", RUNS)
+@pytest.mark.parametrize("run", [*RUNS, *RUNS_10])
 def test_a_prediction_comes_near_the_recording(run: str) -> None:
-    said = RUNS[run]
+    said = (RUNS | RUNS_10)[run]
     prediction = predict(trace(run))
     document = figures(prediction)
     predicted, recorded = document["predicted"], document["recorded"]
@@ -52,6 +43,7 @@ def test_a_prediction_comes_near_the_recording(run: str) -> None:
     assert recorded["pages_written"] == said["pages_written"]
     assert recorded["zero_pages"] == said["zero_pages"]
     assert recorded["rounds"] == said["bitmap_syncs"] - 1
+    assert document["rate_limit"]["kept_as"] == ("qemu-10.0" if run in RUNS_10 else "qemu-7.2")
 
     # The prediction beside it.
     assert predicted["status"] == "completed"
@@ -64,9 +56,13 @@ def test_a_prediction_comes_near_the_recording(run: str) -> None:
     assert predicted["bytes_posted"] == pytest.approx(recorded["bytes_posted"], rel=0.15)
     assert predicted["zero_pages"] == pytest.approx(recorded["zero_pages"], rel=0.02)
     assert predicted["slices"] == pytest.approx(recorded["slices"], rel=0.25)
-    error = predicted["downtime_ns"] / recorded["downtime_ns"] - 1
-    assert (abs(error) > DOWNTIME_AIM) == (run in DOWNTIME_MISSES), f"downtime is off by {100 * error:+.0f} %"
-    assert ("MISSED" in as_text(report(prediction))) == (run in DOWNTIME_MISSES)
+    assert document["first_round"]["reproduced"], prediction.lacking
+    # Near, or inside the range that is made of all other recordings' errors.
+    others = [each.downtime for each in known_errors() if not each.recording.endswith(f"/{run}")]
+    assert len(others) == len(RUNS) + len(RUNS_10) - 1
+    low_ns, high_ns = range_of([downtime_ns for _, downtime_ns in prediction.predicted.resampled], others)
+    near = abs(predicted["downtime_ns"] / recorded["downtime_ns"] - 1) <= DOWNTIME_AIM
+    assert near or low_ns <= recorded["downtime_ns"] <= high_ns
 
     low_ns, high_ns = predicted["downtime_range_ns"]
     assert low_ns <= predicted["downtime_ns"] <= high_ns
@@ -76,7 +72,7 @@ def test_a_prediction_comes_near_the_recording(run: str) -> None:
 
 def test_json_has_what_was_calibrated_predicted_and_recorded() -> None:
     document = figures(predict(trace(QUICK)))
-    assert list(document) == ["log", "calibrated", "predicted", "recorded"]
+    assert list(document) == ["log", "first_round", "rate_limit", "calibrated", "predicted", "recorded"]
     assert document["predicted"].keys() >= document["recorded"].keys()
     contract = """status reason backend policy total_time_ns downtime_ns setup_time_ns rounds slices drains
         drain_time_ns forced_drain_time_ns bytes_posted bytes_on_wire zero_pages pages_written throughput_bit_s
