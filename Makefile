@@ -2,7 +2,7 @@
 PYTHON ?= python3
 VENV ?= .venv
 OUT ?= out
-TESTS ?= tests/device
+TESTS ?= tests/device tests/qemu
 KERNEL ?=
 STACKS ?= 6.1 6.12 6.12/13
 ALONE := $(if $(filter tests/device,$(TESTS)),tests/device/test_link_taken_down.py)

@@ -67,3 +67,17 @@ def test_a_script_hears_on_standard_error_that_receive_listens(
         told = capsys.readouterr()
         assert told.out == "", "standard output is the figures' alone"
         assert told.err.splitlines()[0] == f"waiting for a source on {where}"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        (["send", "--to", "192.0.2.7:4444"], "name a SCENARIO, or the machine to send: --load DIR"),
+        (["send", "--load", "none", "--to", "192.0.2.7:4444"], "--load none/machine.json: No such file"),
+        (["receive", "--save", "."], "--save .: holds results already"),
+        (["receive", "--set", "guest.memory=4 GiB"], "without a SCENARIO only migration.KEY can be set"),
+    ],
+)
+def test_a_machine_that_is_none(arguments: list[str], complaint: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(arguments) == 2
+    assert complaint in capsys.readouterr().err

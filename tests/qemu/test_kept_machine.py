@@ -31,3 +31,30 @@ def test_it_goes_on_with_the_next_number(pin_all: bool) -> None:
                 rig.assert_lives(before, destination.serial)
 
     asyncio.run(body())
+
+
+@pytest.mark.parametrize(
+    ("policy", "settings"),
+    [
+        ("per-chunk", ("migration.registration_batch=16",)),
+        ("per-round", ("migration.slice=round", "migration.control_wait=deferred")),
+    ],
+    ids=["batch", "round-deferred"],
+)
+def test_the_freedoms_that_a_stock_destination_takes(policy: str, settings: tuple[str, ...]) -> None:
+    async def body() -> None:
+        with rig.scratch() as directory:
+            saved = directory / "saved"
+            async with rig.vm(directory, "a") as source:
+                await source.says(2)
+                await rig.take_over(saved, source)
+                before = source.serial
+            async with rig.vm(directory, "b", incoming=f"rdma:{rig.THERE}:5555") as destination:
+                sent = await rig.hand_on(saved, policy=policy, settings=settings)
+                assert (sent.status, sent.reason) == ("completed", ""), destination.messages
+                assert sent.peer is None
+                assert "stock QEMU" in sent.silence
+                await destination.says(5)
+                rig.assert_lives(before, destination.serial)
+
+    asyncio.run(body())
