@@ -9,10 +9,11 @@ ALONE := $(if $(filter tests/device,$(TESTS)),tests/device/test_link_taken_down.
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
+# rdma-core-tests: rdma-core's own tests of pyverbs, fetched from Debian's package, on simulated devices.
 # pictures: makes those of README.md anew; notebooks: runs them and keeps what they give. test-device: the tests that
 # need RDMA devices, in the lab (`simmig lab`); TESTS names fewer of them, KERNEL another kernel, e.g. 6.12. test-rules: the
 # rules alone, on every stack that docs/deviations.md has a column for; STACKS names fewer.
-.PHONY: demo test test-device test-rules bench lint pictures notebooks
+.PHONY: demo test test-device test-rules rdma-core-tests bench lint pictures notebooks
 
 demo: $(VENV)/.installed
 	@$(BIN)/simmig demo --out $(OUT)
@@ -30,6 +31,9 @@ test-rules: $(VENV)/.developing
 	case $$stack in */*) debian="--debian $${stack#*/}" python=/usr/bin/python3 ;; *) debian= python=$(abspath $(BIN))/python ;; esac; \
 	$(BIN)/simmig lab --kernel $$kernel $$debian --timeout '30 min' -- env SIMMIG_TEST_DEVICE=required PYTHONPATH=$(CURDIR) \
 	$$python -m pytest -p no:xdist -p no:cacheprovider --tb=short tests/device/test_rules_*.py || exit; done
+
+rdma-core-tests: $(VENV)/.developing
+	timeout 600 $(BIN)/python -m tests.verbs.pyverbs.rdma_core
 
 bench: $(VENV)/.developing
 	@set -e; for benchmark in benchmarks/[a-z]*.py; do echo "$$benchmark"; $(BIN)/python "$$benchmark"; done
