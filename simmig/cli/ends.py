@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from simmig.experiment.schema import Scenario
 
 
-@click.command(short_help="Migrate a guest of this process, or a kept machine, to a `simmig receive` or a QEMU.")
+@click.command(short_help="Migrate a guest of this process, a kept machine or a running QEMU's VM.")
 @optional_scenario_options
 @click.option("--to", metavar="ADDRESS:PORT", required=True, help="Where the destination listens.")
 @click.option(
@@ -32,6 +32,12 @@ if TYPE_CHECKING:
     metavar="DIR",
     help="Send the machine that a `simmig receive --save DIR` has left, instead of a scenario's guest.",
 )
+@click.option(
+    "--qemu",
+    type=click.Path(path_type=Path),
+    metavar="QMP-SOCKET",
+    help="Send the VM of the QEMU that listens there, while it runs.",
+)
 @output_options
 def send(
     scenario: Path | None,
@@ -41,6 +47,7 @@ def send(
     to: str,
     name: str | None,
     load: Path | None,
+    qemu: Path | None,
     out: Path | None,
     as_json: bool,
 ) -> int:
@@ -55,15 +62,26 @@ def send(
 
     With --load it is a machine that was kept, to a QEMU started with the same arguments and -incoming
     rdma:ADDRESS:PORT; SCENARIO, which may then be left out, says how to migrate.
+
+    With --qemu it is a VM that runs, to such a QEMU. Its memory must be shared (-object
+    memory-backend-memfd,id=pc.ram,size=...,share=on -machine memory-backend=pc.ram); what else is needed is said
+    before anything is stopped. Whatever fails, it runs on.
+
+    \b
+    simmig send --qemu /run/vm.qmp --to 10.9.9.2:4444 --policy per-chunk --set migration.pin_all=true
     """
     from simmig.cli.progress import Progress
     from simmig.experiment import ends, machines
 
     destination = _address("--to", to)
-    if scenario is None and load is None:
-        raise InputError("name a SCENARIO, or the machine to send: --load DIR")
+    if scenario is None and load is None and qemu is None:
+        raise InputError("name a SCENARIO, or the machine to send: --load DIR, or --qemu QMP-SOCKET")
+    if load is not None and qemu is not None:
+        raise InputError("--load and --qemu: one machine a migration")
     overrides = (settings, policy, seed)
-    loaded = machines.scenario_for(load, overrides) if scenario is None else _loaded(scenario, overrides)
+    loaded = machines.scenario_for(load or qemu, overrides) if scenario is None else _loaded(scenario, overrides)
+    if qemu is not None:
+        return _send_qemu(loaded, qemu, destination, name, out, as_json)
     machine = None if load is None else machines.load(load, loaded if scenario is not None else None)
     with status_line("setup") as show:
         live = [Progress(show)] if show is not None else []
@@ -72,6 +90,19 @@ def send(
         )
         result = _carry_out(loaded, out, carry_out)
     return show_result(result, loaded, out, as_json)
+
+
+def _send_qemu(
+    scenario: Scenario, qmp: Path, to: Address, name: str | None, out: Path | None, as_json: bool
+) -> int:
+    from simmig.cli.progress import Progress
+    from simmig.experiment import ends_qemu
+
+    with status_line("setup") as show:
+        live = [Progress(show)] if show is not None else []
+        carry_out: CarryOut = lambda s, readers, sink: ends_qemu.send_qemu(s, qmp, to, name, live, readers, sink)  # noqa: E731
+        result = _carry_out(scenario, out, carry_out)
+    return show_result(result, scenario, out, as_json)
 
 
 @click.command(short_help="Take over the guest that a `simmig send` or a QEMU migrates.")

@@ -11,7 +11,7 @@ import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Protocol
 
 from simmig.experiment import exchange
 from simmig.experiment.amounts import format_bytes
@@ -26,7 +26,7 @@ from simmig.guest.kept import KeptGuest
 from simmig.guest.real import RealGuest
 from simmig.migration import destination, source, wire
 from simmig.migration.config import Outcome
-from simmig.trace.events import AnyEvent, PortCounted, Side
+from simmig.trace.events import AnyEvent, PortCounted, Side, VmResumed
 from simmig.trace.metrics import Metrics
 from simmig.trace.readers import Reader
 from simmig.trace.recorder import Recorder, Sink
@@ -40,7 +40,7 @@ from simmig.verify.invariants import Invariants
 _ASK_NS = 2_000_000_000
 _ANSWER_NS = 10_000_000_000
 """How long a destination waits for its source to ask, once it has ended."""
-_STOCK = "a stock QEMU, which gives no account"
+STOCK = "a stock QEMU, which gives no account"
 _STOCK_BATCH = "; it answers one registration a message, so that a batch is chunks that lie side by side"
 _SOURCE_DOES_NOT_KNOW = frozenset({"memory_identical", "destination_running"})
 _DESTINATION_KNOWS = frozenset(
@@ -119,6 +119,22 @@ class EndResult(DeviceResult):
             return figures
         unknown = _SOURCE_DOES_NOT_KNOW if self.side == "source" else figures.keys() - _DESTINATION_KNOWS
         return figures | dict.fromkeys(unknown)
+
+
+class End(Protocol):
+    """What a result needs to know of an end."""
+
+    @property
+    def scenario(self) -> Scenario:
+        """How to migrate."""
+
+    @property
+    def side(self) -> Side:
+        """Which end."""
+
+    @property
+    def moved(self) -> MovedMachine | None:
+        """The machine, if it is not a scenario's and known by now."""
 
 
 class _End:
@@ -261,11 +277,11 @@ def send(
             own = end.account(outcome)
             if not tells:
                 batch = scenario.migration.registration_batch > 1 and not scenario.migration.pin_all
-                return _result(
-                    end, own, None, exchange.Clock(), _STOCK + (_STOCK_BATCH if batch else ""), readers, sink
+                return end_result(
+                    end, own, None, exchange.Clock(), STOCK + (_STOCK_BATCH if batch else ""), readers, sink
                 )
             theirs, clock, silence = await end.exchange(own, dialer.dial_socket(_ASK_NS), exchange.ask)
-            return _result(end, own, theirs, clock, silence, readers, sink)
+            return end_result(end, own, theirs, clock, silence, readers, sink)
         finally:
             if dialer is not None:
                 dialer.close()
@@ -311,12 +327,12 @@ def receive(
                 end.count_port(listener.device, before.get(listener.device))
             own = end.account(outcome)
             if not listener.visited:
-                return _result(end, own, None, exchange.Clock(), "no source came", readers, sink)
+                return end_result(end, own, None, exchange.Clock(), "no source came", readers, sink)
             if not _gives_account(listener.peer_data):
-                return _result(end, own, None, exchange.Clock(), _STOCK, readers, sink)
+                return end_result(end, own, None, exchange.Clock(), STOCK, readers, sink)
             deadline_ns = end.runtime.now_ns() + _ANSWER_NS
             theirs, clock, silence = await end.exchange(own, listener.socket(deadline_ns), exchange.answer)
-            return _result(end, own, theirs, clock, silence, readers, sink)
+            return end_result(end, own, theirs, clock, silence, readers, sink)
         finally:
             if listener is not None:
                 listener.close()
@@ -363,15 +379,20 @@ def _own_ip(binding: Binding, name: str | None) -> str:
     return device.address(binding, name).ip
 
 
-def _result(
-    end: _End,
+def end_result(
+    end: End,
     own: exchange.Account,
     theirs: exchange.Account | None,
     clock: exchange.Clock,
     silence: str,
     readers: Sequence[Reader],
     sink: Sink | None,
+    handed_over_ns: int | None = None,
 ) -> EndResult:
+    """One end's migration, from what it and, where it was asked, the other end recorded.
+
+    `handed_over_ns` is when the destination had all, where nobody tells when it resumed.
+    """
     scenario, side = end.scenario, end.side
     metrics, invariants = Metrics(), Invariants()
     recorder = Recorder((metrics, invariants, *readers), sink)
@@ -384,6 +405,8 @@ def _result(
     for event in events:
         recorder.emit(event)
     recorder.flush()
+    if handed_over_ns is not None:
+        metrics(VmResumed(handed_over_ns, "destination"))  # in no trace: nobody saw it
     policy = make_policy(scenario.policy.name, scenario.policy.parameters)
     running = {side: own.running, _other(side): theirs is not None and theirs.running}
     return EndResult(

@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import os
 import re
+import socket
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -101,8 +102,7 @@ class Vm:
                 env=None if self._environment is None else os.environ | self._environment,
             )
         try:
-            await self.until(self.qmp_socket.exists, "its monitor")
-            await self._qmp.connect(str(self.qmp_socket))
+            await self._connect()
         except BaseException:
             await self.__aexit__()
             raise
@@ -114,6 +114,21 @@ class Vm:
         if self._process is not None and self._process.returncode is None:
             self._process.kill()
             await self._process.wait()
+
+    async def _connect(self) -> None:
+        """To its monitor: the socket is there a moment before anybody listens."""
+        raw = socket.socket(socket.AF_UNIX)
+
+        def connected() -> bool:
+            try:
+                raw.connect(str(self.qmp_socket))
+            except OSError:
+                return False
+            return True
+
+        await self.until(connected, "its monitor")
+        raw.setblocking(False)
+        await self._qmp.connect(raw)
 
     @property
     def pid(self) -> int:

@@ -1,0 +1,135 @@
+"""A running VM, moved by simmig between two stock QEMUs: it lives on, with the next number and no bad page."""
+
+import asyncio
+import os
+import shutil
+import signal
+import tempfile
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from simmig.experiment.ends import Address, EndResult
+from simmig.experiment.ends_qemu import migrate_vm
+from simmig.experiment.machines import scenario_for
+from simmig.guest.qemu.watch import kernel_knows
+from simmig.lab import firmware
+from simmig.lab.vm import BINARY, Vm, counted
+from simmig.trace.events import AnyEvent, VmStopped
+from simmig.trace.readers import Reader
+from simmig.verbs.rdma import device
+from simmig.verbs.rdma.binding import Binding
+from simmig.verbs.rdma.runtime import RdmaRuntime, RdmaSignal
+from tests.device import link
+from tests.device.conftest import DESTINATION, SOURCE
+
+MIB = 1 << 20
+PORT = 4460
+IMAGE = firmware.image(MIB, working_set_bytes=4 * MIB)
+
+pytestmark = [
+    pytest.mark.usefixtures("verbs"),
+    pytest.mark.skipif(shutil.which(BINARY) is None, reason=f"{BINARY} is not installed"),
+    pytest.mark.skipif(not kernel_knows(), reason="the kernel has no soft-dirty pages"),
+]
+
+
+@dataclass
+class Pair:
+    source: Vm
+    destination: Vm
+    at: Address
+
+    async def migrate(
+        self,
+        policy: str,
+        settings: Sequence[str] = (),
+        live: Sequence[Reader] = (),
+        cancel: RdmaSignal | None = None,
+    ) -> EndResult:
+        qmp = self.source.monitor_socket
+        scenario = scenario_for(qmp, (tuple(settings), policy, None))
+        runtime = RdmaRuntime()
+        return await migrate_vm(scenario, qmp, self.at, SOURCE, runtime, cancel or runtime.signal(), live)
+
+
+@pytest.fixture
+def directory() -> Iterator[Path]:
+    with tempfile.TemporaryDirectory(prefix="vm-") as path:
+        for name in ("a", "b"):
+            (Path(path) / name).mkdir()
+        yield Path(path)
+
+
+@asynccontextmanager
+async def pair(verbs: Binding, directory: Path, arguments: Sequence[str] = ()) -> AsyncIterator[Pair]:
+    """A VM that runs, and a QEMU that waits for it."""
+    at = Address(device.address(verbs, DESTINATION).ip, PORT)
+    a, b = directory / "a", directory / "b"
+    async with (
+        Vm(a, IMAGE, 32 * MIB, shared=True, arguments=arguments) as source,
+        Vm(b, IMAGE, 32 * MIB, incoming=f"rdma:{at}", arguments=arguments) as destination,
+    ):
+        await source.says(2)
+        yield Pair(source, destination, at)
+
+
+@pytest.mark.parametrize(
+    ("policy", "settings", "arguments"),
+    [
+        ("per-chunk", [], ["-vga", "std"]),
+        ("at-switch", ["migration.pin_all=true"], []),
+    ],
+    ids=["dynamic", "pin-all"],
+)
+def test_a_running_vm_arrives_alive(
+    verbs: Binding, directory: Path, policy: str, settings: list[str], arguments: list[str]
+) -> None:
+    async def body() -> None:
+        before = link.objects()
+        async with pair(verbs, directory, arguments) as both:
+            result = await both.migrate(policy, settings)
+            assert result.status == "completed", (result.reason, both.destination.messages)
+            assert all(result.invariants.values()), result.invariants
+            assert not result.source_running
+            await both.destination.says(15)
+            assert await both.source.status() == "paused"
+            assert await both.destination.status() == "running"
+            said = counted(both.source.serial, both.destination.serial)
+            assert said.steps == {1}
+            assert said.bad == ()
+        link.assert_no_more_than(before)
+
+    asyncio.run(body())
+
+
+@pytest.mark.parametrize("how", ["cancelled", "destination killed"])
+def test_an_abort_at_the_stop_leaves_the_vm_running_here_alone(verbs: Binding, directory: Path, how: str) -> None:
+    async def body() -> None:
+        before = link.objects()
+        async with pair(verbs, directory) as both:
+            cancel = RdmaRuntime().signal()
+
+            def abort(event: AnyEvent) -> None:
+                if isinstance(event, VmStopped) and how == "cancelled":
+                    cancel.set()
+                elif isinstance(event, VmStopped):
+                    os.kill(both.destination.pid, signal.SIGKILL)
+
+            result = await both.migrate("per-iteration", live=[abort], cancel=cancel)
+            assert result.status == ("cancelled" if how == "cancelled" else "failed"), result.reason
+            assert result.source_running
+            assert await both.source.status() == "running"
+            await both.source.says(15)
+            said = counted(both.source.serial)
+            assert said.steps == {1}
+            assert said.bad == ()
+            if both.destination.alive:
+                assert await both.destination.status() != "running"
+            assert both.destination.serial == ""
+        link.assert_no_more_than(before)
+
+    asyncio.run(body())
