@@ -13,6 +13,7 @@ import pytest
 from simmig.cli.main import main
 from simmig.experiment import data
 from simmig.experiment.demo import WIRES, compare, good, runs
+from tests.interrupts import heeding
 
 SCENARIO = """# A small guest.
 [guest]
@@ -81,9 +82,14 @@ def test_an_interrupt_ends_the_demo_cleanly(tmp_path: Path) -> None:
     out = tmp_path / "out"
     command_line = [sys.executable, "-m", "simmig.cli", "demo", "--out", str(out)]
     process = subprocess.Popen(
-        command_line, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+        command_line,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        preexec_fn=heeding,  # noqa: PLW1509
     )
-    while process.poll() is None and not list(tmp_path.glob(".out-*")):
+    while process.poll() is None and not list(tmp_path.glob(".out.*")):
         time.sleep(0.05)
     time.sleep(1)
     os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to the workers, too

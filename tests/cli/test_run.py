@@ -16,6 +16,7 @@ import pytest
 
 from simmig.cli.main import main
 from simmig.trace.reader import read_trace
+from tests.interrupts import heeding
 
 SCENARIO = """# A small busy guest.
 seed = 3
@@ -232,8 +233,14 @@ def test_an_interrupt_ends_it_cleanly(scenario: Path) -> None:
     out = scenario.parent / "out"
     command = [sys.executable, "-m", "simmig.cli", "run", str(scenario), "--out", str(out)]
     command += ["--set", "guest.memory=64 GiB", "--set", "guest.workload.working_set=8 GiB"]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-    while process.poll() is None and not list(scenario.parent.glob(".out-*")):
+    process = subprocess.Popen(
+        command,
+        stderr=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        preexec_fn=heeding,  # noqa: PLW1509
+    )
+    while process.poll() is None and not list(scenario.parent.glob(".out.*")):
         time.sleep(0.05)
     time.sleep(0.5)
     process.send_signal(signal.SIGINT)

@@ -25,6 +25,7 @@ from simmig.verify.instants import run_to_rest
 from simmig.verify.patience import Endless
 from simmig.verify.play import play
 from simmig.verify.report import counterexample
+from tests.interrupts import heeding
 
 POLICIES = Path(__file__).parents[1] / "data" / "policies"
 SIMMIG = [sys.executable, "-m", "simmig.cli"]
@@ -161,7 +162,10 @@ def _descendants(pid: int) -> set[int]:
 )
 def test_no_worker_outlives_its_parent(command: tuple[str, ...], sent: signal.Signals, tmp_path: Path) -> None:
     process: Any = subprocess.Popen(
-        [*SIMMIG, *command, "--out", str(tmp_path / "out")], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        [*SIMMIG, *command, "--out", str(tmp_path / "out")],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        preexec_fn=heeding,  # noqa: PLW1509
     )
     workers: set[int] = set()
     deadline = time.monotonic() + 60

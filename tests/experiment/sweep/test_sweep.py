@@ -25,6 +25,7 @@ from simmig.experiment.sweep.spec import load_sweep
 from simmig.experiment.sweep.store import Store
 from simmig.experiment.sweep.sweep import provenance, run_sweep
 from tests.experiment.sweep.small import write
+from tests.interrupts import heeding
 
 POINTS = 24
 SLOW = f'axes.policy = [{{ name = "own.py:Slow", tag = {{ from = 0, to = {POINTS - 1} }} }}]'
@@ -87,7 +88,12 @@ def test_a_directory_with_something_else_is_left_alone(tmp_path: Path, capsys: p
 
 def start(path: Path, out: Path) -> subprocess.Popen[bytes]:
     command = [sys.executable, "-m", "simmig.cli", "sweep", str(path), "--out", str(out), "--jobs", "2"]
-    return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    return subprocess.Popen(
+        command,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        preexec_fn=heeding,  # noqa: PLW1509
+    )
 
 
 def parts(out: Path) -> set[str]:
