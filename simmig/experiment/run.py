@@ -9,7 +9,6 @@ import simpy
 
 from simmig.experiment import leap
 from simmig.experiment.errors import InputError
-from simmig.experiment.interrupt import interrupt_between_events
 from simmig.experiment.machine import Subject, inflate_balloon, machine_of
 from simmig.experiment.memory_need import require_memory
 from simmig.experiment.policy_choice import make_policy, parameters_of
@@ -39,6 +38,7 @@ from simmig.verbs.api import Verbs
 from simmig.verbs.sim.cm import SimDialer, SimListener
 from simmig.verbs.sim.fabric import Fabric
 from simmig.verbs.sim.host import HostCosts
+from simmig.verbs.sim.interrupt import interrupt_between_events
 from simmig.verbs.sim.link import LinkSpec
 from simmig.verbs.sim.profiles import PROFILES
 from simmig.verbs.sim.runtime import SimRuntime

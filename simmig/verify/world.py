@@ -16,6 +16,7 @@ from simmig.verbs.api import Verbs
 from simmig.verbs.sim.cm import SimConnection, SimDialer, SimListener
 from simmig.verbs.sim.fabric import Fabric
 from simmig.verbs.sim.host import HostCosts
+from simmig.verbs.sim.interrupt import interrupt_between_events
 from simmig.verbs.sim.link import LinkSpec
 from simmig.verbs.sim.profiles import PROFILES
 from simmig.verbs.sim.tcp import SimSocket
@@ -137,7 +138,8 @@ class World:
     def _rest(self, until_ns: int) -> None:
         """What would never end is ended, and remembered."""
         try:
-            self.env.rest(until_ns)
+            with interrupt_between_events(self.env):
+                self.env.rest(until_ns)
         except Endless as endless:
             self.endless = self.endless or str(endless)
 
