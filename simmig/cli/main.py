@@ -14,6 +14,7 @@ from simmig.cli.compare import compare
 from simmig.cli.demo import demo
 from simmig.cli.ends import receive, send
 from simmig.cli.lab import lab
+from simmig.cli.observe import observe
 from simmig.cli.plot import plot
 from simmig.cli.predict import predict
 from simmig.cli.process import forget_output, require_standard_files, tell_failed, tidy_ends
@@ -39,6 +40,7 @@ def cli() -> None:
 cli.add_command(run)
 cli.add_command(send)
 cli.add_command(receive)
+cli.add_command(observe)
 cli.add_command(compare)
 cli.add_command(calibrate)
 cli.add_command(lab)

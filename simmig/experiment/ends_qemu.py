@@ -114,7 +114,7 @@ async def migrate_vm(
     binding = load()
     if name is None:
         device.require(binding)
-    guest = await _take(qmp)
+    guest = await take_hold(qmp)
     dialer = None
     try:
         dialer = RdmaDialer(binding, runtime, to.ip, to.port, name)
@@ -146,7 +146,8 @@ def send_qemu(
     return asyncio.run(body())
 
 
-async def _take(qmp: Path) -> QemuGuest:
+async def take_hold(qmp: Path) -> QemuGuest:
+    """The VM of the QEMU whose QMP socket is `qmp`; InputError names all that stands in the way."""
     try:
         return await take(qmp)
     except Unsuitable as unsuitable:

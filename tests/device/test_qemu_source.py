@@ -15,6 +15,7 @@ import pytest
 from simmig.experiment.ends import Address, EndResult
 from simmig.experiment.ends_qemu import migrate_vm
 from simmig.experiment.machines import scenario_for
+from simmig.experiment.observe import observe
 from simmig.guest.qemu.watch import kernel_knows
 from simmig.lab import firmware
 from simmig.lab.vm import BINARY, Vm, counted
@@ -131,5 +132,24 @@ def test_an_abort_at_the_stop_leaves_the_vm_running_here_alone(verbs: Binding, d
                 assert await both.destination.status() != "running"
             assert both.destination.serial == ""
         link.assert_no_more_than(before)
+
+    asyncio.run(body())
+
+
+def test_what_a_running_vm_writes_is_observed(directory: Path) -> None:
+    """The test guest walks through its working set, so that each of its writes is seen once."""
+
+    async def body() -> None:
+        async with Vm(directory / "a", IMAGE, 32 * MIB, shared=True) as vm:
+            await vm.says(2)
+            seen = await asyncio.to_thread(observe, vm.monitor_socket, 3_000_000_000, 200_000_000, lambda _: None)
+            assert await vm.status() == "running"
+            assert MIB / 4 < seen.rate_bytes_s < MIB * 3 / 2
+            ram = next(block for block in seen.blocks if block.name == "pc.ram")
+            first = ram.first_page + firmware.FIRST_BYTE // 4096
+            hot = sum(count for _, page, count in seen.rows if first <= page < first + 1024)
+            assert hot > 0.9 * seen.pages_written
+            said = await vm.says(5)
+            assert said.bad == ()
 
     asyncio.run(body())
