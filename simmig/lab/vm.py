@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
-from qemu.qmp import QMPClient, QMPError
+from qemu.qmp import EventListener, QMPClient, QMPError
 
 from simmig.lab.errors import LabError
 
@@ -76,6 +76,9 @@ class Vm:
         self._environment = environment
         self._process: asyncio.subprocess.Process | None = None
         self._qmp = QMPClient("simmig")
+        self.events = EventListener()
+        """What QEMU has told by itself, with the times of its own clock."""
+        self._qmp.register_listener(self.events)
         (directory / "firmware").write_bytes(firmware)
         # A second monitor is for whatever is under test: QMP serves one client a socket.
         monitors = (f"unix:{path},server=on,wait=off" for path in (self.qmp_socket, self.monitor_socket))
