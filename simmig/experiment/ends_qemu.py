@@ -154,3 +154,5 @@ async def take_hold(qmp: Path) -> QemuGuest:
         raise InputError(*(f"--qemu {qmp}: {lack}" for lack in unsuitable.lacks)) from None
     except QemuError as error:
         raise InputError(f"--qemu {error}") from None
+    except OSError as error:  # its memory's file, or its process, is not ours to open
+        raise InputError(f"--qemu {qmp}: {error.filename or 'QEMU'}: {error.strerror or error}") from None

@@ -283,4 +283,5 @@ def _keep_resident(address: int, length: int) -> None:
     libc = ctypes.CDLL(None, use_errno=True)
     mlock2: Callable[..., int] = libc.mlock2
     if mlock2(ctypes.c_void_p(address), ctypes.c_size_t(length), _MLOCK_ONFAULT):
-        raise OSError(ctypes.get_errno(), f"locking {length} bytes: {os.strerror(ctypes.get_errno())}; ulimit -l")
+        words = os.strerror(ctypes.get_errno())
+        raise QemuError(f"{length >> 10} KiB of the VM's memory cannot be locked ({words}): ulimit -l unlimited")

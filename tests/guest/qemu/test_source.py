@@ -1,6 +1,7 @@
 """A QEMU that runs, taken hold of from outside: what is found, what is refused, and who lets it go on."""
 
 import asyncio
+import contextlib
 import ctypes
 import os
 import shutil
@@ -319,12 +320,22 @@ def test_a_vm_that_was_held_by_a_simmig_that_is_killed(directory: Path, held: st
             else:
                 await machine.says(5)
                 assert await machine.status() == "running"
-                guardians = subprocess.run(
-                    ["pgrep", "-f", str(machine.monitor_socket)], check=False, capture_output=True, text=True
-                )
-                assert set(guardians.stdout.split()) - {str(machine.pid)} == set()
+                await machine.until(lambda: not _holders(machine), "the guardian's end")
 
     asyncio.run(body())
+
+
+def _holders(machine: Vm) -> list[str]:
+    """Processes, QEMU apart, that were started for the machine."""
+    found = []
+    for entry in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):
+            if (
+                entry.parent.name != str(machine.pid)
+                and str(machine.monitor_socket).encode() in entry.read_bytes()
+            ):
+                found.append(entry.parent.name)
+    return found
 
 
 def test_threads_that_are_stopped_are_seen_to_be_stopped() -> None:
