@@ -22,6 +22,12 @@ _USUAL_PACKETS = 700
 _FAR_CALLS = {"poll": 150, "req_notify": 90, "get_cq_event": 70, "post_send": 40, "post_recv": 30, "reg_mr": 8}
 _TCP_FAULTS = ("drop", "delay", "dies", "hangs", "link-down", "disconnect", "cancel")
 
+_LONG: dict[str, tuple[Any, ...]] = {
+    "pages": ((1280,), (1000, 500)),
+    "bandwidth_bit_s": (60_000_000, 100_000_000),
+    "downtime_limit_ns": (10_000_000, 20_000_000, 50_000_000, 100_000_000),
+}
+"""What takes several windows of the bandwidth estimate, each of which may decide."""
 PARAMETERS: dict[str, dict[str, Any]] = {"pending-limit": {"limit": 1 << 20}, "every-bytes": {"interval": 1 << 20}}
 POLICIES = (
     "final-only",
@@ -97,6 +103,8 @@ def _migration(dice: Dice, policy: tuple[str, dict[str, Any]] | None) -> Small:
     for name, draw in features.items():
         if dice.chance(0.35):
             values[name] = draw()
+    if dice.chance(0.08):
+        values |= {name: dice.one(options) for name, options in _LONG.items()}
     if dice.chance(0.15):
         values["transport"] = "tcp"
     if policy is not None:
