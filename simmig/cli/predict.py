@@ -42,12 +42,18 @@ def predict(trace: Path, policy: str | None, settings: tuple[str, ...], out: Pat
     and the rest is simulated and printed beside what was recorded. With --policy or --set it also tells what those
     would have done to the same migration.
 
+    TRACE may also be samples of any migration, as JSON lines or as texts, one after another: query-migrate, info
+    migrate, virsh domjobinfo, query-dirty-rate. Then bandwidth, dirtying and setup come from these.
+
     \b
     simmig predict src.trace.gz
     simmig predict src.trace.gz --set migration.slice=round --policy pending-limit,limit='16 MiB'
     """
     from simmig.experiment.load import Overrides
+    from simmig.trace.qemu_samples import holds_samples
 
+    if holds_samples(trace):
+        return _from_samples(trace, Overrides(settings, policy), out, as_json)
     prediction = _predict(trace, Overrides(settings, policy), out)
     if as_json:
         from simmig.experiment.predict_report import figures
@@ -57,6 +63,22 @@ def predict(trace: Path, policy: str | None, settings: tuple[str, ...], out: Pat
     else:
         _print_report(prediction, out)
     return 0 if prediction.answer.result.good else 1
+
+
+def _from_samples(path: Path, overrides: Overrides, out: Path | None, as_json: bool) -> int:
+    from simmig.experiment.output import OutputDir
+    from simmig.experiment.predict_samples import predict_samples
+    from simmig.experiment.predict_samples_report import figures, report
+    from simmig.experiment.report import json_document
+
+    with OutputDir(out) if out is not None else nullcontext() as directory:
+        prediction = predict_samples(path, overrides)
+        document = json_document(figures(prediction))
+        if directory is not None:
+            (directory.work / "prediction.txt").write_text(report(prediction), encoding="utf-8")
+            (directory.work / "prediction.json").write_bytes(document)
+    click.echo(document if as_json else report(prediction), nl=False)
+    return 0 if prediction.predicted.good else 1
 
 
 def _predict(trace: Path, overrides: Overrides, out: Path | None) -> Prediction:
