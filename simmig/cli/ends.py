@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from simmig.cli.show import optional_scenario_options, output_options, show_result, status_line
+from simmig.cli.show import optional_scenario_options, output_options, require_qemu, show_result, status_line
 from simmig.experiment.errors import InputError, cut
 
 if TYPE_CHECKING:
@@ -95,6 +95,7 @@ def send(
 def _send_qemu(
     scenario: Scenario, qmp: Path, to: Address, name: str | None, out: Path | None, as_json: bool
 ) -> int:
+    require_qemu()
     from simmig.cli.progress import Progress
     from simmig.experiment import ends_qemu
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from simmig.cli.show import status_line
+from simmig.cli.show import require_qemu, status_line
 from simmig.experiment.errors import InputError
 
 MIN_EVERY_NS = 10_000_000
@@ -36,6 +36,7 @@ def observe(qemu: Path, duration: str, every: str, out: Path) -> int:
     \b
     simmig observe --qemu /run/vm.qmp --for '10 s' --out vm.csv
     """
+    require_qemu()
     from simmig.experiment import observe as observing
     from simmig.experiment import units
     from simmig.experiment.output import write_file

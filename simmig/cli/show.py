@@ -61,6 +61,16 @@ def _apply(options: tuple[Any, ...], function: Callable[..., int]) -> Callable[.
     return function
 
 
+def require_qemu() -> None:
+    """Raise InputError where the extra that speaks to a QEMU is missing."""
+    from importlib.util import find_spec
+
+    from simmig.experiment.errors import InputError
+
+    if find_spec("qemu") is None:
+        raise InputError("--qemu needs qemu.qmp, which is optional: pip install 'simmig[qemu]'")
+
+
 def show_result(result: Result, scenario: Scenario, out: Path | None, as_json: bool) -> int:
     """Print it, and where its files are; returns the exit status."""
     if as_json:

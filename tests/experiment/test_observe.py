@@ -49,3 +49,13 @@ def test_what_cannot_be_observed(
     assert main(["observe", "--qemu", str(tmp_path / "qmp"), "--out", str(tmp_path / "vm.csv"), *arguments]) == 2
     assert words in capsys.readouterr().err
     assert not (tmp_path / "vm.csv").exists()
+
+
+def test_without_the_extra_it_says_what_to_install(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda _name: None)
+    qmp = str(tmp_path / "qmp")
+    for command in (["observe", "--out", str(tmp_path / "vm.csv")], ["send", "--to", "127.0.0.1:4444"]):
+        assert main([*command, "--qemu", qmp]) == 2
+        assert "pip install 'simmig[qemu]'" in capsys.readouterr().err
