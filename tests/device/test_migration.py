@@ -85,6 +85,17 @@ def test_way(tmp_path: Path, way: str) -> None:
 
 
 @pytest.mark.parametrize("transport", ["rdma", "tcp"])
+def test_max_bandwidth_is_kept(tmp_path: Path, transport: str) -> None:
+    limit = ["migration.max_bandwidth=2 MiB/s", "migration.downtime_limit=100 ms", "guest.workload.rate=64 KiB/s"]
+    result = migrate(tmp_path, [*limit, f"migration.transport={transport}"])
+    check_completed(result)
+    assert "rate_limit_kept" in result.invariants
+    # 6 MiB, 0.2 MiB or so of them in the 100 ms of the stop: more than two seconds, however fast the link.
+    figures = result.figures()
+    assert figures["total_time_ns"] - figures["downtime_ns"] - figures["setup_time_ns"] > 2_000_000_000
+
+
+@pytest.mark.parametrize("transport", ["rdma", "tcp"])
 def test_an_interrupt_cancels_and_the_source_goes_on(tmp_path: Path, transport: str) -> None:
     endless = ["guest.workload.rate=4 MiB/s", "migration.downtime_limit=1 us", "migration.max_rounds=1000000"]
 
