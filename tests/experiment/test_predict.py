@@ -96,7 +96,7 @@ def test_a_prediction_repeats() -> None:
 
 
 def test_one_long_slice_without_drains_is_faster_and_stops_with_a_full_queue() -> None:
-    overrides = Overrides(["migration.slice=unlimited"], "final-only")
+    overrides = Overrides(["migration.slice=unlimited", "migration.max_bandwidth=unlimited"], "final-only")
     document = figures(predict(trace(QUICK), overrides))
     varied, as_recorded = document["predicted"], document["predicted_as_recorded"]
     assert varied["policy"] == "final-only"
