@@ -26,6 +26,7 @@ from simmig.guest.kept import KeptGuest
 from simmig.guest.real import RealGuest
 from simmig.migration import destination, source, wire
 from simmig.migration.config import Outcome
+from simmig.migration.policies.own_code import prints_aside
 from simmig.trace.events import AnyEvent, PortCounted, Side, VmResumed
 from simmig.trace.metrics import Metrics
 from simmig.trace.readers import Reader
@@ -287,7 +288,8 @@ def send(
                 dialer.close()
             end.guest.close()
 
-    return asyncio.run(body())
+    with prints_aside():
+        return asyncio.run(body())
 
 
 def receive(

@@ -18,6 +18,7 @@ from simmig.guest.qemu.guest import QemuGuest
 from simmig.guest.qemu.preflight import take
 from simmig.migration import source
 from simmig.migration.config import Outcome
+from simmig.migration.policies.own_code import prints_aside
 from simmig.trace.events import AnyEvent, DeviceStateSent, PortCounted, Side, WorkCompleted
 from simmig.trace.readers import Reader
 from simmig.trace.recorder import Sink
@@ -143,7 +144,8 @@ def send_qemu(
         async with interruptible(runtime) as cancel:
             return await migrate_vm(scenario, qmp, to, name, runtime, cancel, live, readers, sink)
 
-    return asyncio.run(body())
+    with prints_aside():
+        return asyncio.run(body())
 
 
 async def take_hold(qmp: Path) -> QemuGuest:

@@ -20,6 +20,7 @@ from simmig.guest.machine import Machine
 from simmig.guest.real import RealGuest, different_pages
 from simmig.migration import destination, source
 from simmig.migration.config import Outcome
+from simmig.migration.policies.own_code import prints_aside
 from simmig.trace.events import AnyEvent, Emit, MemoryCompared, PortCounted, Side
 from simmig.trace.metrics import Metrics
 from simmig.trace.readers import Reader
@@ -152,7 +153,8 @@ def run_rdma(
         finally:
             world.close()
 
-    outcome, source_running, destination_running, late_ns = asyncio.run(body())
+    with prints_aside():
+        outcome, source_running, destination_running, late_ns = asyncio.run(body())
     recorder.flush()
     return DeviceResult(
         status=outcome.status,

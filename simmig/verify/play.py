@@ -11,6 +11,7 @@ import msgspec
 
 from simmig.migration import policies
 from simmig.migration.policies import Policy
+from simmig.migration.policies.own_code import prints_aside
 from simmig.trace.events import AnyEvent
 from simmig.verify import faults as f
 from simmig.verify.asked import Asked
@@ -67,7 +68,8 @@ def play(case: Case, choices: Choices | None = None, policy: Policy | None = Non
     asked = Asked(policy, watch.events)
     world = World(case.migration, watch, policy)
     world.plan_packets(case.faults)
-    with patience(lambda: (asked.answering.calls, world.env._now, len(watch.events)), asked.stuck):
+    answered = patience(lambda: (asked.answering.calls, world.env._now, len(watch.events)), asked.stuck)
+    with answered, prints_aside():
         world.run()
     happened = tuple(dict.fromkeys(watch.happened))
     broken = [*unanswered(asked, watch.events), *judge(world, watch.events), *unasked(asked, watch.events)]

@@ -179,6 +179,15 @@ def test_what_a_policy_prints_is_no_result(capsys: pytest.CaptureFixture[str], t
         assert each in printed.err
 
 
+def test_what_a_policy_prints_is_no_verdict(capfd: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    chatty = tmp_path / "chatty.py"
+    chatty.write_text("class X:\n    def drain(self, p, s): print('asked')\n")
+    assert main(["verify", "--policy", f"{chatty}:X", "--seeds", "2", "--jobs", "1", "--json"]) == 0
+    told = capfd.readouterr()
+    assert isinstance(json.loads(told.out), dict)
+    assert "asked" in told.err
+
+
 def test_a_function_is_a_policy(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     (tmp_path / "scenario.toml").write_text(MINIMAL)
     policy = tmp_path / "mine.py"
