@@ -101,7 +101,8 @@ def _plainer(case: Case) -> Iterator[Case]:
     small = case.migration
     for name in small.__struct_fields__:
         usual: Any = getattr(_USUAL, name)
-        if name != "policy_parameters" and getattr(small, name) != usual:
+        # Never back to the usual number of pages: the smaller ones were played before, and would not be again.
+        if name not in {"policy_parameters", "pages"} and getattr(small, name) != usual:
             changes = {name: usual} | ({"policy_parameters": {}} if name == "policy" else {})
             yield msgspec.structs.replace(case, migration=msgspec.structs.replace(small, **changes))
     for pages in _SMALLER_PAGES:

@@ -100,7 +100,7 @@ def test_a_planted_bug_is_found_shrunk_and_replayed(monkeypatch: pytest.MonkeyPa
     case, verdict = shrink(found.case, found.invariant)
     assert len(case.faults) <= 1
     assert not case.schedule
-    assert sum(case.migration.pages) <= 512
+    assert case.migration.pages == (1,)  # one page is enough for that bug
     path = tmp_path / "replay.json"
     path.write_bytes(encode(record(case, verdict)))
     replay = read(path)
