@@ -31,6 +31,9 @@ BOOT_PATIENCE_S = 600
 """Under emulation a boot takes 40 s; on two processors with a load of 20 it was seen to take 240 s."""
 KVM_BOOT_PATIENCE_S = 60
 """Under KVM it takes a few seconds. A KVM that stalls later than at the kernel's first line is given up then."""
+BOOTS = 3
+"""So often a machine is booted whose kernel panics on its way up. QEMU before 8.1 emulates several processors
+with a race: one may meet a breakpoint that another has just taken out of the kernel's text (an Oops of int3)."""
 _LOOK_S = 0.1
 _PUMP_BYTES = 1 << 16
 _CONSOLE_LINES = 20
@@ -118,19 +121,28 @@ def run(
     chosen = choose(boot.accel, booted, qemu)
     # A KVM that was there and is of no use is told in any case, once: it cost seconds, and will cost more.
     tell(f"booting {booted.release} under {chosen}", urgent=chosen.news and not chosen.kvm)
-    try:
-        return attempt(chosen)
-    except _NeverStarted as error:
-        if boot.accel == "kvm" or not chosen.kvm:
-            raise LabError(f"under {chosen}\n{error}") from None
-        why = "under KVM the kernel started, and the lab did not come up"
-        remember(booted, qemu, kvm=False, why=why)
-        tell(f"{error}\nbooting under emulation instead, and from now on", urgent=True)
-    return attempt(Accelerator(False, why))
+    for left in reversed(range(BOOTS)):
+        try:
+            return attempt(chosen)
+        except _NeverStarted as error:
+            if chosen.kvm and boot.accel != "kvm":
+                chosen = Accelerator(False, "under KVM the kernel started, and the lab did not come up")
+                remember(booted, qemu, kvm=False, why=chosen.why)
+                tell(f"{error}\nbooting under emulation instead, and from now on", urgent=True)
+            elif error.panicked and left:
+                tell(f"{error}\nthe kernel panicked before it ran anything: booting again", urgent=True)
+            else:
+                raise LabError(f"under {chosen}\n{error}") from None
+    raise AssertionError("the last boot returns or raises")
 
 
 class _NeverStarted(LabError):
-    """The machine did not get as far as its command."""
+    """The machine did not get as far as its command; `panicked`: for its kernel gave up."""
+
+    def __init__(self, what: str, job: Path) -> None:
+        console = _console(job)
+        super().__init__(f"{what}\n{console}")
+        self.panicked = "Kernel panic" in console
 
 
 def _end(number: int, frame: FrameType | None) -> None:
@@ -253,7 +265,7 @@ def _watch(process: subprocess.Popen[bytes], job: Path, timeout_s: float | None,
         if time.monotonic() > deadline:
             if started:
                 raise TimeoutError(f"the command was still running after {timeout_s:g} s")
-            raise _NeverStarted(f"the lab did not boot within {boot_patience_s:g} s\n{_console(job)}")
+            raise _NeverStarted(f"the lab did not boot within {boot_patience_s:g} s", job)
 
 
 def _status(job: Path, code: int | None) -> int:
@@ -261,8 +273,8 @@ def _status(job: Path, code: int | None) -> int:
     if failed.exists():
         raise LabError(f"{failed.read_text().strip()}\n{_console(job)}")
     if not status.exists():
-        ended = f"the lab's machine ended early (status {code})\n{_console(job)}"
-        raise LabError(ended) if (job / "started").exists() else _NeverStarted(ended)
+        ended = f"the lab's machine ended early (status {code})"
+        raise LabError(f"{ended}\n{_console(job)}") if (job / "started").exists() else _NeverStarted(ended, job)
     return int(status.read_text())
 
 

@@ -133,6 +133,7 @@ class Boots:
     def __init__(self, monkeypatch: pytest.MonkeyPatch, host: Host) -> None:
         qemu = host.qemu(PRINTS)
         self.silent = "exec sleep 600"
+        self.panics = 0
         self.tried: list[bool] = []
         monkeypatch.setattr(machine, "require_all", lambda: None)
         monkeypatch.setattr(machine, "kernel", lambda tell, series: host.booted)
@@ -142,6 +143,9 @@ class Boots:
 
     def _machine(self, booted: Kernel, job: Path, shared: bool, size: Size, qemu: str, fast: bool) -> list[str]:
         self.tried.append(fast)
+        if self.panics:
+            self.panics -= 1
+            return ["sh", "-c", f"echo 'Oops: int3: 0000\nKernel panic' > {job}/console; exit 0"]
         return ["sh", "-c", self.silent if fast else f"touch {job}/started; echo 7 > {job}/status"]
 
 
@@ -167,6 +171,25 @@ def test_a_kvm_of_no_use_is_told_once_also_off_a_terminal(
     for said in ("lab: booting 6.1.0-9-amd64 under emulation (TCG): KVM is there and cannot start the kernel", ""):
         assert main(["lab", "true"]) == 7
         assert capsys.readouterr().err.startswith(said)
+
+
+def test_a_kernel_that_panics_on_its_way_up_is_booted_again(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    boots = Boots(monkeypatch, host)
+    boots.panics = 2
+    told = Told()
+    assert machine.run(["true"], Link(), Size(), told, boot=Boot(accel="tcg")) == 7
+    assert boots.tried == [False] * 3
+    assert len(told.urgent) == 2
+    assert "Oops: int3" in told.urgent[0]
+    assert "booting again" in told.urgent[0]
+
+
+def test_a_kernel_that_panics_on_every_boot_is_given_up(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    boots = Boots(monkeypatch, host)
+    boots.panics = 9
+    with pytest.raises(LabError, match="Kernel panic"):
+        machine.run(["true"], Link(), Size(), Told(), boot=Boot(accel="tcg"))
+    assert len(boots.tried) == machine.BOOTS
 
 
 def test_kvm_asked_for_is_not_replaced(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
