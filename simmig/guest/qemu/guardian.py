@@ -34,17 +34,23 @@ class Guardian:
 
     def __init__(self, pid: int, qmp: Path) -> None:
         reading, self._writing = os.pipe()
+        ready, started = os.pipe()
         process = os.pidfd_open(pid)
         self._child = forking.fork()
         if self._child:
-            os.close(reading)
-            os.close(process)
+            for descriptor in (reading, process, started):
+                os.close(descriptor)
+            os.read(
+                ready, 1
+            )  # its end: whatever is meant for this process's group does not reach the guardian now
+            os.close(ready)
             return
         try:
             os.setsid()  # what is meant for simmig's process group is not meant for this
             for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
                 signal.signal(number, signal.SIG_IGN)
             signal.set_wakeup_fd(-1)
+            os.close(started)  # and so it is told
             keep = sorted((reading, process))
             for low, high in zip((3, keep[0] + 1, keep[1] + 1), (*keep, os.sysconf("SC_OPEN_MAX")), strict=True):
                 os.closerange(low, high)

@@ -15,6 +15,7 @@ from collections.abc import Awaitable, Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
+from qemu.qmp import ExecuteError
 
 from simmig.guest.api import PAGE_BYTES
 from simmig.guest.machine_state import with_ending
@@ -217,6 +218,7 @@ CAPABILITIES = [
     "xbzrle",
     "compress",
     "x-ignore-shared",
+    "background-snapshot",
 ]
 
 
@@ -224,7 +226,11 @@ CAPABILITIES = [
 @pytest.mark.parametrize("name", CAPABILITIES)
 def test_a_capability_that_is_on_is_named_with_what_turns_it_off(directory: Path, name: str) -> None:
     on = {"capabilities": [{"capability": name, "state": True}]}
-    [said] = lacks(directory, migrate_set_capabilities=on)
+    shared = name != "background-snapshot"  # QEMU itself refuses that one where the memory is shared
+    try:
+        said = lacks(directory, shared=shared, migrate_set_capabilities=on)[0]
+    except ExecuteError as error:
+        pytest.skip(f"this QEMU, or this kernel, has it not: {error}")
     assert f"{name} is on" in said
     assert f"migrate_set_capability {name} off" in said
 
