@@ -138,7 +138,7 @@ class DeviceAttrEx(PyverbsObject):
         self.orig_attr = DeviceAttr(known)
         self.comp_mask = 0
         self.odp_caps = ODPCaps()
-        self.device_cap_flags_ex = known.device_cap_flags
+        self.device_cap_flags_ex = known.device_cap_flags_ex
         self.tso_caps = TSOCaps()
         self.pci_atomic_caps = PCIAtomicCaps()
         self.rss_caps = RSSCaps()

@@ -15,10 +15,12 @@ from simmig.verbs.pyverbs.utils import qp_state_to_str, qp_type_to_str
 from simmig.verbs.pyverbs.wr import RecvWR, SendWR
 from simmig.verbs.sim import qp as sim
 from simmig.verbs.sim import qp_attr as sim_attr
+from simmig.verbs.sim.profiles import Profile
 from simmig.verbs.sim.wr import Binding
 
-_KNOWN_MASK = 1 | 64  # IBV_QP_INIT_ATTR_PD, _SEND_OPS_FLAGS
-_CREATE_FLAGS = 4  # IBV_QP_INIT_ATTR_CREATE_FLAGS: known as long as there are none
+_CREATE_FLAGS = 4  # IBV_QP_INIT_ATTR_CREATE_FLAGS
+_KNOWN_MASK = 1 | 64 | _CREATE_FLAGS  # IBV_QP_INIT_ATTR_PD, _SEND_OPS_FLAGS
+_BLOCK_OWN = 2  # IBV_QP_CREATE_BLOCK_SELF_MCAST_LB
 _TYPES = (e.IBV_QPT_RC, e.IBV_QPT_UC, e.IBV_QPT_UD)
 
 
@@ -28,7 +30,7 @@ class QP(Resource):
     def __init__(self, creator: Any, init_attr: Any, qp_attr: QPAttr | None = None) -> None:
         if isinstance(creator, Context):
             only(init_attr, QPInitAttrEx, "init_attr")
-            self._check_extended(init_attr)
+            self._check_extended(init_attr, creator.sim.device.profile)
             pd = init_attr.pd
         elif isinstance(creator, PD):
             pd = creator
@@ -65,11 +67,14 @@ class QP(Resource):
                 raise
 
     @staticmethod
-    def _check_extended(attr: QPInitAttrEx) -> None:
-        known = _KNOWN_MASK | (_CREATE_FLAGS if not attr.create_flags else 0)
-        if attr.comp_mask & ~known or attr.xrcd is not None or attr.ind_table is not None:
+    def _check_extended(attr: QPInitAttrEx, profile: Profile) -> None:
+        taken = _BLOCK_OWN if profile.blocks_own_multicast and attr.qp_type == e.IBV_QPT_UD else 0
+        flags = attr.create_flags if attr.comp_mask & _CREATE_FLAGS else 0
+        if attr.comp_mask & ~_KNOWN_MASK or flags & ~taken or attr.xrcd is not None or attr.ind_table is not None:
             raise PyverbsRDMAError("Failed to create QP", errno.EOPNOTSUPP)
-        if attr.send_ops_flags & int(e.IBV_QP_EX_WITH_TSO | e.IBV_QP_EX_WITH_ATOMIC_WRITE):
+        has_atomic_writes = profile.has_atomic_writes and attr.qp_type == e.IBV_QPT_RC
+        missing = e.IBV_QP_EX_WITH_TSO | (0 if has_atomic_writes else e.IBV_QP_EX_WITH_ATOMIC_WRITE)
+        if attr.send_ops_flags & int(missing):
             raise PyverbsRDMAError("Failed to create QP", errno.EOPNOTSUPP)
 
     @property

@@ -11,6 +11,7 @@ from simmig.verbs.pyverbs.mr import MW, MWBindInfo
 from simmig.verbs.pyverbs.qp import QP
 from simmig.verbs.pyverbs.qp_attr import QPAttr
 from simmig.verbs.pyverbs.wr import SGE, SendWR
+from simmig.verbs.sim.work import ATOMIC_BYTES
 from simmig.verbs.sim.wr import Binding
 
 
@@ -99,9 +100,9 @@ class QPEx(QP):
         """Begin the invalidation of a window here."""
         self._begin(e.IBV_WR_LOCAL_INV, invalidate_rkey)
 
-    def wr_atomic_write(self, rkey: int, remote_addr: int, atomic_wr: Any) -> None:
-        """Atomic writes: refused (EOPNOTSUPP)."""
-        raise PyverbsRDMAError("Atomic write is not supported", errno.EOPNOTSUPP)
+    def wr_atomic_write(self, rkey: int, remote_addr: int, atomic_wr: bytes) -> None:
+        """Begin an atomic write of the first eight of those bytes."""
+        self._begin(e.IBV_WR_ATOMIC_WRITE).set_wr_atomic_write(rkey, remote_addr, bytes(atomic_wr[:ATOMIC_BYTES]))
 
     def wr_send_tso(self, hdr: Any, hdr_sz: int, mss: int) -> None:
         """Segmentation: refused (EOPNOTSUPP)."""

@@ -17,6 +17,8 @@ from simmig.verbs.sim.pyverbs_error import PyverbsRDMAError, PyverbsUserError
 if TYPE_CHECKING:
     from simmig.verbs.sim.profiles import Profile
 
+_ATOMIC_WRITE = 1 << 40  # IB_UVERBS_DEVICE_ATOMIC_WRITE, of <rdma/ib_user_verbs.h>: none of libibverbs' own names
+
 
 class Device:
     """What the device list says of a device."""
@@ -173,6 +175,7 @@ class DeviceAttr:
             | e.IBV_DEVICE_SYS_IMAGE_GUID
             | e.IBV_DEVICE_CURR_QP_STATE_MOD
         )
+        self.device_cap_flags_ex = self.device_cap_flags | (_ATOMIC_WRITE if profile.has_atomic_writes else 0)
         self.max_sge = self.max_sge_rd = profile.max_sges
         self.max_cq = 1 << 16
         self.max_cqe = profile.max_completions

@@ -92,7 +92,7 @@ class ibv_mig_state(IntEnum):  # noqa: N801  (verbs' own name)
 
 
 class ibv_wr_opcode(IntEnum):  # noqa: N801  (verbs' own name)
-    """Send work requests; atomics and beyond are not modelled."""
+    """Send work requests; segmentation and flushing are not modelled."""
 
     IBV_WR_RDMA_WRITE = 0
     IBV_WR_RDMA_WRITE_WITH_IMM = 1
@@ -159,6 +159,7 @@ class ibv_wc_opcode(IntEnum):  # noqa: N801  (verbs' own name)
     IBV_WC_BIND_MW = 5
     IBV_WC_LOCAL_INV = 6
     IBV_WC_TSO = 7
+    IBV_WC_ATOMIC_WRITE = 9
     IBV_WC_RECV = 128
     IBV_WC_RECV_RDMA_WITH_IMM = 129
 
@@ -308,7 +309,8 @@ class ibv_gid_type(IntEnum):  # noqa: N801  (verbs' own name)
  IBV_WC_INV_EEC_STATE_ERR, IBV_WC_FATAL_ERR, IBV_WC_RESP_TIMEOUT_ERR, IBV_WC_GENERAL_ERR,
  IBV_WC_TM_ERR, IBV_WC_TM_RNDV_INCOMPLETE) = ibv_wc_status
 (IBV_WC_SEND, IBV_WC_RDMA_WRITE, IBV_WC_RDMA_READ, IBV_WC_COMP_SWAP, IBV_WC_FETCH_ADD,
- IBV_WC_BIND_MW, IBV_WC_LOCAL_INV, IBV_WC_TSO, IBV_WC_RECV, IBV_WC_RECV_RDMA_WITH_IMM) = ibv_wc_opcode
+ IBV_WC_BIND_MW, IBV_WC_LOCAL_INV, IBV_WC_TSO, IBV_WC_ATOMIC_WRITE, IBV_WC_RECV,
+ IBV_WC_RECV_RDMA_WITH_IMM) = ibv_wc_opcode
 (IBV_WC_GRH, IBV_WC_WITH_IMM, IBV_WC_IP_CSUM_OK, IBV_WC_WITH_INV) = ibv_wc_flags
 (IBV_EVENT_CQ_ERR, IBV_EVENT_QP_FATAL, IBV_EVENT_QP_REQ_ERR, IBV_EVENT_QP_ACCESS_ERR,
  IBV_EVENT_COMM_EST, IBV_EVENT_SQ_DRAINED, IBV_EVENT_PATH_MIG, IBV_EVENT_PATH_MIG_ERR,

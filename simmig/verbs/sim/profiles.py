@@ -63,6 +63,10 @@ class Profile:
     destruction_purges_completions: bool = False
     """Destroying a queue pair takes its completions out of its CQs, as rdma-core's providers/mlx5 does."""
     max_outstanding_reads: int = 128
+    has_atomic_writes: bool = False
+    """Atomic writes of eight bytes (man ibv_wr_post(3); IBA volume 1, annex A19)."""
+    blocks_own_multicast: bool = False
+    """A UD queue pair may be made with IBV_QP_CREATE_BLOCK_SELF_MCAST_LB; none here hears itself in any case."""
     max_mr_bytes: int = (1 << 64) - 1
     gid_table_entries: int = 16
     has_roce_v1: bool = False
@@ -89,7 +93,7 @@ class Profile:
         return slots - reserved
 
 
-IDEAL = Profile(name="ideal", device_memory_bytes=128 * 1024)
+IDEAL = Profile(name="ideal", device_memory_bytes=128 * 1024, has_atomic_writes=True)
 
 RXE = Profile(
     name="rxe",
@@ -130,6 +134,7 @@ MLX5 = Profile(
     max_inline_bytes=956,
     oversized_send_errno=errno.ENOMEM,
     destruction_purges_completions=True,
+    blocks_own_multicast=True,
     gid_table_entries=256,
     has_roce_v1=True,
     device_memory_bytes=128 * 1024,

@@ -17,7 +17,7 @@ from simmig.verbs.sim.requester import Requester
 from simmig.verbs.sim.responder import Responder
 from simmig.verbs.sim.windows import LOCAL_OPERATIONS
 from simmig.verbs.sim.work import ATOMIC_BYTES, PSN_MASK, ReceiveWork, SendWork
-from simmig.verbs.sim.wr import RecvWR, SendWR
+from simmig.verbs.sim.wr import RecvWR, SendWR, SgList
 
 _SIGNALED = int(e.IBV_SEND_SIGNALED)
 _INLINE = int(e.IBV_SEND_INLINE)
@@ -25,8 +25,9 @@ _RDMA_READ = int(e.IBV_WR_RDMA_READ)
 _RDMA_WRITE = int(e.IBV_WR_RDMA_WRITE)
 _NOT_PLAIN = ~_SIGNALED
 _ATOMICS = (int(e.IBV_WR_ATOMIC_CMP_AND_SWP), int(e.IBV_WR_ATOMIC_FETCH_AND_ADD))
-_READS = (_RDMA_READ, *_ATOMICS)
-_KNOWN = {*range(_RDMA_READ + 1), *_ATOMICS, *LOCAL_OPERATIONS, int(e.IBV_WR_SEND_WITH_INV)}
+_ATOMIC_WRITE = int(e.IBV_WR_ATOMIC_WRITE)
+_READS = (_RDMA_READ, *_ATOMICS, _ATOMIC_WRITE)
+_KNOWN = {*range(_RDMA_READ + 1), *_ATOMICS, *LOCAL_OPERATIONS, int(e.IBV_WR_SEND_WITH_INV), _ATOMIC_WRITE}
 
 
 class QP(QPStates):
@@ -175,7 +176,7 @@ class QP(QPStates):
     def _post_send(self, wr: SendWR) -> int:
         """Post this one; returns an errno, or 0."""
         sg = wr.elements()
-        length = sum(element[1] for element in sg)
+        length = _length(wr, sg)
         error = self._refusal(wr, len(sg), length)
         if error:
             return error
@@ -226,24 +227,25 @@ class QP(QPStates):
         if self._state < RTS or self._closed:  # R6
             return errno.EINVAL
         opcode = wr.opcode
-        if opcode not in _KNOWN:
+        profile = self.device.profile
+        if opcode not in _KNOWN or (opcode == _ATOMIC_WRITE and not profile.has_atomic_writes):
             return errno.EOPNOTSUPP
         if self.requester.posted - self.requester.retired >= self._max_send_wr:  # R10
             return errno.ENOMEM
         inline = wr.send_flags & _INLINE
-        if inline and opcode >= _RDMA_READ and not self.device.profile.takes_inline_reads:  # R11
+        if inline and opcode >= _RDMA_READ and not profile.takes_inline_reads:  # R11
             return errno.EINVAL
-        if opcode in _ATOMICS and length != ATOMIC_BYTES:
+        if (opcode in _ATOMICS or opcode == _ATOMIC_WRITE) and length != ATOMIC_BYTES:
             return errno.EINVAL
         if sges > self._cap.max_send_sge or (inline and length > self._cap.max_inline_data):
-            return self.device.profile.oversized_send_errno
+            return profile.oversized_send_errno
         return 0
 
     def refusal_of(self, wrs: Sequence[SendWR]) -> int:
         """Why these cannot all be posted: an errno, or 0."""
         for wr in wrs:
             sg = wr.elements()
-            error = self._refusal(wr, len(sg), sum(element[1] for element in sg))
+            error = self._refusal(wr, len(sg), _length(wr, sg))
             if error:
                 return error
         free = self._max_send_wr - (self.requester.posted - self.requester.retired)
@@ -294,6 +296,11 @@ class QP(QPStates):
         if self.srq is not None:
             self.srq.remove_ref(self)
         self.pd.remove_ref(self)
+
+
+def _length(wr: SendWR, sg: SgList) -> int:
+    """Bytes that it moves; those of an atomic write are in the work request itself."""
+    return len(wr.extra or b"") if wr.opcode == _ATOMIC_WRITE else sum(element[1] for element in sg)
 
 
 class QPEx(NotModelled):

@@ -10,7 +10,7 @@ from simmig.verbs.sim import enums as e
 from simmig.verbs.sim.buffers import scatter
 from simmig.verbs.sim.cq import WC
 from simmig.verbs.sim.memory import payload_bytes, payload_length
-from simmig.verbs.sim.responses import Responses
+from simmig.verbs.sim.responses import Responses, right_for
 from simmig.verbs.sim.windows import invalidate
 from simmig.verbs.sim.work import (
     ACK,
@@ -39,11 +39,10 @@ _WRITES = (_RDMA_WRITE, _RDMA_WRITE_WITH_IMM)
 _SEND_WITH_IMM = int(e.IBV_WR_SEND_WITH_IMM)
 _SEND_WITH_INV = int(e.IBV_WR_SEND_WITH_INV)
 _COMPARE = int(e.IBV_WR_ATOMIC_CMP_AND_SWP)
-_REMOTE_ATOMIC = int(e.IBV_ACCESS_REMOTE_ATOMIC)
+_ATOMIC_WRITE = int(e.IBV_WR_ATOMIC_WRITE)
 _REMOTE_WRITE = int(e.IBV_ACCESS_REMOTE_WRITE)
 _SOLICITED = int(e.IBV_SEND_SOLICITED)
 _WITH_IMM = int(e.IBV_WC_WITH_IMM)
-_REMOTE_READ = int(e.IBV_ACCESS_REMOTE_READ)
 _NO_WINDOW = PSN_HALF
 
 # min_rnr_timer codes 0 to 31 in hundredths of a millisecond (R39; IBA volume 1, table 45).
@@ -352,8 +351,8 @@ class Responder:
             return NAK_INVALID_REQUEST
         if not work.length:  # R34
             return 0
-        right = _REMOTE_READ if work.extra is None else _REMOTE_ATOMIC
-        if not self.qp.access_flags & right or (work.extra is not None and work.remote_addr % ATOMIC_BYTES):
+        misaligned = work.extra is not None and work.remote_addr % ATOMIC_BYTES
+        if misaligned or not self.qp.access_flags & right_for(work):
             return NAK_INVALID_REQUEST
         return 0 if self.responses.may_read(work) else NAK_REMOTE_ACCESS
 
@@ -361,6 +360,10 @@ class Responder:
         """An atomic: once, and what it found is kept for whoever asks again (IBA volume 1, 9.4.5)."""
         mr = self.device.mrs[work.rkey]
         at = work.remote_addr - mr.segment_address
+        if work.opcode == _ATOMIC_WRITE:
+            mr.segment.dma_write(at, work.extra)
+            work.result = b""
+            return
         found = payload_bytes(mr.segment.dma_read(at, ATOMIC_BYTES))
         value, (operand, swap) = int.from_bytes(found, sys.byteorder), work.extra
         value = (swap if value == operand else value) if work.opcode == _COMPARE else (value + operand) % (1 << 64)

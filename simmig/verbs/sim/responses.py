@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, cast
 
 from simmig.verbs.sim import enums as e
 from simmig.verbs.sim.burst import Burst
-from simmig.verbs.sim.memory import Payload, payload_part
+from simmig.verbs.sim.memory import Payload, payload_length, payload_part
 from simmig.verbs.sim.work import PSN_MASK, RequestBurst, SendWork
 
 if TYPE_CHECKING:
@@ -16,6 +16,15 @@ if TYPE_CHECKING:
 
 _REMOTE_ATOMIC = int(e.IBV_ACCESS_REMOTE_ATOMIC)
 _REMOTE_READ = int(e.IBV_ACCESS_REMOTE_READ)
+_REMOTE_WRITE = int(e.IBV_ACCESS_REMOTE_WRITE)
+_ATOMIC_WRITE = int(e.IBV_WR_ATOMIC_WRITE)
+
+
+def right_for(work: SendWork) -> int:
+    """The right that a read or an atomic needs of region and queue pair (R31); an atomic write needs a write's."""
+    if work.extra is None:
+        return _REMOTE_READ
+    return _REMOTE_WRITE if work.opcode == _ATOMIC_WRITE else _REMOTE_ATOMIC
 
 
 class ResponseBurst(Burst):
@@ -27,9 +36,8 @@ class ResponseBurst(Burst):
         self, flow: Responses, request: RequestBurst, first: int, count: int, payload: Payload, header_bytes: int
     ) -> None:
         self.mtu = flow.mtu
-        start = first * self.mtu
-        length = min(count * self.mtu, request.work.length - start)
-        super().__init__(flow, count, self.mtu + header_bytes, length - (count - 1) * self.mtu + header_bytes)
+        last_bytes = payload_length(payload) - (count - 1) * self.mtu
+        super().__init__(flow, count, self.mtu + header_bytes, last_bytes + header_bytes)
         self.request = request
         self.first = first
         self.payload = payload
@@ -108,7 +116,7 @@ class Responses:
         if work.result is not None:
             return True
         mr = responder.device.mrs.get(work.rkey)
-        right = _REMOTE_READ if work.extra is None else _REMOTE_ATOMIC
+        right = right_for(work)
         if mr is None or (mr.pd is not responder.qp.pd and mr.pd is not responder.qp) or not mr.access & right:
             return False
         return bool(mr.start <= work.remote_addr and work.remote_addr + work.length <= mr.end)

@@ -26,6 +26,7 @@ _COMPLETION_OPCODES = {
     int(e.IBV_WR_SEND_WITH_INV): int(e.IBV_WC_SEND),
     int(e.IBV_WR_ATOMIC_CMP_AND_SWP): int(e.IBV_WC_COMP_SWAP),
     int(e.IBV_WR_ATOMIC_FETCH_AND_ADD): int(e.IBV_WC_FETCH_ADD),
+    int(e.IBV_WR_ATOMIC_WRITE): int(e.IBV_WC_ATOMIC_WRITE),
     int(e.IBV_WR_BIND_MW): int(e.IBV_WC_BIND_MW),
     int(e.IBV_WR_LOCAL_INV): int(e.IBV_WC_LOCAL_INV),
 }

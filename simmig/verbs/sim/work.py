@@ -53,9 +53,9 @@ class SendWork(msgspec.Struct, eq=False):
     flags: int = 0
     inline: bytes | None = None
     is_read: bool = False
-    """Whether it is answered with data: a read or an atomic."""
+    """Whether it is answered as a read is: a read or an atomic."""
     extra: Any = None
-    """What only some have: an atomic's operands, a window's binding, a datagram's destination."""
+    """What only some have: an atomic's operands or bytes, a window's binding, a datagram's destination."""
     result: bytes | None = None
     """What an atomic found, once it has been executed; not None, too, of a local operation done."""
     next: int = 0

@@ -33,7 +33,7 @@ class Binding(NamedTuple):
 
 _SEND = int(e.IBV_WR_SEND)
 _SIGNALED = int(e.IBV_SEND_SIGNALED)
-_WITHOUT_SGE = (e.IBV_WR_LOCAL_INV, e.IBV_WR_BIND_MW, e.IBV_WR_SEND_WITH_INV)
+_WITHOUT_SGE = (e.IBV_WR_LOCAL_INV, e.IBV_WR_BIND_MW, e.IBV_WR_SEND_WITH_INV, e.IBV_WR_ATOMIC_WRITE)
 
 # msgspec structs, because a migration makes one of each for every chunk and they cost half of a class with slots.
 
@@ -89,7 +89,7 @@ class SendWR(PyverbsCM, msgspec.Struct, eq=False):
     rkey: int = 0
     shared_sge: SGE | None = None
     extra: Any = None
-    """What only some have: an atomic's operands, a window's binding, a datagram's destination."""
+    """What only some have: an atomic's operands or bytes, a window's binding, a datagram's destination."""
 
     def __post_init__(self) -> None:
         sg = self.sg
@@ -114,6 +114,11 @@ class SendWR(PyverbsCM, msgspec.Struct, eq=False):
         """An atomic's remote key and address, what to add or compare with, and what to put there then."""
         self.set_wr_rdma(rkey, addr)
         self.extra = (compare_add, swap)
+
+    def set_wr_atomic_write(self, rkey: int, addr: int, value: bytes) -> None:
+        """An atomic write's remote key and address, and the eight bytes that it carries itself."""
+        self.set_wr_rdma(rkey, addr)
+        self.extra = value
 
     def set_bind_wr(self, mw: Any, bind_info: Any) -> None:
         """Bind a memory window of type 2; its key counts on, and is this work request's `rkey` from now on."""

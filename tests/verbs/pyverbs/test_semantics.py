@@ -165,3 +165,36 @@ def test_a_datagram_comes_behind_its_header_and_only_with_the_key(rig: Rig) -> N
     (got,) = right.poll_all()
     assert (got.wr_id, got.byte_len, got.src_qp, got.wc_flags) == (5, 48, left.qp.qp_num, e.IBV_WC_GRH)
     assert inbox.read(8, 40) == b"datagram"
+
+
+def test_an_atomic_write_puts_eight_bytes_there_with_a_writes_rights(rig: Rig) -> None:
+    """IBA volume 1, annex A19; man ibv_wr_post(3). Neither ConnectX nor soft-RoCE before Linux 6.2 has it."""
+    left, right = rig.left, rig.right
+    target = right.buffer(16)
+
+    def write(offset: int, value: bytes, rkey: int = target.rkey) -> int:
+        wr = SendWR(1, e.IBV_WR_ATOMIC_WRITE, 0, 0, [], e.IBV_SEND_SIGNALED)
+        wr.set_wr_atomic_write(rkey, target.buf + offset, value)
+        left.qp.post_send(wr)
+        wc = left.wait_one()
+        assert wc.status or (wc.opcode, wc.byte_len) == (e.IBV_WC_ATOMIC_WRITE, 8)
+        return int(wc.status)
+
+    if not rig.profile.has_atomic_writes:
+        refused(errno.EOPNOTSUPP, write, 8, b"overthere"[:8])
+        return
+    refused(errno.EINVAL, write, 8, b"short")
+    assert write(8, b"overther") == e.IBV_WC_SUCCESS
+    assert target.read(16, 0) == bytes(8) + b"overther"
+    assert write(4, bytes(8)) == e.IBV_WC_REM_INV_REQ_ERR
+
+
+def test_an_atomic_write_needs_a_region_that_may_be_written_to(rig: Rig) -> None:
+    if not rig.profile.has_atomic_writes:
+        pytest.skip("this device has none")
+    left = rig.left
+    target = rig.right.buffer(8, e.IBV_ACCESS_LOCAL_WRITE | e.IBV_ACCESS_REMOTE_READ)
+    wr = SendWR(1, e.IBV_WR_ATOMIC_WRITE, 0, 0, [], e.IBV_SEND_SIGNALED)
+    wr.set_wr_atomic_write(target.rkey, target.buf, bytes(8))
+    left.qp.post_send(wr)
+    assert left.wait_one().status == e.IBV_WC_REM_ACCESS_ERR
