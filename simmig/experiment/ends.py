@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Protocol
 
@@ -35,14 +35,15 @@ from simmig.verbs.rdma import device
 from simmig.verbs.rdma.binding import Binding, load
 from simmig.verbs.rdma.endpoint import RdmaDialer, RdmaListener
 from simmig.verbs.rdma.runtime import RdmaRuntime, RdmaSignal
-from simmig.verbs.rdma.socket import RdmaSocket
 from simmig.verify.invariants import Invariants
 
-_ASK_NS = 2_000_000_000
+ASK_NS = 2_000_000_000
+"""How long a source tries to reach its destination once more, when all is over."""
 _ANSWER_NS = 10_000_000_000
 """How long a destination waits for its source to ask, once it has ended."""
 STOCK = "a stock QEMU, which gives no account"
 _STOCK_BATCH = "; it answers one registration a message, so that a batch is chunks that lie side by side"
+_STOCK_REASON = "; if it refused something, it says what on its standard error, where it was started"
 _SOURCE_DOES_NOT_KNOW = frozenset({"memory_identical", "destination_running"})
 _DESTINATION_KNOWS = frozenset(
     {"status", "reason", "backend", "devices", "side", "peer", "peer_silence", "machine"}
@@ -175,10 +176,15 @@ class _End:
         for reader in self._live:
             reader(event)
 
+    @property
+    def pages(self) -> int:
+        """In all blocks."""
+        return sum(block.pages for block in self.guest.blocks)
+
     def digest(self) -> None:
         """Remember what the memory is; the clock stands still meanwhile, as wherever memory is compared."""
         with self.runtime.halted():
-            self.digests = exchange.page_digests(self.guest.memory)
+            self.digests = exchange.page_digests(self.guest.memory.pages)
 
     def count_port(self, name: str, before: int | None) -> None:
         """Record what the device's port has sent since, and that it took part."""
@@ -207,37 +213,6 @@ class _End:
             return None
         blocks = tuple((block.name, block.length_bytes) for block in self.kept.blocks)
         return MovedMachine(self.kept.machine_name, blocks, len(self.kept.state))
-
-    async def exchange(
-        self, own: exchange.Account, reach: Awaitable[RdmaSocket], talk: Callable[..., Any]
-    ) -> tuple[exchange.Account | None, exchange.Clock, str]:
-        """The other end's account, its clock, and why there is none. Ctrl-C ends it: the outcome is known here."""
-
-        async def asking() -> tuple[exchange.Account, exchange.Clock]:
-            socket = await reach
-            pages = sum(block.pages for block in self.guest.blocks)
-            async with asyncio.timeout(exchange.patience_s(pages)):
-                told: tuple[exchange.Account, exchange.Clock] = await talk(socket, own)
-                return told
-
-        try:
-            async with interruptible(self.runtime) as impatient:
-                task = asyncio.ensure_future(asking())
-
-                def stop() -> None:
-                    task.cancel()
-
-                impatient.add_waiter(stop)
-                theirs, clock = await task
-        except asyncio.CancelledError:
-            if not impatient.is_set:
-                raise
-            return None, exchange.Clock(), "the other end was not asked to the end: interrupted"
-        except exchange.ExchangeError as error:
-            return None, exchange.Clock(), str(error)
-        except (OSError, TimeoutError) as error:
-            return None, exchange.Clock(), f"the other end cannot be asked: {_text(error)}"
-        return theirs, clock, ""
 
 
 def send(
@@ -272,16 +247,15 @@ def send(
                 )
             if dialer.device is not None:
                 end.count_port(dialer.device, before.get(dialer.device))
-            tells = _gives_account(dialer.peer_data)
+            tells = gives_account(dialer.peer_data)
             if tells and not end.guest.running:
                 end.digest()
             own = end.account(outcome)
             if not tells:
-                batch = scenario.migration.registration_batch > 1 and not scenario.migration.pin_all
-                return end_result(
-                    end, own, None, exchange.Clock(), STOCK + (_STOCK_BATCH if batch else ""), readers, sink
-                )
-            theirs, clock, silence = await end.exchange(own, dialer.dial_socket(_ASK_NS), exchange.ask)
+                return end_result(end, own, None, exchange.Clock(), stock(scenario, own), readers, sink)
+            theirs, clock, silence = await exchange.settle(
+                end.runtime, end.pages, own, dialer.dial_socket(ASK_NS), exchange.ask
+            )
             return end_result(end, own, theirs, clock, silence, readers, sink)
         finally:
             if dialer is not None:
@@ -330,10 +304,12 @@ def receive(
             own = end.account(outcome)
             if not listener.visited:
                 return end_result(end, own, None, exchange.Clock(), "no source came", readers, sink)
-            if not _gives_account(listener.peer_data):
+            if not gives_account(listener.peer_data):
                 return end_result(end, own, None, exchange.Clock(), STOCK, readers, sink)
             deadline_ns = end.runtime.now_ns() + _ANSWER_NS
-            theirs, clock, silence = await end.exchange(own, listener.socket(deadline_ns), exchange.answer)
+            theirs, clock, silence = await exchange.settle(
+                end.runtime, end.pages, own, listener.socket(deadline_ns), exchange.answer
+            )
             return end_result(end, own, theirs, clock, silence, readers, sink)
         finally:
             if listener is not None:
@@ -343,7 +319,13 @@ def receive(
     return asyncio.run(body())
 
 
-def _gives_account(peer_data: bytes | None) -> bool:
+def stock(scenario: Scenario, own: exchange.Account) -> str:
+    """What is to be said of a destination that is a stock QEMU."""
+    batch = scenario.migration.registration_batch > 1 and not scenario.migration.pin_all
+    return STOCK + (_STOCK_BATCH if batch else "") + (_STOCK_REASON if own.status == "failed" else "")
+
+
+def gives_account(peer_data: bytes | None) -> bool:
     """Whether the peer, of which that is the private data, is to be asked. A socket's can only be a simmig."""
     try:
         return peer_data is None or wire.is_simmig(peer_data)
@@ -355,7 +337,7 @@ async def _take_over(end: _End, listener: RdmaListener, cancel: RdmaSignal) -> O
     """The destination's migration. An interrupt cancels the wait for a source, or the migration."""
 
     def compare() -> None:
-        if _gives_account(listener.peer_data):
+        if gives_account(listener.peer_data):
             end.digest()
 
     receiving = end.runtime.start(

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from simmig.experiment import exchange
-from simmig.experiment.ends import STOCK, Address, EndResult, MovedMachine, end_result
+from simmig.experiment.ends import ASK_NS, Address, EndResult, MovedMachine, end_result, gives_account, stock
 from simmig.experiment.errors import InputError
 from simmig.experiment.policy_choice import make_policy
 from simmig.experiment.run_rdma import CONTROL_BYTES, interruptible
@@ -81,17 +81,20 @@ class _QemuEnd:
             self.emit(PortCounted(runtime.now_ns(), "source", now - sent_before))
         if outcome.status == "completed":
             self.handed_over_ns = self._last_send_ns()
-        return self._account(outcome, used)
+        digests = b""
+        if outcome.status == "completed" and gives_account(dialer.peer_data):
+            digests = exchange.page_digests(self._guest.contents())
+        return self._account(outcome, used, digests)
 
     def _last_send_ns(self) -> int:
         """When the destination had the end of the stream: the last message's completion."""
         sends = (event for event in self.events if isinstance(event, WorkCompleted) and event.opcode == "send")
         return max(event.t_ns for event in sends)
 
-    def _account(self, outcome: Outcome, used: str) -> exchange.Account:
+    def _account(self, outcome: Outcome, used: str, digests: bytes) -> exchange.Account:
         reason = "; ".join(filter(None, (outcome.reason, self._guest.lost)))
         return exchange.make_account(
-            self._runtime.origin_ns, outcome.status, reason, self._guest.running, self.events, b"", used
+            self._runtime.origin_ns, outcome.status, reason, self._guest.running, self.events, digests, used
         )
 
 
@@ -121,7 +124,15 @@ async def migrate_vm(
         dialer = RdmaDialer(binding, runtime, to.ip, to.port, name)
         end = _QemuEnd(scenario, binding, runtime, guest, live)
         own = await end.migrate(dialer, cancel)
-        return end_result(end, own, None, exchange.Clock(), STOCK, readers, sink, end.handed_over_ns)
+        if not gives_account(dialer.peer_data):
+            return end_result(
+                end, own, None, exchange.Clock(), stock(scenario, own), readers, sink, end.handed_over_ns
+            )
+        theirs, clock, silence = await exchange.settle(
+            runtime, guest.pages, own, dialer.dial_socket(ASK_NS), exchange.ask
+        )
+        handed_over_ns = end.handed_over_ns if theirs is None else None
+        return end_result(end, own, theirs, clock, silence, readers, sink, handed_over_ns)
     finally:
         if dialer is not None:
             dialer.close()

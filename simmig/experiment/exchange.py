@@ -6,18 +6,23 @@ after both ends have ended. The source asks for the destination's clock a few ti
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import time
+from collections.abc import Awaitable, Callable, Iterable
 from heapq import merge
 from pathlib import Path
+from typing import Any
 
 import msgspec
+import numpy as np
+from numpy.typing import NDArray
 
 import simmig
+from simmig.experiment.run_rdma import interruptible
 from simmig.guest.api import PAGE_BYTES
-from simmig.guest.kept import KeptGuest
-from simmig.guest.vcpu import SharedMemory
 from simmig.trace.events import AnyEvent, MemoryCompared, VmResumed
+from simmig.verbs.rdma.runtime import RdmaRuntime
 from simmig.verbs.rdma.socket import RdmaSocket
 
 DIGEST_BYTES = 16
@@ -75,9 +80,44 @@ def make_account(
     )
 
 
-def page_digests(memory: SharedMemory | KeptGuest) -> bytes:
+def page_digests(pages: Iterable[NDArray[np.uint64]]) -> bytes:
     """BLAKE2b of each page, one after the other."""
-    return b"".join(hashlib.blake2b(page, digest_size=DIGEST_BYTES).digest() for page in memory.pages)
+    return b"".join(hashlib.blake2b(page.data, digest_size=DIGEST_BYTES).digest() for page in pages)
+
+
+async def settle(
+    runtime: RdmaRuntime, pages: int, own: Account, reach: Awaitable[RdmaSocket], talk: Callable[..., Any]
+) -> tuple[Account | None, Clock, str]:
+    """The other end's account, its clock, and why there is none.
+
+    `reach` makes the connection, `talk` is `ask` or `answer`. Ctrl-C ends it: the outcome is known here.
+    """
+
+    async def asking() -> tuple[Account, Clock]:
+        socket = await reach
+        async with asyncio.timeout(patience_s(pages)):
+            told: tuple[Account, Clock] = await talk(socket, own)
+            return told
+
+    try:
+        async with interruptible(runtime) as impatient:
+            task = asyncio.ensure_future(asking())
+
+            def stop() -> None:
+                task.cancel()
+
+            impatient.add_waiter(stop)
+            theirs, clock = await task
+    except asyncio.CancelledError:
+        if not impatient.is_set:
+            raise
+        return None, Clock(), "the other end was not asked to the end: interrupted"
+    except ExchangeError as error:
+        return None, Clock(), str(error)
+    except (OSError, TimeoutError) as error:
+        text = getattr(error, "strerror", None) or str(error) or type(error).__name__
+        return None, Clock(), f"the other end cannot be asked: {text}"
+    return theirs, clock, ""
 
 
 async def ask(socket: RdmaSocket, own: Account) -> tuple[Account, Clock]:

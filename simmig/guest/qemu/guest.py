@@ -9,7 +9,7 @@ from __future__ import annotations
 import ctypes
 import mmap
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -134,6 +134,10 @@ class QemuGuest:
     def ballooned(self) -> NDArray[np.bool_]:
         """No page is left out: what the VM gave back is read, and sent, as zeros."""
         return np.zeros(self.pages, dtype=np.bool_)
+
+    def contents(self) -> Iterator[NDArray[np.uint64]]:
+        """Each page as it is sent; final once the VM is stopped for good and its memory was synced."""
+        return (page for memory in self._memories for page in memory.words)
 
     def start_dirty_log(self) -> None:
         """Record page writes from now on."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,12 @@ _DMA = {
 }
 _HUGE_PAGES = "its pages are not of 4 KiB, and writes to others are not told apart from outside: no hugetlbfs"
 
+_TRANSPARENT = (
+    "it may have transparent huge pages, and when the kernel splits a shared one it forgets what was written: "
+    "echo never > /sys/kernel/mm/transparent_hugepage/shmem_enabled (a tmpfs: mount it with huge=never), then "
+    "start QEMU anew"
+)
+
 
 async def take(qmp: Path) -> QemuGuest:
     """The VM of the QEMU that has its QMP socket there.
@@ -45,7 +51,9 @@ async def take(qmp: Path) -> QemuGuest:
                 process = Process(monitor.pid)
                 stack.callback(process.close)
                 located = blocks.locate(process, blocks.parse(await monitor.human("info ramblock")))
-                lacks += _of_memory(located, await monitor.execute("query-memdev"))
+                main = await monitor.execute("qom-get", path="/machine", property="memory-backend")
+                backends = await monitor.execute("query-memdev")
+                lacks += _of_memory(located, backends, str(main), process.huge())
                 lacks += _of_devices(process)
                 for path in ("clear_refs", "pagemap", "mem"):
                     os.close(
@@ -101,23 +109,31 @@ async def _of_qemu(monitor: Monitor) -> list[str]:
     return sorted(set(lacks), key=lacks.index)
 
 
-def _of_memory(located: Sequence[Located], backends: Sequence[dict[str, Any]]) -> list[str]:
-    """RAM that is not shared, or cannot be watched."""
+def _of_memory(
+    located: Sequence[Located], backends: Sequence[dict[str, Any]], main: str, huge: Collection[int]
+) -> list[str]:
+    """RAM that is not shared, or cannot be watched.
+
+    `main` is the backend that is the machine's own, `huge` says which mappings may have transparent huge pages.
+    """
     lacks = []
-    mains = {name for backend in backends for name in (backend["id"], f"/objects/{backend['id']}")}
+    known = {name for backend in backends for name in (backend["id"], f"/objects/{backend['id']}")}
     private: list[Listed] = []
     for each in located:
         block = each.listed
         if block.page != "4 KiB":
             lacks.append(f"RAM block {block.name!r}: {_HUGE_PAGES}")
+        elif each.mapping.shared and each.mapping.start in huge:
+            lacks.append(f"RAM block {block.name!r}: {_TRANSPARENT}")
         elif each.mapping.shared:
             continue
-        elif block.name in mains:
+        elif block.name in known:
             name = block.name.removeprefix("/objects/")
             size = f"{block.used_bytes >> 20}M"
             lacks.append(
                 f"RAM block {block.name!r} ({size}) is QEMU's alone: start it with share=on, -object "
-                f"memory-backend-memfd,id={name},size={size},share=on -machine memory-backend={name}"
+                f"memory-backend-memfd,id={name},size={size},share=on"
+                + (f" -machine memory-backend={name}" if name == main.removeprefix("/objects/") else "")
             )
         else:
             private.append(block)

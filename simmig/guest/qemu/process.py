@@ -15,6 +15,8 @@ from simmig.guest.qemu.errors import QemuError
 STOP_PATIENCE_S = 2.0
 _STOPPED = frozenset("TtZX")
 _LOOK_S = 0.0002
+_HEAD = re.compile(r"([0-9a-f]+)-[0-9a-f]+ ...(.) ")
+_HUGE = re.compile(r"(?:THPeligible|ShmemPmdMapped|FilePmdMapped): +[1-9]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +53,10 @@ class Process:
             start, end = (int(part, 16) for part in span.split("-"))
             found.append(Mapping(start, end, permissions, int(offset, 16), int(inode), "".join(path)))
         return found
+
+    def huge(self) -> frozenset[int]:
+        """Where the shared mappings begin that have, or may get, transparent huge pages."""
+        return huge((self._proc / "smaps").read_text(errors="replace"))
 
     def read(self, address: int, length: int) -> bytes:
         """A stretch of its memory."""
@@ -115,3 +121,15 @@ class Process:
             if state not in _STOPPED:
                 return f"{task.name} ({name}, in state {state})"
         return ""
+
+
+def huge(smaps: str) -> frozenset[int]:
+    """The same, as /proc/PID/smaps has it."""
+    found = set()
+    start, shared = 0, False
+    for line in smaps.splitlines():
+        if head := _HEAD.match(line):
+            start, shared = int(head[1], 16), head[2] == "s"
+        elif shared and _HUGE.match(line):
+            found.add(start)
+    return frozenset(found)

@@ -23,7 +23,7 @@ from simmig.guest.qemu import blocks, preflight, watch
 from simmig.guest.qemu.errors import QemuError, Unsuitable
 from simmig.guest.qemu.guest import QemuGuest
 from simmig.guest.qemu.monitor import Monitor
-from simmig.guest.qemu.process import Process
+from simmig.guest.qemu.process import Process, huge
 from simmig.lab import firmware
 from simmig.lab.vm import BINARY, MACHINE, Vm, counted
 
@@ -40,6 +40,21 @@ OLD_LISTING = """              Block Name    PSize              Offset          
 NEW_LISTING = """Block Name    PSize      Offset               Used              Total                HVA  RO
    0000:00:01.0/vga.vram    4 KiB  0x0000000002080000 0x0000000001000000 0x0000000001000000 0x00007f83adc00000  rw
           a name of three    2 MiB  0x0000000003100000 0x0000000000020000 0x0000000000200000 0x00007f83ad800000  ro
+"""
+
+
+SMAPS = """7f10-7f20 rw-s 00000000 00:01 1 /memfd:a (deleted)
+ShmemPmdMapped:     2048 kB
+THPeligible:           0
+7f30-7f40 rw-s 00000000 00:01 2 /memfd:b (deleted)
+ShmemPmdMapped:        0 kB
+THPeligible:           1
+7f50-7f60 rw-s 00000000 00:01 3 /memfd:c (deleted)
+ShmemPmdMapped:        0 kB
+FilePmdMapped:         0 kB
+THPeligible:           0
+7f70-7f80 rw-p 00000000 00:00 0
+THPeligible:           1
 """
 
 
@@ -87,6 +102,11 @@ def test_block_listings_of_old_and_new_qemus() -> None:
         ("0000:00:01.0/vga.vram", "4 KiB", 0x7F83ADC00000),
         ("a name of three", "2 MiB", 0x7F83AD800000),
     ]
+
+
+def test_shared_memory_that_may_have_huge_pages() -> None:
+    """What is private may: there the kernel takes its marks along (seen in 6.1 and 6.12)."""
+    assert huge(SMAPS) == {0x7F10, 0x7F30}
 
 
 def test_every_block_is_found_in_the_process(directory: Path) -> None:
@@ -248,6 +268,14 @@ def test_what_stands_in_the_way_is_named_all_at_once(directory: Path) -> None:
         assert any(part in each for each in said), (part, said)
     backend = "memory-backend-memfd,id=pc.ram,size=32M,share=on -machine memory-backend=pc.ram"
     assert any(backend in each for each in said)
+
+
+@pytest.mark.usefixtures("any_kernel")
+def test_a_module_of_memory_that_is_not_shared_is_named_with_what_helps(directory: Path) -> None:
+    module = ("-object", "memory-backend-ram,id=d,size=128M", "-device", "pc-dimm,memdev=d")
+    [said] = lacks(directory, ("-m", "32M,slots=1,maxmem=1G", *module))
+    assert "'d' (128M) is QEMU's alone" in said
+    assert said.endswith("-object memory-backend-memfd,id=d,size=128M,share=on")
 
 
 def test_a_kernel_without_soft_dirty_bits_is_named(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
