@@ -13,16 +13,13 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from simmig.guest.api import PAGE_BYTES
+from simmig.guest.qemu import pagemap
+from simmig.guest.qemu.pagemap import Flags
 from simmig.guest.qemu.process import Process
 
-_SOFT_DIRTY = np.uint64(1 << 55)
 _CLEAR = b"4"
-_PIECE_PAGES = 1 << 18
-
-Flags = NDArray[np.bool_]
 
 
 class SoftDirty:
@@ -43,6 +40,7 @@ class SoftDirty:
         self._thaw = thaw
         self._pagemap = os.open(f"/proc/{process.pid}/pagemap", os.O_RDONLY | os.O_CLOEXEC)
         self._clear_refs = os.open(f"/proc/{process.pid}/clear_refs", os.O_WRONLY | os.O_CLOEXEC)
+        self._marked = pagemap.best(self._pagemap, stretches[0][0])
 
     def start(self) -> None:
         """Forget all writes so far."""
@@ -61,15 +59,7 @@ class SoftDirty:
 
     def look(self) -> Flags:
         """The pages written since the last `take`, which stay so."""
-        return np.concatenate([self._bits(address, pages) for address, pages in self._stretches])
-
-    def _bits(self, address: int, pages: int) -> Flags:
-        bits = np.empty(pages, dtype=np.bool_)
-        for first in range(0, pages, _PIECE_PAGES):
-            count = min(_PIECE_PAGES, pages - first)
-            words = os.pread(self._pagemap, 8 * count, 8 * (address // PAGE_BYTES + first))
-            bits[first : first + count] = (np.frombuffer(words, dtype=np.uint64) & _SOFT_DIRTY) != 0
-        return bits
+        return np.concatenate([self._marked(self._pagemap, *stretch) for stretch in self._stretches])
 
     def close(self) -> None:
         """Stop watching."""
@@ -81,8 +71,7 @@ def kernel_knows() -> bool:
     """Whether the kernel has soft-dirty bits (CONFIG_MEM_SOFT_DIRTY), tried on a page of this process."""
     page = mmap.mmap(-1, PAGE_BYTES)
     address = np.frombuffer(page, dtype=np.uint8).ctypes.data
-    with open("/proc/self/pagemap", "rb", buffering=0) as pagemap:
+    with open("/proc/self/pagemap", "rb", buffering=0) as file:
         Path("/proc/self/clear_refs").write_bytes(_CLEAR)
         page[0] = 1
-        word = int.from_bytes(os.pread(pagemap.fileno(), 8, 8 * (address // PAGE_BYTES)), "little")
-    return bool(word & int(_SOFT_DIRTY))
+        return bool(pagemap.read(file.fileno(), address, 1)[0])
