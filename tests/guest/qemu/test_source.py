@@ -105,7 +105,7 @@ def test_block_listings_of_old_and_new_qemus() -> None:
 
 
 def test_shared_memory_that_may_have_huge_pages() -> None:
-    """What is private may: there the kernel takes its marks along (seen in 6.1 and 6.12)."""
+    """What is private may: when the kernel splits such a page, its marks stay."""
     assert huge(SMAPS) == {0x7F10, 0x7F30}
 
 
