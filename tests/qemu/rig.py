@@ -9,15 +9,30 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import pytest
+from qemu.qmp import ExecuteError
+
 from simmig.experiment import ends, machines
 from simmig.experiment.ends import Address, EndResult
-from simmig.lab import firmware
-from simmig.lab.vm import Vm, counted
+from simmig.lab import firmware, qemu
+from simmig.lab.vm import MACHINE, Vm, counted
 
 MIB = 1 << 20
 HERE, THERE = "10.9.9.1", "10.9.9.2"  # the lab's
 PORT = 4444
 RATE_BYTES_S = 2 * MIB
+
+
+Q35 = MACHINE.replace("i440fx", "q35")
+DEVICES = ("-vga", "std", "-device", "e1000", "-device", "virtio-balloon-pci")
+
+
+def command(version: str) -> tuple[str]:
+    """What runs QEMU `version`; the test is skipped where there is none."""
+    found = qemu.find(version)
+    if found is None:
+        pytest.skip(f"no QEMU {version} here: simmig lab install --qemu {version}")
+    return (str(found),)
 
 
 @contextmanager
@@ -31,7 +46,7 @@ def firmware_image(rate_bytes_s: int = RATE_BYTES_S) -> bytes:
     return firmware.image(rate_bytes_s, zero_bytes=8 * MIB)
 
 
-def vm(directory: Path, name: str, *arguments: object, **options: object) -> Vm:
+def vm(directory: Path, name: str, **options: object) -> Vm:
     """A QEMU of that name with the test guest; `options` are `Vm`'s."""
     (directory / name).mkdir()
     ram_bytes = options.pop("ram_bytes", 32 * MIB)
@@ -59,7 +74,10 @@ async def take_over(
     receiving = asyncio.create_task(asyncio.to_thread(receive))
     while not listening.is_set() and not receiving.done():
         await asyncio.sleep(0.05)
-    told = await source.migrate(f"rdma:{THERE}:{PORT}")
+    try:
+        told = await source.migrate(f"rdma:{THERE}:{PORT}")
+    except ExecuteError as error:  # it fails so early that the command itself does
+        told = {"status": "failed", "error-desc": str(error)}
     return await receiving, told
 
 

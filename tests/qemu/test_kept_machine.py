@@ -6,15 +6,32 @@ import asyncio
 
 import pytest
 
+from simmig.lab.vm import BINARY, MACHINE
 from tests.qemu import rig
 
 
-@pytest.mark.parametrize("pin_all", [False, True], ids=["dynamic", "pin-all"])
-def test_it_goes_on_with_the_next_number(pin_all: bool) -> None:
+@pytest.mark.parametrize(
+    ("pin_all", "machine", "arguments", "versions"),
+    [
+        (False, MACHINE, (), (None, None)),
+        (True, MACHINE, (), (None, None)),
+        (False, f"{MACHINE},suppress-vmdesc=on", (), (None, None)),
+        (False, rig.Q35, rig.DEVICES, (None, None)),
+        (False, MACHINE, (), (None, "10.0")),
+        (False, MACHINE, (), ("10.0", None)),
+    ],
+    ids=["dynamic", "pin-all", "suppress-vmdesc", "q35", "to-10.0", "from-10.0"],
+)
+def test_it_goes_on_with_the_next_number(
+    pin_all: bool, machine: str, arguments: tuple[str, ...], versions: tuple[str | None, str | None]
+) -> None:
+    """`versions` are of the source and the destination; None is the system's."""
+    here, there = (rig.command(version) if version else (BINARY,) for version in versions)
+
     async def body() -> None:
         with rig.scratch() as directory:
             saved = directory / "saved"
-            async with rig.vm(directory, "a") as source:
+            async with rig.vm(directory, "a", machine=machine, arguments=arguments, binary=here) as source:
                 await source.says(2)
                 capabilities = [{"capability": "rdma-pin-all", "state": pin_all}]
                 await source.execute("migrate-set-capabilities", capabilities=capabilities)
@@ -24,7 +41,9 @@ def test_it_goes_on_with_the_next_number(pin_all: bool) -> None:
                 assert await source.status() == "postmigrate"
                 before = source.serial
             listen = f"rdma:{rig.THERE}:5555"
-            async with rig.vm(directory, "b", incoming=listen) as destination:
+            async with rig.vm(
+                directory, "b", machine=machine, arguments=arguments, binary=there, incoming=listen
+            ) as destination:
                 sent = await rig.hand_on(saved)
                 assert (sent.status, sent.reason) == ("completed", ""), destination.messages
                 await destination.says(5)

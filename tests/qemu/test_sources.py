@@ -20,6 +20,7 @@ def test_what_is_not_supported_ends_in_time_and_the_source_runs_on(capability: s
                 result, told = await asyncio.wait_for(rig.take_over(directory / "saved", source), 110)
                 assert (result.status, told["status"]) == ("failed", "failed")
                 assert result.reason
+                assert "timeout" not in source.messages  # a second connection (postcopy's) is rejected at once
                 assert not (directory / "saved").exists()
                 assert await source.status() == "running"
                 await source.says(2)
