@@ -127,9 +127,9 @@ def test_a_deep_queue_of_long_writes_does_stream() -> None:
     seen = False
     while rig.sim.env.peek() < float("inf"):
         rig.sim.env.step()
-        seen = seen or rig.sim.there.stream is not None
+        seen = seen or rig.sim.there.tenant is not None
     assert seen
-    assert rig.sim.there.stream is None
+    assert rig.sim.there.tenant is None
     assert len(rig.left.poll_all()) == 5
 
 

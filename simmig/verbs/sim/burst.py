@@ -47,6 +47,9 @@ class Flow(Protocol):
         After None the flow calls `Direction.activate` when it has something again.
         """
 
+    def turn(self) -> Any:
+        """All that is left of what `next_burst` would send, if nobody has to look at its packets; else None."""
+
     def departed(self, burst: Any) -> None:
         """The burst, as long as it is now, has left."""
 

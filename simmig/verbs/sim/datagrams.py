@@ -153,6 +153,9 @@ class Sender(SendQueue):
             work.inline = gather(self.qp, work.sg, 0, work.length)
         return int(e.IBV_WC_LOC_PROT_ERR) if work.inline is None else 0
 
+    def turn(self) -> None:
+        """What it sends goes packet by packet where others send, too."""
+
     def departed(self, burst: _Packets) -> None:
         """The message is over for its sender when its last packet has left."""
         work = burst.work

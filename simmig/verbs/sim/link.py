@@ -2,7 +2,8 @@
 
 A flow that has a direction to itself sends a whole message as one burst, of which only the end is an event. As
 soon as another flow has something to send, the burst under way is cut at the next packet boundary and the flows
-take turns, a packet each: a small message overtakes megabytes queued on another queue pair.
+take turns, a packet each: a small message overtakes megabytes queued on another queue pair. Long writes of several
+queue pairs take such turns without an event a packet (`turns.py`).
 
 Times are exact: a burst ends at the start of the busy period plus all wire bytes since then over the bandwidth,
 rounded up once, however the bytes were cut into bursts.
@@ -11,7 +12,7 @@ rounded up once, however the bytes were cut into bursts.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from heapq import heappush
 from math import gcd, log, log1p
@@ -22,6 +23,7 @@ from simpy.events import NORMAL
 
 from simmig.verbs.sim.burst import Burst, Flow
 from simmig.verbs.sim.messages import Message, MessageFlow
+from simmig.verbs.sim.turns import Turns, turns_of
 from simmig.verbs.sim.waiting import LightEvent
 
 if TYPE_CHECKING:
@@ -76,8 +78,7 @@ class Direction:
         "_flows",
         "_messages",
         "_random",
-        "_start_ns",
-        "_start_rest",
+        "_together_in",
         "_until_loss",
         "base_ns",
         "bytes_sent",
@@ -92,8 +93,10 @@ class Direction:
         "reverse",
         "source",
         "spec",
-        "stream",
+        "start_ns",
+        "start_rest",
         "target",
+        "tenant",
     )
 
     def __init__(self, link: Link, source: SimDevice, target: SimDevice, random: Random) -> None:
@@ -107,22 +110,23 @@ class Direction:
         self.reverse: Direction = self  # until the link has both
         self.bytes_sent = 0
         self.packets_lost = 0
-        self.stream: Stream | None = None
+        self.tenant: Stream | Turns | None = None  # who has it for itself, packets by reckoning
         divisor = gcd(_NS_BITS, spec.bandwidth_bit_s)
         self.num = _NS_BITS // divisor  # a byte takes num / den nanoseconds
         self.den = spec.bandwidth_bit_s // divisor
         self.end_ns = -1  # when the wire is or was free
         self.base_ns = 0  # the same exactly is `base_ns` plus `rest` / den
         self.rest = 0
-        self._start_ns = 0  # and this is where the burst on the wire began
-        self._start_rest = 0
+        self.start_ns = 0  # and this is where what is on the wire began
+        self.start_rest = 0
         self._random = random
         self._until_loss = self._draw_loss() if spec.loss else -1  # -1: nothing is ever lost
         self._flows: deque[Flow] = deque()  # waiting for their turn; the one that sends is not among them
         self._messages = MessageFlow(self)
         self._burst: Burst | None = None
+        self._together_in = 0  # packets until it is tried again to take turns by reckoning
         self._departing = (self._depart,)
-        self._arriving = (self._arrive,)
+        self._arriving = (self.arrive,)
         self._end = LightEvent(self._depart)
 
     def wire_ns(self, wire_bytes: int) -> int:
@@ -178,9 +182,14 @@ class Direction:
         return self.link.cut_ns >= self.env._now - self.latency_ns
 
     def settle(self) -> None:
-        """Something is about to happen that a stream must not be ahead of."""
-        if self.stream is not None:
-            self.stream.leave()
+        """Something is about to happen that a stream, or turns, must not be ahead of."""
+        if self.tenant is not None:
+            self.tenant.leave()
+
+    def settle_turns(self) -> None:
+        """A region is about to change of which a packet may be the next to need it."""
+        if isinstance(self.tenant, Turns):
+            self.tenant.leave()
 
     # --- bursts -----------------------------------------------------------------------------------------------
 
@@ -189,9 +198,11 @@ class Direction:
         self._burst = None
         while flows:
             flow = flows.popleft()
+            if flows and self._until_loss < 0 and self._together(flow):
+                return
             burst: Burst | None = flow.next_burst(not flows)
             if burst is None:
-                if self.stream is not None:
+                if self.tenant is not None:
                     return
                 flow.queued = False
                 continue
@@ -199,6 +210,20 @@ class Direction:
                 self._expose(burst)
             self.start(burst, self.env._now)  # type: ignore[arg-type]
             return
+
+    def _together(self, first: Flow) -> bool:
+        """Have that flow and all others take turns by reckoning, if nobody has to look at their packets."""
+        self._together_in -= 1
+        if self._together_in > 0:
+            return False
+        flows = [first, *self._flows]
+        turns = turns_of(flows) if self.link.up and self.source.host.alive else None
+        if turns is None:
+            self._together_in = len(flows)
+            return False
+        self._flows.clear()
+        self.tenant = Turns(self, turns)
+        return True
 
     def start(self, burst: Burst, begin_ns: int) -> None:
         """Put a burst on the wire: at its free end or, if that is before `begin_ns`, then."""
@@ -211,8 +236,8 @@ class Direction:
         if begin_ns > self.end_ns:
             self.base_ns = begin_ns
             self.rest = 0
-        self._start_ns = self.base_ns
-        self._start_rest = self.rest
+        self.start_ns = self.base_ns
+        self.start_rest = self.rest
         self._extend(wire_bytes)
 
     def free(self, base_ns: int, rest: int) -> None:
@@ -235,16 +260,16 @@ class Direction:
 
     def _shorten(self, burst: Burst) -> None:
         """Let the burst under way end with the packet that is now on the wire."""
-        elapsed_ns: int = self.env._now - self._start_ns  # type: ignore[assignment]
-        gone_bytes = (elapsed_ns * self.den - self._start_rest) // self.num
+        elapsed_ns: int = self.env._now - self.start_ns  # type: ignore[assignment]
+        gone_bytes = (elapsed_ns * self.den - self.start_rest) // self.num
         count = max(-(-gone_bytes // burst.packet_bytes), 1)
         if count >= burst.count:
             return
         if self._until_loss >= 0 and not burst.doomed:
             self._until_loss += burst.count - count
         burst.cut(count)
-        self.base_ns = self._start_ns
-        self.rest = self._start_rest
+        self.base_ns = self.start_ns
+        self.rest = self.start_rest
         self._extend(burst.wire_bytes)
         self._end.callbacks = ()  # this is not the end any more
         self._end = LightEvent(self._depart)
@@ -270,7 +295,8 @@ class Direction:
         env = self.env
         heappush(env._queue, (departure_ns + self.latency_ns, NORMAL, next(env._eid), burst))
 
-    def _arrive(self, burst: Burst) -> None:
+    def arrive(self, burst: Any) -> None:
+        """What flew is there, unless the link was pulled or the other end has died."""
         if self.was_cut() or not self.target.host.alive:
             self.packets_lost += burst.count
             burst.flow.lost(burst)
@@ -279,10 +305,14 @@ class Direction:
 
     def take_back(self, flow: Flow, burst: Any) -> None:
         """A stream has ended; its flow has a burst on the wire or, without one, takes its turn again."""
+        self.resume((flow,) if burst is None else (), burst)
+
+    def resume(self, flows: Iterable[Flow], burst: Any) -> None:
+        """Whoever had the wire has left it: these flows are next, after that burst or, without one, now."""
+        self._flows.extend(flows)
         if burst is not None:
             self.start(burst, -1)
         else:
-            self._flows.append(flow)
             self._send_next()
 
     # --- losses -----------------------------------------------------------------------------------------------

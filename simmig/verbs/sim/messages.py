@@ -43,6 +43,11 @@ class MessageBurst(Burst):
         self.message = message
         self.final = False
 
+    def split(self, count: int) -> MessageBurst:
+        """The first packets, fewer than there are, as a burst of their own; this one keeps the rest."""
+        self.count -= count
+        return MessageBurst(self.flow, count, self.packet_bytes, self.packet_bytes, self.message)
+
 
 class MessageFlow:
     """The messages of `Direction.transmit`, in order."""
@@ -71,6 +76,10 @@ class MessageFlow:
         if count > 1 and not whole:
             burst.cut(1)
         return burst
+
+    def turn(self) -> MessageBurst | None:
+        """All that is left of the oldest message."""
+        return self.next_burst(True)
 
     def departed(self, burst: MessageBurst) -> None:
         """Go on behind it."""

@@ -134,6 +134,7 @@ class MR(PyverbsCM):
             raise PyverbsRDMAError("Failed to dereg MR", errno.EBUSY)
         self._closed = True
         device = self.pd.device
+        device.settle_turns()
         del device.mrs[self.lkey]
         self.pd.remove_ref(self)
         if self._owns_buffer:
@@ -147,6 +148,7 @@ class MR(PyverbsCM):
         Raises PyverbsRDMAError (EINVAL, EFAULT), and changes nothing then.
         """
         message = "Failed to rereg MR"
+        self.pd.device.settle_turns()
         moved = flags & e.IBV_REREG_MR_CHANGE_TRANSLATION
         new_pd = pd if flags & e.IBV_REREG_MR_CHANGE_PD else self.pd
         new_access = int(access) if flags & e.IBV_REREG_MR_CHANGE_ACCESS else self.access

@@ -147,6 +147,12 @@ class SimDevice:
                     f"{what}: nothing is left to happen, it would block for ever", errno.EDEADLK
                 )
 
+    def settle_turns(self) -> None:
+        """A region changes: what goes by reckoning does so up to now."""
+        for link in self.links:
+            for direction in link.directions:
+                direction.settle_turns()
+
     def port_changed(self, up: bool) -> None:
         """A link of the port went up or down: every open context is told."""
         event = e.IBV_EVENT_PORT_ACTIVE if up else e.IBV_EVENT_PORT_ERR

@@ -310,7 +310,32 @@ class Requester(RecoveringQueue):
             work.received = work.packets
             self.acknowledge(work.end_psn, True)
 
-    # --- the stream -------------------------------------------------------------------------------------------
+    # --- the stream, and turns --------------------------------------------------------------------------------
+
+    def turn(self) -> RequestBurst | None:
+        """What is left of the oldest work request, if it is a write that needs no closer look than its keys."""
+        pending = self.pending
+        if not pending or self._paused or not self.sending or self.draining or self._impatient or self._reads:
+            return None
+        work = pending[0]
+        if self.window != _NO_WINDOW or not work.is_plain or work.visible_ns > self.env._now:
+            return None
+        direction = self.direction
+        peer = direction.target.qps.get(self.qp.dest_qp_num)
+        if peer is None or not direction.target.host.alive or not peer.responder.takes_streams(self):
+            return None
+        mr = direction.target.mrs.get(work.rkey)
+        start, end = work.remote_addr, work.remote_addr + work.length
+        if mr is None or mr.remote_pd is not peer.pd or start < mr.start or end > mr.end:
+            return None
+        first = work.next
+        done = first * self.mtu
+        payload = self._payload(work, done, work.length - done)
+        if payload is None or work.length > self.device.profile.max_message_bytes:
+            return None
+        work.started = True
+        last_bytes = work.length - (work.packets - 1) * self.mtu + self.header_bytes
+        return RequestBurst(self, work, first, work.packets - first, self.packet_bytes, last_bytes, payload)
 
     def _begin_stream(self, work: SendWork) -> bool:
         """Take the direction over for a stream, if nothing speaks against it."""
@@ -326,7 +351,7 @@ class Requester(RecoveringQueue):
         payload = self._payload(work, 0, work.length)
         if payload is None or work.length > self.device.profile.max_message_bytes:
             return False
-        direction.stream = Stream(self, peer, payload)
+        direction.tenant = Stream(self, peer, payload)
         return True
 
     def whole_burst(self, work: SendWork, payload: Payload) -> RequestBurst:

@@ -150,6 +150,9 @@ class Responses:
             payload = mr.segment.dma_read(work.remote_addr + start - mr.segment_address, length)
         return ResponseBurst(self, request, first, count, payload, self._direction().spec.header_bytes)
 
+    def turn(self) -> None:
+        """What it sends goes packet by packet where others send, too."""
+
     def departed(self, burst: ResponseBurst) -> None:
         """Go on behind it; answers that had to wait for the read travel with its last packet."""
         responses = self._responses

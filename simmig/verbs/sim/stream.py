@@ -255,7 +255,7 @@ class Stream:
 
     def _detach(self) -> None:
         """Hand the wire back; the acknowledgement under way, if there is one, is to be looked at closely."""
-        self._direction.stream = None
+        self._direction.tenant = None
         self._direction.free(self._base_ns, self._rest)
         self._event.callbacks = ()
         self._requester.forgive()

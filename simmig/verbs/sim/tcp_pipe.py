@@ -72,6 +72,9 @@ class _TrainFlow(MessageFlow):
         super().__init__(direction)
         self._next_message = next_message
 
+    def turn(self) -> None:
+        """What it sends goes packet by packet where others send, too."""
+
     def next_burst(self, whole: bool) -> MessageBurst | None:
         """All that is left of the message under way, or a packet of it."""
         if not self._messages:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from simmig.verbs.sim import enums as e
 from simmig.verbs.sim.memory import Payload, payload_length, payload_part
 from simmig.verbs.sim.wr import SgList
 
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
 PSN_MASK = 0xFFFFFF
 """Packet sequence numbers have 24 bits and wrap (R43)."""
 ATOMIC_BYTES = 8
+_RDMA_WRITE = int(e.IBV_WR_RDMA_WRITE)
+_FENCE = int(e.IBV_SEND_FENCE)
 PSN_HALF = 1 << 23
 """A difference below this, modulo 2^24, means `later`."""
 
@@ -68,6 +71,11 @@ class SendWork(msgspec.Struct, eq=False):
     """Response packets of a read that have come."""
     gap_seen: bool = False
     """Whether its response has been found to lack packets since the last one that fitted."""
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether it is a write out of one region, with nothing to be told or waited for but its completion."""
+        return self.opcode == _RDMA_WRITE and len(self.sg) == 1 and self.inline is None and not self.flags & _FENCE
 
 
 class ReceiveWork(msgspec.Struct, eq=False):
@@ -136,6 +144,13 @@ class RequestBurst:
         self.count = count
         self.last_bytes = self.packet_bytes
         self.payload = payload_part(self.payload, 0, count * self.flow.mtu)
+
+    def split(self, count: int) -> RequestBurst:
+        """The first packets, fewer than there are, as a burst of their own; this one keeps the rest."""
+        part = payload_part(self.payload, 0, count * self.flow.mtu)
+        first = RequestBurst(self.flow, self.work, self.first, count, self.packet_bytes, self.packet_bytes, part)
+        self.skip(count)
+        return first
 
     def skip(self, count: int) -> None:
         """Leave out the first packets: they have been received before."""
