@@ -26,8 +26,8 @@ class Result:
         destination_running: whether it runs on the destination.
         trace_sha256: digest of the trace; None of a run that nobody asked for a trace.
         metrics: everything else, from the trace.
-        engine: what simulated it: "events", or "compiled", which checks no invariant and compares no memory; None
-            where nothing was simulated.
+        engine: what simulated it: "events", or "compiled", which checks invariants and compares memory
+            where a trace was asked for; None where nothing was simulated.
     """
 
     status: str

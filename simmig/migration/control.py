@@ -23,7 +23,7 @@ PROBE_NS = 5_000_000_000
 """A waiting receiver asks the peer's device for a sign of life this often."""
 DEFERRED_BUFFERS = 4
 _READY, _DATA = 0, 1
-_SLOT_SHIFT = 30
+SLOT_SHIFT = 30
 
 
 class ControlChannel:
@@ -151,7 +151,7 @@ class ControlChannel:
         buffer = self._outgoing[slot]
         buffer.write(data, len(data))
         lane.runtime.work(Work.MESSAGE, 1)
-        wr_id = KIND_SEND | slot << _SLOT_SHIFT
+        wr_id = KIND_SEND | slot << SLOT_SHIFT
         sge = lane.verbs.SGE(buffer.buf, len(data), buffer.lkey)
         signaled = lane.verbs.enums.IBV_SEND_SIGNALED
         lane.check()
@@ -208,7 +208,7 @@ class ControlChannel:
         return message
 
     def _sent(self, wr_id: int) -> None:
-        self._in_flight.discard(wr_id >> _SLOT_SHIFT)
+        self._in_flight.discard(wr_id >> SLOT_SHIFT)
         self._record(wr_id, "send", 0)
 
     def _received(self, wr_id: int, length: int) -> None:

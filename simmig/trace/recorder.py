@@ -41,6 +41,7 @@ class Recorder:
         self._sink = sink
         self._digest = hashlib.sha256()
         self._encode = msgspec.json.Encoder().encode_lines
+        self._decode = msgspec.json.Decoder(AnyEvent).decode_lines
         self._pending: list[AnyEvent] = []
 
     def emit(self, event: AnyEvent) -> None:
@@ -48,6 +49,15 @@ class Recorder:
         self._pending.append(event)
         if len(self._pending) >= _BATCH:
             self.flush()
+
+    def take_lines(self, lines: bytes | memoryview) -> None:
+        """Take events that are lines already, as they would be written here."""
+        self.flush()
+        self._digest.update(lines)
+        if self._sink is not None:
+            self._sink.write(bytes(lines))
+        if any(self._handlers.values()):
+            self._hand_on(self._decode(lines))
 
     def flush(self) -> None:
         """Hand on what was taken."""
@@ -57,11 +67,14 @@ class Recorder:
         self._digest.update(lines)
         if self._sink is not None:
             self._sink.write(lines)
+        self._hand_on(self._pending)
+        self._pending.clear()
+
+    def _hand_on(self, events: Sequence[AnyEvent]) -> None:
         handlers = self._handlers
-        for event in self._pending:
+        for event in events:
             for handle in handlers[type(event)]:
                 handle(event)
-        self._pending.clear()
 
     def sha256(self) -> str:
         """Digest of all lines so far, in hexadecimal."""

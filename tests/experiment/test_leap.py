@@ -12,6 +12,8 @@ import shutil
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
+from io import BytesIO
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -27,6 +29,8 @@ from simmig.experiment.schema import Scenario
 from simmig.migration import policies
 from simmig.migration.policies.policy import Point, Sender
 from simmig.trace.metrics import Metrics
+from simmig.trace.recorder import Recorder
+from simmig.verify.invariants import Invariants
 from tests.endtoend.worlds import scenario
 
 numba = pytest.importorskip("numba")
@@ -77,9 +81,43 @@ def check(leap: Leap, **changes: Any) -> Result:
     unknown: dict[str, Any] = {"trace_sha256": None, "engine": "compiled", "invariants": {}}
     unknown["memory_identical"] = None if leapt.status == "completed" else False
     assert {name: leapt.figures()[name] for name in OF_THE_TRACE} == unknown  # nothing is certified unseen
-    expected = run(what)
+    expected = run_events(what)
     assert not differences(expected, leapt)
+    check_trace(what, expected)
     return leapt
+
+
+def check_trace(what: Scenario, expected: Result) -> None:
+    """With a trace a leap is the event model's to the byte."""
+    invariants = Invariants()
+    traced = traced_leap()(what, lambda: Recorder((invariants,)), True)
+    assert traced is not None
+    assert traced.trace_sha256 == expected.trace_sha256, first_difference(what)
+    assert not differences(expected, traced)
+    assert traced.memory_identical == expected.memory_identical
+    assert invariants.results() == expected.invariants
+
+
+def traced_leap() -> Any:
+    return importlib.import_module("simmig.experiment.leap.leap").leap_traced
+
+
+def run_events(what: Scenario) -> Result:
+    """What the event model says, whatever compiled code is there."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(fast, "is_ready", lambda: False)
+        return run(what)
+
+
+def first_difference(what: Scenario) -> str:
+    """Where the two traces part."""
+    theirs, ours = BytesIO(), BytesIO()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(fast, "is_ready", lambda: False)
+        run(what, sink=theirs)
+    traced_leap()(what, lambda: Recorder((), ours), True)
+    lines = zip_longest(*(text.getvalue().decode().splitlines() for text in (theirs, ours)))
+    return next(f"event {at}: {one}\nleap: {other}" for at, (one, other) in enumerate(lines) if one != other)
 
 
 # --- random scenarios ---

@@ -13,6 +13,7 @@ import importlib.util
 import os
 import platform
 import sys
+from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from typing import Any
 from simmig.experiment.leap.envelope import outside
 from simmig.experiment.result import Result
 from simmig.experiment.schema import Scenario
+from simmig.trace.recorder import Recorder
 
 PACKAGE = Path(__file__).parents[2]
 FROZEN_ROOMS = ("experiment/leap", "guest", "migration", "trace", "verbs")
@@ -33,12 +35,31 @@ def untraced(scenario: Scenario) -> Result | None:
 
     The figures are the same. What takes a trace is not there: its digest, the invariants, the memory compared.
     """
-    if scenario.guest.memory_bytes < WORTHWHILE_BYTES or outside(scenario) is not None or not is_ready():
+    if not worthwhile(scenario):
         return None
-    prepare()
     from simmig.experiment.leap.leap import leap  # noqa: PLC0415  (numba is slow to import)
 
     return leap(scenario)
+
+
+def traced(scenario: Scenario, record: Callable[[], Recorder], again: bool) -> Result | None:
+    """The same with a trace, for the recorder that `record` makes; None where the event model has to make it.
+
+    Figures and digest are the event model's, and memory is compared; invariants are for the recorder's readers.
+    A run that is given up on the way is heard of by a recorder only if there may be another one, `again`.
+    """
+    if not worthwhile(scenario):
+        return None
+    from simmig.experiment.leap.leap import leap_traced  # noqa: PLC0415
+
+    return leap_traced(scenario, record, again)
+
+
+def worthwhile(scenario: Scenario) -> bool:
+    """Whether a leap knows that scenario, pays, and has its code at hand: then that is loaded."""
+    if scenario.guest.memory_bytes < WORTHWHILE_BYTES or outside(scenario) is not None or not is_ready():
+        return False
+    return prepare()
 
 
 def is_ready() -> bool:

@@ -44,7 +44,7 @@ _COSTS = (
 _KEYS = {"scan": "scan_page_ns", "sync": "sync_page_ns", "zero_test": "zero_test_page_ns"}
 
 
-def begin(scenario: Scenario, slice_rows: int) -> tuple[Any, Memory]:
+def begin(scenario: Scenario, slice_rows: int, traced: bool = False) -> tuple[Any, Memory]:
     """The state of two connected ends, and the memory, with room for that many slices."""
     machine = machine_of(scenario)
     state = new_state()
@@ -54,7 +54,8 @@ def begin(scenario: Scenario, slice_rows: int) -> tuple[Any, Memory]:
         _set_host(s, side, host)
     _set_migration(s, scenario, machine)
     _set_workload(s, machine, scenario)
-    memory = _memory(s, scenario, machine, slice_rows)
+    memory = _memory(s, scenario, machine, slice_rows, traced)
+    s["traced"] = traced
     s["connect_ns"] = scenario.host.connect_ns
     return state, memory
 
@@ -117,7 +118,7 @@ def _set_workload(s: Any, machine: Machine, scenario: Scenario) -> None:
         s[f"{name}_high"], s[f"{name}_low"] = divmod(value, 1 << 64)
 
 
-def _memory(s: Any, scenario: Scenario, machine: Machine, slice_rows: int) -> Memory:
+def _memory(s: Any, scenario: Scenario, machine: Machine, slice_rows: int, traced: bool) -> Memory:
     lengths = np.array([length_bytes // PAGE_BYTES for _, length_bytes in machine.blocks], dtype=np.int64)
     ends = np.cumsum(lengths)
     firsts = ends - lengths
@@ -153,6 +154,8 @@ def _memory(s: Any, scenario: Scenario, machine: Machine, slice_rows: int) -> Me
         block_chunk=np.cumsum(chunks) - chunks,
         rounds=np.empty((scenario.migration.max_rounds + 2, ROW), dtype=np.int64),
         slices=np.empty((slice_rows, ROW), dtype=np.int64),
+        place=np.zeros(total, dtype=np.int32),
+        written=np.zeros(len(machine.workload.span) if traced else 0, dtype=np.int32),
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from simmig.experiment.leap import lane
+from simmig.experiment.leap import lane, record
 from simmig.experiment.leap.peer import QEMU_FILE, pump
 from simmig.experiment.leap.state import (
     ARRIVED,
@@ -54,20 +54,20 @@ def checkpoint(s: Any) -> None:
 
 
 @compiled
-def wait_slot(s: Any, slot: int) -> None:
+def wait_slot(s: Any, slot: int, why: int) -> None:
     """Wait until a buffer's SEND has completed."""
     if (s.slots_busy[0] >> slot) & 1:
-        lane.begin_forced(s)
+        lane.begin_forced(s, why)
         wait(s, SENDS, SLOT_FREE, slot, NONE)
         lane.end_forced(s)
 
 
 @compiled
-def wait_receive(s: Any, index: int, patience: int) -> None:
+def wait_receive(s: Any, index: int, patience: int, why: int) -> None:
     """Wait for a message."""
     if s.got[0, index]:
         return
-    lane.begin_forced(s)
+    lane.begin_forced(s, why)
     wait(s, RECEIVES, ARRIVED, index, lane.now_of(s, 0) + patience)
     lane.end_forced(s)
 
@@ -76,20 +76,20 @@ def wait_receive(s: Any, index: int, patience: int) -> None:
 def post_control(s: Any, kind: int, data_bytes: int, arg: int) -> None:
     """SEND, and see it completed unless that is deferred."""
     slot = lane.take_slot(s, 0)
-    wait_slot(s, slot)
+    wait_slot(s, slot, kind)
     s.debt[0] += s.message[0]
     if s.posted[0] - s.polled[0] >= SEND_QUEUE_DEPTH:
         wait(s, SENDS, ROOM, 0, NONE)
     lane.post_message(s, 0, kind, data_bytes, arg, slot)
     s.control_bytes += lane.HEADER_BYTES + data_bytes
     if not s.deferred:
-        wait_slot(s, slot)
+        wait_slot(s, slot, kind)
 
 
 @compiled
 def send_message(s: Any, kind: int, data_bytes: int, arg: int) -> None:
     """Send with credit."""
-    wait_receive(s, READY_BUFFER, PATIENCE_NS)
+    wait_receive(s, READY_BUFFER, PATIENCE_NS, record.READY_FOR + kind)
     lane.post_receive(s, 0, READY_BUFFER)
     post_control(s, kind, data_bytes, arg)
 
@@ -97,16 +97,16 @@ def send_message(s: Any, kind: int, data_bytes: int, arg: int) -> None:
 @compiled
 def send_request(s: Any, kind: int, data_bytes: int, arg: int, patience: int) -> None:
     """Send with credit something that is answered; `answered` waits for that."""
-    wait_receive(s, READY_BUFFER, patience)
+    wait_receive(s, READY_BUFFER, patience, record.READY_FOR + kind)
     lane.post_receive(s, 0, DATA_BUFFER)
     lane.post_receive(s, 0, READY_BUFFER)
     post_control(s, kind, data_bytes, arg)
 
 
 @compiled
-def answered(s: Any, patience: int) -> None:
+def answered(s: Any, kind: int, patience: int) -> None:
     """Wait for the answer."""
-    wait_receive(s, DATA_BUFFER, patience)
+    wait_receive(s, DATA_BUFFER, patience, kind)
     s.got[0, DATA_BUFFER] = 0
 
 
@@ -114,7 +114,7 @@ def answered(s: Any, patience: int) -> None:
 def settle(s: Any) -> None:
     """Wait until every control SEND has completed."""
     for slot in range(s.slots):
-        wait_slot(s, slot)
+        wait_slot(s, slot, record.ACKNOWLEDGEMENT)
 
 
 @compiled

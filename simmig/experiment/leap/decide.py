@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from simmig.experiment.leap import record
+from simmig.experiment.leap.call_back import call_back
 from simmig.experiment.leap.lane import now_of
-from simmig.experiment.leap.own_policy import call_back
 from simmig.experiment.leap.state import NONE, Declined, compiled
 from simmig.migration.config import CHUNK_PAGES, WINDOW_NS
 from simmig.migration.pace import is_early, until_look
@@ -101,6 +102,7 @@ def estimate(s: Any) -> None:
     s.threshold = per_second(s.bandwidth, s.downtime_limit)
     s.window_began = now
     s.window_position = position
+    record.one_of(s, record.ESTIMATED, now, s.bandwidth, s.threshold)
 
 
 @compiled

@@ -9,10 +9,12 @@ from typing import Any
 
 import numpy as np
 
-from simmig.experiment.leap import meter
+from simmig.experiment.leap import meter, record
 from simmig.experiment.leap.lane import now_of
-from simmig.experiment.leap.state import Memory, compiled
+from simmig.experiment.leap.state import Declined, Memory, compiled
 
+MOST_WRITES = (1 << 31) - 2
+"""Of which a trace can tell each from the others."""
 IDLE, SWEEP, UNIFORM, HOTSPOT = 0, 1, 2, 3
 
 _LOW = np.uint64(0xFFFFFFFF)
@@ -23,8 +25,6 @@ _0, _1 = np.uint64(0), np.uint64(1)
 _MULTIPLIER_HIGH = np.uint64(0x2360ED051FC65DA4)
 _MULTIPLIER_LOW = np.uint64(0x4385DF649FCCF645)
 _ONES = np.uint64(0x0101010101010101)
-_SECOND_NS = 1_000_000_000
-_PAGE_BYTES = 4096
 
 
 @compiled
@@ -66,15 +66,18 @@ def advance(s: Any, m: Memory, now: int) -> None:
     """Have the guest write what it has written by then."""
     if s.workload == IDLE:
         return
-    seconds = now // _SECOND_NS
-    target = (s.rate * seconds + s.rate * (now - seconds * _SECOND_NS) // _SECOND_NS) // _PAGE_BYTES
-    zeros = len(m.zero) > 0
+    target = record.written_by(s, now)
+    zeros, traced = len(m.zero) > 0, len(m.written) > 0
+    if traced and target > MOST_WRITES:
+        raise Declined
     for write in range(s.writes, target):
         page = _page(s, write)
         if s.logging:
             m.log[page] = 1
         if zeros:
             m.zero[page] = 0
+        if traced:
+            m.written[page] = write + 1
     s.writes = max(s.writes, target)
 
 
@@ -91,14 +94,17 @@ def sync(s: Any, m: Memory) -> None:
     """Merge the dirty log into the bitmap, and walk on from where the walk is."""
     advance(s, m, now_of(s, 0))
     report(s, m)
+    found: Any = np.int64(0)
     for i in range(len(m.log_words)):
         marked = m.log_words[i]
         if marked:
             new = marked & ~m.page_words[i]
-            s.dirty += np.int64((new * _ONES) >> _56)
+            found += np.int64((new * _ONES) >> _56)
             m.page_words[i] |= marked
             m.log_words[i] = _0
+    s.dirty += found
     s.debt[0] += s.sync[0] * s.page_count
+    record.one_of(s, record.SYNCED, now_of(s, 0), found, s.dirty)
     s.cursor = s.scan_at = s.window_end = s.position
     s.cut_at = -1
     meter.remaining(s, now_of(s, 0), s.dirty)

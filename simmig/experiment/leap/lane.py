@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from simmig.experiment.leap import meter
+from simmig.experiment.leap import meter, record
 from simmig.experiment.leap.state import (
     ARRIVED,
     NONE,
@@ -27,10 +27,18 @@ from simmig.experiment.leap.state import (
 )
 from simmig.experiment.leap.wire import post, push, set_deadline
 from simmig.migration.config import SEND_QUEUE_DEPTH
-from simmig.migration.wire import HEADER
+from simmig.migration.control import SLOT_SHIFT
+from simmig.migration.lane import KIND_RECV, KIND_SEND
+from simmig.migration.wire import HEADER, Type
 
 POLL_BATCH = 16
 HEADER_BYTES = HEADER.size
+BLOCK_ROW_BYTES, RESULT_ROW_BYTES, REGISTER_BYTES = 32, 16, 24
+RAM_BLOCKS_RESULT, REGISTER_REQUEST, REGISTER_RESULT = (
+    int(Type.RAM_BLOCKS_RESULT),
+    int(Type.REGISTER_REQUEST),
+    int(Type.REGISTER_RESULT),
+)
 
 
 @compiled
@@ -56,13 +64,32 @@ def post_receive(s: Any, side: int, index: int) -> None:
     s.rx_index[side, tail] = index
     s.rx_visible[side, tail] = now_of(s, side)
     s.rx_tail[side] += 1
+    record.one_of(s, record.RECEIVE_POSTED + side, now_of(s, side), KIND_RECV + index, 0)
+
+
+@compiled
+def _commands(kind: int, data_bytes: int) -> int:
+    """How many a message holds, as its header says."""
+    if kind == REGISTER_REQUEST:
+        return data_bytes // REGISTER_BYTES
+    if kind == REGISTER_RESULT:
+        return data_bytes // RESULT_ROW_BYTES
+    if kind == RAM_BLOCKS_RESULT:
+        return data_bytes // BLOCK_ROW_BYTES
+    return 1
 
 
 @compiled
 def post_message(s: Any, side: int, kind: int, data_bytes: int, arg: int, slot: int) -> None:
     """Post the control message made in that buffer."""
-    post(s, side, SEND, HEADER_BYTES + data_bytes, kind, arg, slot)
+    wr_id = KIND_SEND | slot << SLOT_SHIFT
+    post(s, side, SEND, HEADER_BYTES + data_bytes, kind, arg, slot, wr_id)
     s.slots_busy[side] |= 1 << slot
+    if s.traced:
+        now = now_of(s, side)
+        record.one_of(s, record.SEND_POSTED + side, now, wr_id, HEADER_BYTES + data_bytes)
+        commands = _commands(kind, data_bytes)
+        record.wide(s, record.CONTROL_SENT + side, now, kind, data_bytes, commands, 0, 0)
 
 
 @compiled
@@ -82,10 +109,11 @@ def end_forced(s: Any) -> None:
 
 
 @compiled
-def _write_completed(s: Any, length: int) -> None:
+def _write_completed(s: Any, length: int, wr_id: int) -> None:
     t = now_of(s, 0)
     s.pending -= length
     s.completed_bytes += length
+    record.one_of(s, record.WRITE_COMPLETED, t, wr_id, length)
     meter.amount(s, meter.ARRIVED_AMOUNT, t, length)
     meter.gauge(s, meter.PENDING_GAUGE, t, s.pending)
     if s.forced and not s.pending:
@@ -107,19 +135,20 @@ def poll_sends(s: Any, side: int) -> None:
             i = ordinal & RING_MASK
             kind = s.w_kind[side, i]
             if kind == WRITE:
-                _write_completed(s, s.w_bytes[side, i])
+                _write_completed(s, s.w_bytes[side, i], s.w_id[side, i])
             elif kind == SEND:
                 s.slots_busy[side] &= ~(1 << s.w_slot[side, i])
+                record.one_of(s, record.SEND_COMPLETED + side, now_of(s, side), s.w_id[side, i], 0)
         if count < POLL_BATCH:
             return
 
 
 @compiled
-def begin_forced(s: Any) -> None:
+def begin_forced(s: Any, why: int) -> None:
     """The control channel starts to wait: with writes pending that is a drain."""
     if s.hooked and s.pending and not s.forced:
         s.forced = 1
-        meter.drain_began(s, meter.BY_WIRE, now_of(s, 0))
+        meter.drain_began(s, meter.BY_WIRE, now_of(s, 0), why, 0)
 
 
 @compiled
@@ -134,9 +163,13 @@ def poll_receives(s: Any, side: int) -> None:
         for _ in range(count):
             i = s.rc_head[side] & RECEIVE_MASK
             s.rc_head[side] += 1
+            index, length, kind = s.rc_index[side, i], s.rc_bytes[side, i], s.rc_type[side, i]
+            record.one_of(s, record.RECEIVE_COMPLETED + side, now_of(s, side), KIND_RECV + index, length)
             s.debt[side] += s.message[side]
-            index = s.rc_index[side, i]
-            s.got[side, index] = s.rc_type[side, i]
+            data_bytes = length - HEADER_BYTES
+            commands = _commands(kind, data_bytes)
+            record.wide(s, record.CONTROL_RECEIVED + side, now_of(s, side), kind, data_bytes, commands, 0, 0)
+            s.got[side, index] = kind
             s.got_arg[side, index] = s.rc_arg[side, i]
         if count < POLL_BATCH:
             return

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
+from collections.abc import Callable
 from contextlib import nullcontext
 from typing import Any
 
@@ -10,20 +12,22 @@ from simmig.experiment.leap import meter
 from simmig.experiment.leap.begin import begin, given_back
 from simmig.experiment.leap.decide import OWN
 from simmig.experiment.leap.envelope import POLICIES
+from simmig.experiment.leap.guest import MOST_WRITES
 from simmig.experiment.leap.own_policy import OwnPolicy
-from simmig.experiment.leap.source import COMPLETED, migrate
+from simmig.experiment.leap.source import migrate
 from simmig.experiment.leap.state import Declined, Memory, TableFull
+from simmig.experiment.leap.trace import Trace
 from simmig.experiment.machine import machine_of
 from simmig.experiment.policy_choice import make_policy, parameters_of
 from simmig.experiment.result import Result
 from simmig.experiment.schema import Scenario
 from simmig.migration.config import SEND_QUEUE_DEPTH
 from simmig.migration.lane import depths
-from simmig.migration.policies import Policy, promise_of
-from simmig.migration.policies.own_code import prints_aside
+from simmig.migration.policies import promise_of
 from simmig.migration.source import divergence
 from simmig.trace import events as ev
 from simmig.trace.metrics import Counts, DowntimeParts, Metrics, Stretch
+from simmig.trace.recorder import Recorder
 from simmig.trace.series import Amount, Gauge, GaugeBin
 
 _FIRST_ROWS = 1 << 12
@@ -32,29 +36,90 @@ _PAGE_BYTES = 4096
 
 def leap(scenario: Scenario) -> Result | None:
     """Simulate a scenario that lies within the envelope; None when it turned out that it does not."""
+    ran = _run(scenario)
+    return None if ran is None else _result(scenario, *ran)
+
+
+def leap_traced(scenario: Scenario, record: Callable[[], Recorder], again: bool) -> Result | None:
+    """The same, with every event of the trace for a recorder; the result has the trace's digest, too.
+
+    A run may be given up on the way. Where it is no matter that a recorder has heard of it (`again`) the next try
+    gets another one; else it is run without a trace first.
+    """
+    rows = _FIRST_ROWS
+    if not again:
+        ran = _run(scenario)
+        if ran is None:
+            return None
+        if ran[0]["writes"] > MOST_WRITES:
+            return None
+        rows = max(1, int(ran[0]["slices"]))
+    while True:
+        state, memory = begin(scenario, rows, traced=True)
+        recorder = record()
+        trace = Trace(state[0], memory, recorder, _ends)
+        recorder.emit(_began(scenario))
+        try:
+            _go(state[0], memory, _take_policy(scenario, state[0]))
+        except TableFull:
+            rows *= 16
+        except Declined:
+            if trace.raised is not None:
+                raise trace.raised from None
+            if again:
+                return None
+            raise RuntimeError("what went well without a trace did not with one") from None
+        else:
+            digest = trace.finish()
+            result = _result(scenario, state[0], memory)
+            if trace.compared is not None:
+                result.metrics(trace.compared)
+            return dataclasses.replace(result, trace_sha256=digest)
+
+
+def _go(s: Any, memory: Memory, own: OwnPolicy | None) -> None:
+    with own.asked() if own is not None else nullcontext():
+        migrate(s, memory)
+
+
+def _run(scenario: Scenario) -> tuple[Any, Memory] | None:
     rows = _FIRST_ROWS
     while True:
+        state, memory = begin(scenario, rows)
         try:
-            state, memory = begin(scenario, rows)
-            own = None
-            if scenario.policy.name not in POLICIES:
-                own = OwnPolicy(make_policy(scenario.policy.name, scenario.policy.parameters), state[0])
-                state[0]["policy"], state[0]["policy_address"] = OWN, own.address
-            with prints_aside() if own is not None else nullcontext():
-                outcome = migrate(state[0], memory)
+            own = _take_policy(scenario, state[0])
+            _go(state[0], memory, own)
         except TableFull:
             rows *= 16
         except Declined:
             return None
         else:
-            return _result(scenario, state[0], memory, outcome == COMPLETED)
+            return state[0], memory
 
 
-def _result(scenario: Scenario, s: Any, memory: Memory, completed: bool) -> Result:
+def _take_policy(scenario: Scenario, s: Any) -> OwnPolicy | None:
+    """Have a policy asked in Python that is not built in."""
+    if scenario.policy.name in POLICIES:
+        return None
+    own = OwnPolicy(make_policy(scenario.policy.name, scenario.policy.parameters), s)
+    s["policy"], s["policy_address"] = OWN, own.function.address
+    return own
+
+
+def _ends(s: Any) -> tuple[tuple[str, str], tuple[str, str]]:
+    """Status and reason, of the source and of the destination."""
+    if s["diverged"] < 0:
+        return ("completed", ""), ("completed", "")
+    reason = divergence(int(s["rounds"]), int(s["diverged"]), int(s["threshold"]))
+    where = "in registration mode" if s["section_open"] else "where QEMU_FILE was due"
+    return ("not-converging", reason), ("failed", f"the source sent ERROR {where}")
+
+
+def _result(scenario: Scenario, s: Any, memory: Memory) -> Result:
     """What the event model would say."""
-    reason = "" if completed else divergence(int(s["rounds"]), int(s["diverged"]), int(s["threshold"]))
+    status, reason = _ends(s)[0]
+    completed = status == "completed"
     policy = make_policy(scenario.policy.name, scenario.policy.parameters)
-    status = "completed" if completed else "not-converging"
     return Result(
         status=status,
         reason=reason,
@@ -66,33 +131,35 @@ def _result(scenario: Scenario, s: Any, memory: Memory, completed: bool) -> Resu
         source_running=not completed,
         destination_running=completed,
         trace_sha256=None,
-        metrics=_metrics(scenario, s, memory, status, reason, policy),
+        metrics=_metrics(scenario, s, memory),
         engine="compiled",
     )
 
 
-def _metrics(scenario: Scenario, s: Any, memory: Memory, status: str, reason: str, policy: Policy) -> Metrics:
-    metrics = Metrics()
-    migration = scenario.migration
-    pages = int(s["page_count"])
-    metrics(
-        ev.MigrationBegan(
-            0,
-            "source",
-            pages * _PAGE_BYTES,
-            _PAGE_BYTES,
-            "rdma",
-            migration.pin_all,
-            scenario.policy.name,
-            migration.downtime_limit_ns,
-            promise_of(policy),
-            given_back(scenario, machine_of(scenario)),
-            *depths(SEND_QUEUE_DEPTH),
-            max_rounds=migration.max_rounds,
-            max_bandwidth_bytes_s=migration.max_bandwidth_bytes_s,
-            rate_limit=migration.rate_limit if migration.max_bandwidth_bytes_s else None,
-        )
+def _began(scenario: Scenario) -> ev.MigrationBegan:
+    """What the source says first."""
+    migration, machine = scenario.migration, machine_of(scenario)
+    return ev.MigrationBegan(
+        0,
+        "source",
+        machine.pages * _PAGE_BYTES,
+        _PAGE_BYTES,
+        "rdma",
+        migration.pin_all,
+        scenario.policy.name,
+        migration.downtime_limit_ns,
+        promise_of(make_policy(scenario.policy.name, scenario.policy.parameters)),
+        given_back(scenario, machine),
+        *depths(SEND_QUEUE_DEPTH),
+        max_rounds=migration.max_rounds,
+        max_bandwidth_bytes_s=migration.max_bandwidth_bytes_s,
+        rate_limit=migration.rate_limit if migration.max_bandwidth_bytes_s else None,
     )
+
+
+def _metrics(scenario: Scenario, s: Any, memory: Memory) -> Metrics:
+    metrics = Metrics()
+    metrics(_began(scenario))
     metrics(ev.SetupEnded(int(s["setup_end"]), "source"))
     metrics.counts = Counts(*s["counts"].tolist())
     metrics.rounds = [_stretch(row) for row in memory.rounds[: s["rounds"]].tolist()]
@@ -104,11 +171,9 @@ def _metrics(scenario: Scenario, s: Any, memory: Memory, status: str, reason: st
     metrics.waited = {name: _amount(s, which) for which, name in enumerate(names)}
     metrics.arrived = _amount(s, meter.ARRIVED_AMOUNT)
     metrics.dirtied = _amount(s, meter.DIRTIED_AMOUNT)
-    told = "failed" if reason else "completed"
-    where = "in registration mode" if s["section_open"] else "where QEMU_FILE was due"
-    heard = f"the source sent ERROR {where}" if reason else ""
-    metrics(ev.MigrationEnded(int(s["source_end"]), "source", status, reason))
-    metrics(ev.MigrationEnded(int(s["destination_end"]), "destination", told, heard))
+    source, destination = _ends(s)
+    metrics(ev.MigrationEnded(int(s["source_end"]), "source", *source))
+    metrics(ev.MigrationEnded(int(s["destination_end"]), "destination", *destination))
     if s["stopped"] >= 0:
         metrics.stopped_ns, metrics.pending_bytes_at_stop = int(s["stopped"]), int(s["pending_at_stop"])
     if s["resumed_at"] >= 0:

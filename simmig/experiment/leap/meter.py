@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from simmig.experiment.leap import record
 from simmig.experiment.leap.state import (
     COUNTS,
     DRAINS,
@@ -131,8 +132,9 @@ def account(s: Any, t: int) -> None:
 
 
 @compiled
-def drain_began(s: Any, asked_by: int, t: int) -> None:
+def drain_began(s: Any, asked_by: int, t: int, why: int, target: int) -> None:
     """The source starts to wait for writes."""
+    record.wide(s, record.DRAIN_BEGAN + asked_by, t, why, s.pending, target, 0, 0)
     account(s, t)
     s.draining[asked_by] = t
     if asked_by == BY_POLICY:
@@ -142,6 +144,7 @@ def drain_began(s: Any, asked_by: int, t: int) -> None:
 @compiled
 def drain_ended(s: Any, asked_by: int, t: int) -> None:
     """It stops waiting."""
+    record.one_of(s, record.DRAIN_ENDED + asked_by, t, s.pending, 0)
     account(s, t)
     began = s.draining[asked_by]
     s.draining[asked_by] = -1
@@ -177,6 +180,7 @@ def remaining(s: Any, t: int, dirty: int) -> None:
 @compiled
 def dirtied(s: Any, rounds: Ints, t: int, writes: int) -> None:
     """The guest wrote; what a bitmap sync finds belongs to the round that has just ended."""
+    record.one_of(s, record.DIRTIED, t, writes, 0)
     s.counts[GUEST_WRITES] += writes
     if s.rounds and rounds[s.rounds - 1, 4] >= 0:
         rounds[s.rounds - 1, 6 + GUEST_WRITES] += writes

@@ -2,35 +2,19 @@
 
 from __future__ import annotations
 
-import ctypes
-from collections.abc import Callable
-from typing import Any, cast
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
 
-from llvmlite import ir
-from numba.core import types
-from numba.extending import intrinsic
-
+from simmig.experiment.leap.call_back import Callback
 from simmig.experiment.leap.state import NONE
-from simmig.migration.policies.own_code import RAISED
+from simmig.migration.policies.own_code import RAISED, prints_aside
 from simmig.migration.policies.policy import Point, Policy
+from simmig.verify.patience import Answering, Endless, patience
 
 _POINTS = tuple(Point)
 _NO_ANSWER = NONE - 1
 _MOST = 1 << 62
-_INT = ir.IntType(64)
-
-
-def _call_back(_context: Any, _address: Any, _point: Any) -> Any:
-
-    def generate(_context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
-        function = ir.FunctionType(_INT, [_INT]).as_pointer()
-        return builder.call(builder.inttoptr(arguments[0], function), [arguments[1]])
-
-    return cast(Any, types.int64)(types.int64, types.int64), generate
-
-
-call_back: Callable[[int, int], int] = cast(Any, intrinsic)(_call_back)
-"""Call the function at that address with the point's number; for compiled code alone."""
 
 
 class OwnPolicy:
@@ -41,23 +25,31 @@ class OwnPolicy:
     """
 
     def __init__(self, policy: Policy, state: Any) -> None:
-        self._policy = policy
         self._state = state
-        self._function = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_int64)(self._ask)
-
-    @property
-    def address(self) -> int:
-        """Where compiled code calls it; good as long as this object lives."""
-        return cast(int, ctypes.cast(self._function, ctypes.c_void_p).value)
+        self.function = Callback(self._ask)
+        self.answering = Answering(policy.drain)
+        self.interrupted: BaseException | None = None
+        """What came while it was asked and is not its own: a signal's."""
 
     def _ask(self, point: int) -> int:
         try:
-            target = self._policy.drain(_POINTS[point], self)
+            target = self.answering.drain(_POINTS[point], self)
             if target is None:
                 return NONE
             return min(target, _MOST) if isinstance(target, int) and target >= 0 else _NO_ANSWER
-        except RAISED:
+        except KeyboardInterrupt as error:
+            self.interrupted = error
             return _NO_ANSWER
+        except (*RAISED, Endless):
+            return _NO_ANSWER
+
+    @contextmanager
+    def asked(self) -> Iterator[None]:
+        """While compiled code runs: what it prints goes aside, and it has as long to answer as ever."""
+        with prints_aside(), patience(lambda: self.answering.calls, self.answering.stuck):
+            yield
+        if self.interrupted is not None:
+            raise self.interrupted
 
     @property
     def posted_bytes(self) -> int:

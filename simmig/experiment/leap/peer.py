@@ -4,7 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
-from simmig.experiment.leap import lane, meter
+from simmig.experiment.leap import lane, meter, record
+from simmig.experiment.leap.keys import key_at
+from simmig.experiment.leap.lane import (
+    BLOCK_ROW_BYTES,
+    RAM_BLOCKS_RESULT,
+    REGISTER_REQUEST,
+    REGISTER_RESULT,
+    RESULT_ROW_BYTES,
+)
 from simmig.experiment.leap.state import (
     ARRIVED,
     CONFIRM,
@@ -24,6 +32,7 @@ from simmig.experiment.leap.wire import happen, pop, post, push, set_deadline, t
 from simmig.experiment.leap.wire import wake as wake_up
 from simmig.migration.control import PROBE_NS
 from simmig.migration.rdma_stream import LINGER_NS
+from simmig.migration.registration import WHOLE_BLOCK
 from simmig.migration.wire import Type
 from simmig.verbs.sim.cm import DATAGRAM_BYTES
 
@@ -34,9 +43,17 @@ LINGERING, OVER = 12, 13
 
 QEMU_FILE, READY, ERROR = int(Type.QEMU_FILE), int(Type.READY), int(Type.ERROR)
 REGISTER_FINISHED, COMPRESS = int(Type.REGISTER_FINISHED), int(Type.COMPRESS)
-REGISTER_REQUEST, REGISTER_RESULT = int(Type.REGISTER_REQUEST), int(Type.REGISTER_RESULT)
-RAM_BLOCKS_REQUEST, RAM_BLOCKS_RESULT = int(Type.RAM_BLOCKS_REQUEST), int(Type.RAM_BLOCKS_RESULT)
-BLOCK_ROW_BYTES, RESULT_ROW_BYTES = 32, 16
+RAM_BLOCKS_REQUEST = int(Type.RAM_BLOCKS_REQUEST)
+_WHOLE_BLOCK = WHOLE_BLOCK
+_PAGE_BYTES = 4096
+
+_key_at = compiled(key_at)
+
+
+@compiled
+def key_of(s: Any, ordinal: int) -> int:
+    """The key of that piece of RAM, in the order of registering: the same on both sides."""
+    return _key_at(s.slots, ordinal)
 
 
 @compiled
@@ -72,6 +89,7 @@ def _waited(s: Any) -> None:
 @compiled
 def _resumed(s: Any) -> None:
     t = lane.now_of(s, 1)
+    record.one_of(s, record.RESUMED, t, 0, 0)
     meter.account(s, t)
     s.resumed_at = t
     s.p_slot = 0
@@ -81,7 +99,12 @@ def _resumed(s: Any) -> None:
 @compiled
 def _loaded(s: Any) -> None:
     """The end of the stream is here: resume the guest."""
-    meter.account(s, lane.now_of(s, 1))
+    t = lane.now_of(s, 1)
+    record.one_of(s, record.STATE_LOADED, t, s.device_bytes, 0)
+    if s.traced and s.landed[0] < s.posted[0]:
+        raise Declined  # what is still under way could be missing
+    record.one_of(s, record.COMPARED, s.now, 0, 0)
+    meter.account(s, t)
     s.phase = meter.SWITCH
     if s.resume_ns >= 0:
         push(s, s.now + lane.take_debt(s, 1) + s.resume_ns, WAKE + 1)
@@ -94,6 +117,14 @@ def _loaded(s: Any) -> None:
 def _over(s: Any) -> None:
     s.p_state = OVER
     s.over_at = s.now
+    s.over_debt = s.debt[1]
+    record.one_of(s, record.DESTINATION_OVER, s.now, 0, 0)
+
+
+@compiled
+def _registered(s: Any, ordinal: int, block: int, chunk: int, pages: int) -> None:
+    key, t = key_of(s, ordinal), lane.now_of(s, 1)
+    record.wide(s, record.REGISTERED + 1, t, block, chunk, pages * _PAGE_BYTES, key, 0)
 
 
 @compiled
@@ -108,10 +139,13 @@ def _serve(s: Any, kind: int, arg: int) -> None:
         if s.pin_all:
             for block in range(s.blocks):
                 s.debt[1] += s.register[1] + s.batch[block] * s.register_page[1]
+                _registered(s, block, block, _WHOLE_BLOCK, s.batch[block])
         _answer(s, RAM_BLOCKS_RESULT, BLOCK_ROW_BYTES * s.blocks)
     elif kind == REGISTER_REQUEST:
         for i in range(arg):
             s.debt[1] += s.register[1] + s.batch[i] * s.register_page[1]
+            _registered(s, s.p_registered + i, s.batch_block[i], s.batch_chunk[i], s.batch[i])
+        s.p_registered += arg
         _answer(s, REGISTER_RESULT, RESULT_ROW_BYTES * arg)
     elif kind == ERROR:
         push(s, transmit(s, 1, DATAGRAM_BYTES), LOST)
@@ -188,7 +222,7 @@ def woken(s: Any) -> None:
         if s.value[1]:
             lane.take_event(s, 1)
         elif state == HEAR:  # an empty write to nowhere: is the peer's device alive?
-            post(s, 1, PROBE, 0, 0, 0, 0)
+            post(s, 1, PROBE, 0, 0, 0, 0, 0)
             s.p_state = LISTEN
         else:
             raise Declined
@@ -229,6 +263,15 @@ def rest(s: Any) -> None:
         if kind == WAKE + 1:
             woken(s)
         elif kind != WAKE:
+            happen(s, kind)
+
+
+@compiled
+def come_to_rest(s: Any) -> None:
+    """Both are done: let what is left happen, such as alarms that nobody hears."""
+    while s.queued_events:
+        kind = pop(s)
+        if kind not in (WAKE, WAKE + 1):
             happen(s, kind)
 
 

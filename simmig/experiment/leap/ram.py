@@ -6,11 +6,11 @@ from typing import Any
 
 import numpy as np
 
-from simmig.experiment.leap import meter
+from simmig.experiment.leap import meter, record
 from simmig.experiment.leap.control import answered, send_message, send_request, wait
 from simmig.experiment.leap.guest import is_zero
-from simmig.experiment.leap.lane import now_of
-from simmig.experiment.leap.peer import COMPRESS, REGISTER_REQUEST
+from simmig.experiment.leap.lane import REGISTER_REQUEST, REGISTER_RESULT, now_of
+from simmig.experiment.leap.peer import COMPRESS, key_of
 from simmig.experiment.leap.state import (
     DATA_PAGES,
     NONE,
@@ -25,7 +25,9 @@ from simmig.experiment.leap.state import (
 from simmig.experiment.leap.wire import post
 from simmig.migration.config import CHUNK_PAGES, SEND_QUEUE_DEPTH
 from simmig.migration.control import PATIENCE_NS
+from simmig.migration.lane import KIND_WRITE
 from simmig.migration.ram import WINDOW_PAGES
+from simmig.migration.ram_writer import BLOCK_SHIFT, CHUNK_SHIFT
 
 _PAGE_BYTES = 4096
 _COMPRESS_BYTES, _REGISTER_BYTES = 24, 24
@@ -123,7 +125,9 @@ def merge(s: Any, m: Memory, first: int, count: int) -> bool:
 def _send_zero(s: Any) -> None:
     count = s.count
     s.count = 0
-    meter.pages_saved(s, ZERO_PAGES, now_of(s, 0), count)
+    t = now_of(s, 0)
+    record.wide(s, record.SAVED_ZERO, t, s.first, count, s.writes, 0, 0)
+    meter.pages_saved(s, ZERO_PAGES, t, count)
     send_message(s, COMPRESS, _COMPRESS_BYTES, count)
 
 
@@ -151,6 +155,7 @@ def _gather(s: Any, m: Memory) -> None:
             if not m.known[index] and not is_zero(s, m, first, count):
                 m.order[s.registered + s.batch_count] = index
                 s.batch[s.batch_count] = count
+                s.batch_block[s.batch_count], s.batch_chunk[s.batch_count] = block, chunk
                 s.batch_count += 1
         chunk += 1
 
@@ -160,15 +165,21 @@ def _register(s: Any, m: Memory) -> None:
     """Have the chunk registered on both ends, with up to a batch's worth of those coming next."""
     m.order[s.registered] = s.chunk
     s.batch[0] = s.limit - s.chunk_first
+    s.batch_block[0], s.batch_chunk[0] = s.block, s.chunk - m.block_chunk[s.block]
     s.batch_count = 1
     if s.registration_batch > 1:
         _gather(s, m)
     wanted = s.batch_count
     send_request(s, REGISTER_REQUEST, _REGISTER_BYTES * wanted, wanted, PATIENCE_NS)
-    answered(s, PATIENCE_NS)
+    answered(s, REGISTER_RESULT, PATIENCE_NS)
     for i in range(wanted):
         s.debt[0] += s.register[0] + s.batch[i] * s.register_page[0]
-        m.known[m.order[s.registered + i]] = 1
+        chunk = m.order[s.registered + i]
+        m.known[chunk] = 1
+        m.place[chunk] = s.registered + i
+        block, length = s.batch_block[i], s.batch[i] * _PAGE_BYTES
+        key = key_of(s, s.registered + i)
+        record.wide(s, record.REGISTERED, now_of(s, 0), block, s.batch_chunk[i], length, key, 0)
     s.registered += wanted
 
 
@@ -189,9 +200,15 @@ def flush(s: Any, m: Memory) -> bool:
     if s.posted[0] - s.polled[0] >= SEND_QUEUE_DEPTH:
         wait(s, SENDS, ROOM, 0, NONE)
     length = s.count * _PAGE_BYTES
-    post(s, 0, WRITE, length, 0, 0, 0)
+    wr_id = KIND_WRITE | s.block << BLOCK_SHIFT | (chunk - m.block_chunk[s.block]) << CHUNK_SHIFT
+    post(s, 0, WRITE, length, 0, 0, 0, wr_id)
     m.last[chunk] = s.posted[0]
     t = now_of(s, 0)
+    if s.traced:
+        offset = (s.first - s.block_first_page) * _PAGE_BYTES
+        key = key_of(s, s.block if s.pin_all else m.place[chunk])
+        record.one_of(s, record.SAVED_DATA, t, s.first, s.count)
+        record.wide(s, record.WRITE_POSTED, t, wr_id, length, s.block, offset, key)
     meter.pages_saved(s, DATA_PAGES, t, s.count)
     meter.write_posted(s, t, length)
     s.count = 0

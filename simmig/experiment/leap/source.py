@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from simmig.experiment.leap import meter
+from simmig.experiment.leap import meter, record
 from simmig.experiment.leap.connect import connect
 from simmig.experiment.leap.control import (
     answered,
@@ -38,14 +38,23 @@ from simmig.experiment.leap.decide import (
     window_is_over,
 )
 from simmig.experiment.leap.guest import IDLE, advance, report, sync
-from simmig.experiment.leap.lane import now_of, poll_receives, poll_sends
-from simmig.experiment.leap.peer import ERROR, RAM_BLOCKS_REQUEST, REGISTER_FINISHED, deregister, rest
+from simmig.experiment.leap.lane import RAM_BLOCKS_RESULT, now_of, poll_receives, poll_sends
+from simmig.experiment.leap.peer import (
+    ERROR,
+    RAM_BLOCKS_REQUEST,
+    REGISTER_FINISHED,
+    come_to_rest,
+    deregister,
+    key_of,
+    rest,
+)
 from simmig.experiment.leap.ram import flush, merge, put_back, take
 from simmig.experiment.leap.state import LOST, NONE, PENDING, READY_BUFFER, SENDS, Memory, compiled, entry
 from simmig.experiment.leap.wire import push, transmit
 from simmig.migration.config import CHUNK_PAGES, WINDOW_NS
 from simmig.migration.control import PATIENCE_NS
 from simmig.migration.rdma_stream import ABORT_PATIENCE_NS
+from simmig.migration.registration import WHOLE_BLOCK
 from simmig.migration.wire import BUFFER_BYTES
 from simmig.verbs.sim.cm import DATAGRAM_BYTES
 
@@ -58,6 +67,13 @@ _BUFFER_PAGES = BUFFER_BYTES // _PAGE_BYTES
 
 
 @compiled
+def _gave_back(s: Any, side: int, ordinal: int, block: int, chunk: int) -> None:
+    """The destination is over before the source knows: what it gives back is told where it is over."""
+    if side == 0:
+        record.wide(s, record.DEREGISTERED, now_of(s, 0), block, chunk, key_of(s, ordinal), 0, 0)
+
+
+@compiled
 def _give_back(s: Any, m: Memory, side: int) -> None:
     """Deregister everything."""
     for _ in range(2 + s.slots):
@@ -65,6 +81,7 @@ def _give_back(s: Any, m: Memory, side: int) -> None:
     if s.pin_all:
         for block in range(s.blocks):
             deregister(s, side, m.block_end[block] - m.block_first[block])
+            _gave_back(s, side, block, block, WHOLE_BLOCK)
         return
     for i in range(s.registered):
         index = m.order[i]
@@ -74,6 +91,7 @@ def _give_back(s: Any, m: Memory, side: int) -> None:
         chunk = index - m.block_chunk[block]
         pages = m.block_end[block] - m.block_first[block] - chunk * CHUNK_PAGES
         deregister(s, side, min(CHUNK_PAGES, pages))
+        _gave_back(s, side, i, block, chunk)
 
 
 @compiled
@@ -83,6 +101,7 @@ def _begin_round(s: Any, m: Memory) -> None:
     before = m.rounds[s.rounds - 1, 0] if s.rounds else 1
     meter.open_row(s, m.rounds, s.rounds, s.rounds + 1, before, t, s.dirty)
     s.rounds += 1
+    record.one_of(s, record.ROUND_BEGAN, t, s.rounds, s.dirty)
 
 
 @compiled
@@ -98,8 +117,11 @@ def _setup(s: Any, m: Memory) -> None:
     send_request(s, RAM_BLOCKS_REQUEST, 0, 0, s.patience_ns)
     if s.pin_all:
         for block in range(s.blocks):
-            s.debt[0] += s.register[0] + s.batch[block] * s.register_page[0]
-    answered(s, s.patience_ns)
+            pages = s.batch[block]
+            s.debt[0] += s.register[0] + pages * s.register_page[0]
+            key = key_of(s, block)
+            record.wide(s, record.REGISTERED, now_of(s, 0), block, WHOLE_BLOCK, pages * _PAGE_BYTES, key, 0)
+    answered(s, RAM_BLOCKS_RESULT, s.patience_ns)
     s.hooked = 1
     send_message(s, REGISTER_FINISHED, 0, 0)
     s.out += _FLAG_BYTES
@@ -108,12 +130,14 @@ def _setup(s: Any, m: Memory) -> None:
     s.setup_end = s.window_began = now_of(s, 0)
     s.window_position = tell(s)
     begin_rate_window(s)
+    record.one_of(s, record.SETUP_ENDED, s.setup_end, 0, 0)
 
 
 @compiled
 def _end_round(s: Any, m: Memory) -> None:
     t = now_of(s, 0)
     meter.close_row(s, m.rounds, s.rounds, t)
+    record.one_of(s, record.ROUND_ENDED, t, s.rounds, 0)
     if s.stopped >= 0:
         meter.account(s, t)
         s.phase = meter.DEVICE_STATE
@@ -125,10 +149,10 @@ def _too_much(s: Any) -> bool:
 
 
 @compiled
-def _drain(s: Any, target: int, asked_by: int) -> None:
+def _drain(s: Any, target: int, asked_by: int, point: int) -> None:
     if s.pending <= target:
         return
-    meter.drain_began(s, asked_by, now_of(s, 0))
+    meter.drain_began(s, asked_by, now_of(s, 0), record.POINT + point, target)
     wait(s, SENDS, PENDING, target, NONE)
     meter.drain_ended(s, asked_by, now_of(s, 0))
 
@@ -137,7 +161,7 @@ def _drain(s: Any, target: int, asked_by: int) -> None:
 def _ask(s: Any, point: int) -> None:
     target = decide(s, point)
     if target != NONE:
-        _drain(s, target, meter.BY_POLICY)
+        _drain(s, target, meter.BY_POLICY, point)
 
 
 @compiled
@@ -208,8 +232,10 @@ def _open_section(s: Any, m: Memory) -> None:
         return
     s.section_open = 1
     index = m.rounds[s.rounds - 1, 0] if s.rounds else s.slices + 1
-    meter.open_row(s, m.slices, s.slices, s.slices + 1, index, now_of(s, 0), s.remaining)
+    t = now_of(s, 0)
+    meter.open_row(s, m.slices, s.slices, s.slices + 1, index, t, s.remaining)
     s.slices += 1
+    record.one_of(s, record.SLICE_BEGAN, t, s.slices, 0)
     s.out += _SECTION_BYTES + _FLAG_BYTES
     _flush_stream(s, m)
 
@@ -222,7 +248,9 @@ def _close_section(s: Any, m: Memory) -> None:
     _flush_stream(s, m)
     s.out += _FOOTER_BYTES
     s.section_open = 0
-    meter.close_row(s, m.slices, s.slices, now_of(s, 0))
+    t = now_of(s, 0)
+    meter.close_row(s, m.slices, s.slices, t)
+    record.one_of(s, record.SLICE_ENDED, t, s.slices, 0)
 
 
 @compiled
@@ -278,6 +306,7 @@ def _stop_and_copy(s: Any, m: Memory) -> None:
     report(s, m)
     s.workload = IDLE
     s.stopped = s.part_began = now_of(s, 0)
+    record.one_of(s, record.STOPPED, s.stopped, 0, 0)
     s.pending_at_stop = s.pending
     sync(s, m)
     _begin_round(s, m)
@@ -287,7 +316,7 @@ def _stop_and_copy(s: Any, m: Memory) -> None:
     _ask(s, ROUND_END)
     _ask(s, SLICE_END)
     _ask(s, BEFORE_DEVICE_STATE)
-    _drain(s, 0, meter.BY_PROTOCOL)
+    _drain(s, 0, meter.BY_PROTOCOL, BEFORE_DEVICE_STATE)
     _end_round(s, m)
     _close_section(s, m)
 
@@ -296,8 +325,9 @@ def _stop_and_copy(s: Any, m: Memory) -> None:
 def _hand_over(s: Any) -> None:
     s.out += s.device_bytes
     send_stream(s, 0)
+    record.one_of(s, record.STATE_SENT, now_of(s, 0), s.device_bytes, 0)
     s.out += s.ending_bytes
-    wait_receive(s, READY_BUFFER, PATIENCE_NS)
+    wait_receive(s, READY_BUFFER, PATIENCE_NS, record.LAST_MESSAGE)
     send_stream(s, 1)
     settle(s)
 
@@ -305,7 +335,7 @@ def _hand_over(s: Any) -> None:
 @compiled
 def _abort(s: Any) -> None:
     """Tell the destination that it is over."""
-    wait_receive(s, READY_BUFFER, ABORT_PATIENCE_NS)
+    wait_receive(s, READY_BUFFER, ABORT_PATIENCE_NS, record.READY_FOR + ERROR)
     post_control(s, ERROR, 0, 0)
     settle(s)
 
@@ -329,7 +359,10 @@ def migrate(s: Any, m: Memory) -> int:
     s.source_end = now_of(s, 0)
     meter.close_row(s, m.rounds, s.rounds, s.source_end)
     meter.close_row(s, m.slices, s.slices, s.source_end)
+    record.one_of(s, record.SOURCE_ENDED, s.source_end, 0, 0)
     rest(s)
     _give_back(s, m, 1)
     s.destination_end = s.over_at + int(s.debt[1])
+    if s.traced:
+        come_to_rest(s)
     return outcome

@@ -31,6 +31,8 @@ HEAP_SIZE = 4096
 GAUGE_SIZE = 2064
 AMOUNT_SIZE = 4224
 
+TRACE_ROWS, TRACE_COLUMNS = 8192, 8
+
 COUNTS = 8
 POSTED, DATA_PAGES, ZERO_PAGES, GUEST_WRITES, DRAINS, DRAIN_NS, FORCED_NS, PROTOCOL_NS = range(COUNTS)
 """The order of `trace.metrics.Counts`."""
@@ -38,6 +40,8 @@ ROW = 6 + COUNTS
 """A round or slice: index, began_ns, round, dirty_pages, ended_ns, pending_bytes, and its counts."""
 
 Ints = NDArray[np.int64]
+Bytes = NDArray[np.uint8]
+Readings = NDArray[np.int32]
 
 
 class Declined(Exception):
@@ -53,7 +57,8 @@ class Memory(NamedTuple):
 
     `pages` has the dirty bitmap, a byte a page, `log` the dirty log likewise, `zero` which pages are zero (empty
     when none can be); the `words` are the same bytes, eight at a time. Of each chunk: `last`, the ordinal of its
-    latest write, `known`, whether it is registered, and `order`, the chunks as they were registered.
+    latest write, `known`, whether it is registered, `order`, the chunks as they were registered, and `place`,
+    which of these it was. `written`, for a trace alone, has of each page the guest's latest write, counted from 1.
     """
 
     pages: NDArray[np.uint8]
@@ -69,6 +74,8 @@ class Memory(NamedTuple):
     block_chunk: Ints
     rounds: Ints
     slices: Ints
+    place: NDArray[np.int32]
+    written: NDArray[np.int32]
 
 
 _INT, _FLOAT = "i8", "f8"
@@ -84,10 +91,13 @@ _FIELDS: list[tuple[Any, ...]] = [
     *((name, _INT, _PAIR) for name in ("posted", "head", "landed", "acked", "polled")),
     *(
         (name, _INT, (2, RING_SIZE))
-        for name in ("w_kind", "w_wire", "w_bytes", "w_visible", "w_stream", "w_type", "w_arg", "w_slot")
+        for name in ("w_kind", "w_wire", "w_bytes", "w_visible", "w_stream", "w_type", "w_arg", "w_slot", "w_id")
     ),
     *((name, _INT, _PAIR) for name in ("rx_head", "rx_tail", "rc_head", "rc_tail")),
-    *((name, _INT, (2, RECEIVE_MASK + 1)) for name in ("rx_index", "rx_visible", "rc_index", "rc_type", "rc_arg")),
+    *(
+        (name, _INT, (2, RECEIVE_MASK + 1))
+        for name in ("rx_index", "rx_visible", "rc_index", "rc_type", "rc_arg", "rc_bytes")
+    ),
     *((name, _INT, (2, 2)) for name in ("armed", "ready", "armed_once")),
     ("heard", _INT),
     ("connect_ns", _FLOAT),
@@ -120,9 +130,13 @@ _FIELDS: list[tuple[Any, ...]] = [
     *((name, _INT, _PAIR) for name in ("queue", "goal", "goal_arg", "until", "slots_busy", "next_slot")),
     *((name, _INT, (2, 2)) for name in ("got", "got_arg")),
     *((name, _INT) for name in ("slots", "deferred", "hooked", "batch_count")),
-    ("batch", _INT, (4096,)),
+    *((name, _INT, (4096,)) for name in ("batch", "batch_block", "batch_chunk")),
     # the destination
-    *((name, _INT) for name in ("p_state", "p_type", "p_bytes", "p_slot", "over_at", "blocks", "pin_all")),
+    *(
+        (name, _INT)
+        for name in ("p_state", "p_type", "p_registered", "p_bytes", "p_slot", "over_at", "blocks", "pin_all")
+    ),
+    ("over_debt", _FLOAT),
     # RAM
     *((name, _INT) for name in ("page_count", "dirty", "scan_at", "window_end", "cursor", "position", "cut_at")),
     *((name, _INT) for name in ("first", "count", "chunk", "chunk_first", "limit", "block", "block_first_page")),
@@ -151,6 +165,9 @@ _FIELDS: list[tuple[Any, ...]] = [
         (name, _INT)
         for name in ("start_bytes", "device_bytes", "ending_bytes", "patience_ns", "diverged", "source_end")
     ),
+    # the trace
+    *((name, _INT) for name in ("traced", "rows", "trace_address")),
+    ("trace", _INT, (TRACE_ROWS, TRACE_COLUMNS)),
     # figures
     ("counts", _INT, (COUNTS,)),
     ("parts", _INT, (4,)),
@@ -187,10 +204,13 @@ _TYPES: dict[Any, Any] = {
     Any: numba.from_dtype(STATE),
     int: numba.int64,
     Ints: numba.int64[:, ::1],
+    Bytes: _BYTES,
+    Readings: numba.int32[:, ::1],
     Memory: cast(Any, numba.types.NamedTuple)(
         (
             *(_BYTES, _WORDS, _BYTES, _WORDS, _BYTES, _INTS, _BYTES, numba.int32[::1]),
             *(_INTS, _INTS, _INTS, numba.int64[:, ::1], numba.int64[:, ::1]),
+            *(numba.int32[::1], numba.int32[::1]),
         ),
         Memory,
     ),

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from simmig.experiment.leap import record
 from simmig.experiment.leap.state import (
     ALARM,
     ANSWER,
@@ -178,6 +179,8 @@ def send_next(s: Any, way: int) -> None:
         s.active[way] = 0
         return
     occupy(s, way, s.w_wire[way, i], s.now)
+    if s.w_kind[way, i] == WRITE:
+        record.memory_read(s)
     if s.w_stream[way, i] and follows(s, head):
         s.streaming = 1
         push(s, s.end[way] + s.latency, STREAM_ARRIVE)
@@ -187,7 +190,7 @@ def send_next(s: Any, way: int) -> None:
 
 
 @compiled
-def post(s: Any, side: int, kind: int, length: int, message: int, arg: int, slot: int) -> None:
+def post(s: Any, side: int, kind: int, length: int, message: int, arg: int, slot: int, wr_id: int) -> None:
     """Post a work request, charging the host for it."""
     s.debt[side] += s.post[side]
     visible = s.now + int(s.debt[side])
@@ -203,6 +206,7 @@ def post(s: Any, side: int, kind: int, length: int, message: int, arg: int, slot
     s.w_type[side, i] = message
     s.w_arg[side, i] = arg
     s.w_slot[side, i] = slot
+    s.w_id[side, i] = wr_id
     s.posted[side] += 1
     if not s.active[side]:
         s.active[side] = 1
@@ -241,6 +245,7 @@ def arrive(s: Any, way: int) -> None:
         s.rc_index[peer, tail] = s.rx_index[peer, head]
         s.rc_type[peer, tail] = s.w_type[way, i]
         s.rc_arg[peer, tail] = s.w_arg[way, i]
+        s.rc_bytes[peer, tail] = s.w_bytes[way, i]
         s.rc_tail[peer] += 1
         completed(s, peer, RECEIVES)
     push(s, s.now + s.latency, ANSWER + way)
@@ -263,6 +268,7 @@ def stream_arrive(s: Any) -> None:
     head = s.head[0]
     wire_bytes = s.w_wire[0, head & RING_MASK]
     occupy(s, 0, wire_bytes, NONE)
+    record.memory_read(s)
     if follows(s, head):
         push(s, s.end[0] + s.latency, STREAM_ARRIVE)
         return

@@ -19,10 +19,10 @@ if TYPE_CHECKING:
     from simmig.verbs.sim.device import Context
     from simmig.verbs.sim.qp import QP
 
-_FIRST_QP_NUM = 17  # 0 and 1 are the management queue pairs; rxe starts here
-_QP_NUMS = 1 << 16  # a device's own; no two devices' coincide, so that a packet gone astray meets nobody
+FIRST_QP_NUM = 17  # 0 and 1 are the management queue pairs; rxe starts here
+QP_NUMS = 1 << 16  # a device's own; no two devices' coincide, so that a packet gone astray meets nobody
 _ROCE_V1, _ROCE_V2 = int(e.IBV_GID_TYPE_ROCE_V1), int(e.IBV_GID_TYPE_ROCE_V2)
-_KEY_STEP = 0x100  # the low byte of a key is the owner's to vary
+KEY_STEP = 0x100  # the low byte of a key is the owner's to vary
 
 
 class SimDevice:
@@ -66,9 +66,9 @@ class SimDevice:
         self.mrs: dict[int, Any] = {}  # regions, and windows bound
         self.qps: dict[int, QP] = {}
         self.listeners: dict[str, SimListener] = {}
-        self._next_key = _KEY_STEP
+        self._next_key = KEY_STEP
         host.watchers.append(self._die)
-        self._next_qp_num = _FIRST_QP_NUM
+        self._next_qp_num = FIRST_QP_NUM
 
     def address(self, mac: str, ip: str) -> None:
         """Give it the GIDs of an interface with that MAC and IPv4 address; before any link is laid."""
@@ -105,14 +105,14 @@ class SimDevice:
     def new_key(self) -> int:
         """A memory key never given out before."""
         key = self._next_key
-        self._next_key += _KEY_STEP
+        self._next_key += KEY_STEP
         return key & 0xFFFFFFFF
 
     def new_qp_num(self) -> int:
         """A queue pair number never given out before."""
         number = self._next_qp_num
         self._next_qp_num += 1
-        return (self.index * _QP_NUMS + number) & 0xFFFFFF
+        return (self.index * QP_NUMS + number) & 0xFFFFFF
 
     def _die(self) -> None:
         for qp in self.qps.values():
