@@ -2,8 +2,8 @@
 
     python benchmarks/leap.py [MEMORY_GIB]
 
-The event model is taken without a trace (nobody records) and as a run has it (metrics, invariants and digest). Then
-what a trace costs a leap, times the leap without one: its digest alone (target: 5), and with all invariants checked.
+The event model is taken without a trace (nobody records) and as a run has it (metrics, invariants, digest). Then
+what a trace costs a leap, times the leap without: the digest alone (target: 5), and with all invariants checked.
 Processor time, the best of a few tries taken in turns. Target: 100 times the event rate.
 """
 
@@ -76,14 +76,14 @@ def leapt(what: Any) -> Result:
 
 def by_events(what: Any) -> Result:
     """The event model's, with a trace."""
-    with mock.patch.object(leap, "is_ready", lambda: False):
+    with mock.patch.object(leap, "is_ready", return_value=False):
         return run(what)
 
 
 def digest(what: Any) -> str | None:
     """A leap's, of the trace that nobody reads."""
     result = leap.traced(what, Recorder, again=True)
-    return result and result.trace_sha256
+    return result.trace_sha256 if result is not None else None
 
 
 def main() -> None:
@@ -92,10 +92,8 @@ def main() -> None:
     began_s = time.perf_counter()
     leap.prepare()
     print(f"compiled code at hand after {time.perf_counter() - began_s:.1f} s")
-    print(
-        f"{memory_gib} GiB guest: times as fast as the event model without a trace, and as it is run with one; then"
-    )
-    print("times as slow with a trace: its digest alone, and as it is run")
+    print(f"{memory_gib} GiB guest: times as fast as the event model without a trace, and as it is run with one;")
+    print("then times as slow with a trace: its digest alone, and as it is run")
     for name, tables in CASES.items():
         what = scenario(memory_gib, **tables)
         traced, ours = by_events(what), leapt(what)
