@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,12 +13,16 @@ if TYPE_CHECKING:
     from simmig.verbs.sim.link import LinkSpec
 
 _CANNOT_RUN = 126
+_MOST_DEVICES = 64
+_NAME = re.compile(r"[A-Za-z][\w.-]{0,62}")
 
 
 @click.command(
     short_help="Run a pyverbs program on simulated devices.", context_settings={"allow_interspersed_args": False}
 )
-@click.option("--devices", type=click.IntRange(1, 64), default=2, show_default=True, help="How many, all linked.")
+@click.option(
+    "--devices", default="2", show_default=True, metavar="N|NAME,...", help="How many, or their names; all linked."
+)
 @click.option(
     "--profile",
     type=click.Choice(["ideal", "rxe", "mlx5"]),
@@ -30,7 +35,7 @@ _CANNOT_RUN = 126
 )
 @click.option("--seed", type=int, default=0, show_default=True, help="Decides what a lossy link loses.")
 @click.argument("program", nargs=-1, required=True, type=click.UNPROCESSED)
-def pyverbs(program: tuple[str, ...], devices: int, profile: str, link: str | None, seed: int) -> int:
+def pyverbs(program: tuple[str, ...], devices: str, profile: str, link: str | None, seed: int) -> int:
     """Run PROGRAM, whose `import pyverbs` then gives simulated devices: no hardware, no kernel module, no root.
 
     What it starts sees the same devices, so that a server and a client can be two processes. Time is virtual: it
@@ -39,6 +44,7 @@ def pyverbs(program: tuple[str, ...], devices: int, profile: str, link: str | No
     \b
     simmig pyverbs -- python my_program.py
     simmig pyverbs --profile rxe -- python -m pytest tests/
+    simmig pyverbs --devices rocep1s0f0,rocep1s0f1 -- python one_that_names_its_devices.py
     simmig pyverbs --profile mlx5 --devices 3 --link roce-100g -- sh -c 'python server.py & python client.py'
 
     Exit status: the program's; 126 when it cannot be run, 2 for bad input.
@@ -48,7 +54,7 @@ def pyverbs(program: tuple[str, ...], devices: int, profile: str, link: str | No
     from simmig.verbs.sim.profiles import PROFILES
 
     spec = DEFAULT_LINK if link is None else _link(link)
-    with served(devices, PROFILES[profile], spec, seed) as environment:
+    with served(_devices(devices), PROFILES[profile], spec, seed) as environment:
         try:
             process = subprocess.Popen(program, env=dict(environment))
         except OSError as error:
@@ -61,6 +67,19 @@ def pyverbs(program: tuple[str, ...], devices: int, profile: str, link: str | No
             except KeyboardInterrupt:  # the program has been told as well: it ends, or goes on
                 continue
     return status if status >= 0 else 128 - status
+
+
+def _devices(text: str) -> int | list[str]:
+    if text.isdigit():
+        if not 1 <= int(text) <= _MOST_DEVICES:
+            raise click.BadParameter(f"1 to {_MOST_DEVICES} of them", param_hint="--devices")
+        return int(text)
+    names = text.split(",")
+    bad = next((name for name in names if not _NAME.fullmatch(name)), None)
+    if bad is not None or len(set(names)) < len(names) or len(names) > _MOST_DEVICES:
+        what = f"{bad!r} is no device's name" if bad is not None else f"up to {_MOST_DEVICES} names, each once"
+        raise click.BadParameter(f"{what}; e.g. 2, or rxe0,rxe1", param_hint="--devices")
+    return names
 
 
 def _link(model: str) -> LinkSpec:

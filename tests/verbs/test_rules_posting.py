@@ -68,7 +68,9 @@ def test_r9_granted_capacities_are_at_least_those_asked_for(profile: Profile, as
     assert granted.max_recv_sge >= 2
     assert granted.max_inline_data >= 20
     queried = rig.left.qp.query(e.IBV_QP_CAP)[0].cap
-    assert (queried.max_send_wr, queried.max_recv_wr) == (granted.max_send_wr, granted.max_recv_wr)
+    slots = profile.queue_slots(asked)  # soft-RoCE of Linux 6.1 tells them when asked again, and no sooner
+    assert (queried.max_send_wr, queried.max_recv_wr) == (slots, slots)
+    assert profile.name == "rxe" or queried.max_send_wr == granted.max_send_wr
 
 
 def test_r9_more_than_the_device_has_is_einval(profile: Profile) -> None:

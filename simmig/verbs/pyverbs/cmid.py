@@ -87,7 +87,7 @@ class AddrInfo(PyverbsObject):
         port_space: int = 0,
         flags: int = 0,
     ) -> None:
-        self.src = _ip(src)
+        self.src = _ip(src) if src not in _ANY else None
         self.dst = _ip(dst)
         self.src_port = int(src_service or 0)
         self.dst_port = int(dst_service or 0)
@@ -96,6 +96,9 @@ class AddrInfo(PyverbsObject):
 
     def close(self) -> None:
         """Nothing to give back."""
+
+
+_ANY = ("0.0.0.0", b"0.0.0.0")
 
 
 def _ip(name: str | bytes | None) -> str | None:
@@ -207,9 +210,7 @@ class CMID(Resource):
                 self._bind(creator)
             else:
                 self._resolve(creator)
-                self._open()
-                if qp_init_attr is not None:
-                    self._make_qp(qp_init_attr)
+                self._make_endpoint()
         elif isinstance(creator, CMEventChannel):
             self._channel = creator
             self.ident = Ident(creator.events, int(port_space))
@@ -221,9 +222,7 @@ class CMID(Resource):
             self._ctx, self._pd = listen_id._ctx, listen_id._pd
         elif isinstance(creator, Ident):
             self.ident = creator
-            self._open()
-            if qp_init_attr is not None:
-                self._make_qp(qp_init_attr)
+            self._make_endpoint()
         else:
             raise PyverbsRDMAError(f"Cannot create CM ID from {type(creator)}", errno.EINVAL)
         self._closed = False
@@ -292,6 +291,13 @@ class CMID(Resource):
         if self._pd is None:
             self._pd = PD(self)
 
+    def _make_endpoint(self) -> None:
+        """Context, domain and queue pair, of the kind that goes with the port space (man rdma_create_ep(3))."""
+        self._open()
+        if self._init_attr is not None:
+            self._init_attr.qp_type = int(e.IBV_QPT_UD if self.ident.is_datagram else e.IBV_QPT_RC)
+            self._make_qp(self._init_attr)
+
     def _make_qp(self, init: QPInitAttr) -> None:
         assert self._ctx is not None
         depth = max(init.max_send_wr, 1), max(init.max_recv_wr, 1)
@@ -317,7 +323,8 @@ class CMID(Resource):
     def bind_addr(self, lai: AddrInfo) -> None:
         """Bind it to the device with that address."""
         self._bind(lai)
-        self._open()
+        if self.ident.device is not None:
+            self._open()
 
     def resolve_addr(self, rai: AddrInfo, timeout_ms: int = 2000) -> None:
         """Find the peer's address."""

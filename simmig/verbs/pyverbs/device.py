@@ -116,6 +116,8 @@ class Context(Resource):
         self._imported = kwargs.get("cmd_fd") is not None
         if self._imported:
             self.sim = _exported(self.in_words(kwargs)["cmd_fd"])
+            if not self.sim.device.profile.imports_objects:
+                raise PyverbsRDMAError("Failed to import device", errno.EOPNOTSUPP)
         elif kwargs.get("cmid") is not None:
             self.sim = sim.Context(device=kwargs["cmid"].sim_device)
         elif kwargs.get("name") is None:
@@ -171,6 +173,12 @@ class Context(Resource):
     def query_pkey(self, port_num: int, index: int) -> int:
         """An entry of the P_Key table."""
         return self.sim.query_pkey(port_num, index)
+
+    def get_pkey_index(self, port_num: int, pkey: int) -> int:
+        """Where that key is in the P_Key table; raises PyverbsRDMAError when it is not."""
+        if self.sim.query_pkey(port_num, 0) != pkey:
+            raise PyverbsRDMAError(f"Failed to get pkey index of pkey = {pkey} of port {port_num}")
+        return 0
 
     def query_gid(self, port_num: int, index: int) -> GID:
         """An entry of the GID table; an empty one is all zero."""

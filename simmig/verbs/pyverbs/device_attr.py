@@ -177,6 +177,7 @@ class PortAttr(PyverbsObject):
         self.bad_pkey_cntr = self.qkey_viol_cntr = self.subnet_timeout = self.init_type_reply = 0
         self.port_cap_flags2 = 0
         self.max_vl_num = 1
+        self.active_speed_ex = 0
         self.active_width, self.active_speed = 2, 32  # 4X lanes of 25 Gbit/s
         self.phys_state = 5 if self.state == 4 else 3
 
@@ -209,7 +210,7 @@ class PortAttr(PyverbsObject):
             ("Subnet timeout", self.subnet_timeout),
             ("Init type reply", self.init_type_reply),
             ("Active width", words.width_to_str(self.active_width)),
-            ("Active speed", words.speed_to_str(self.active_speed)),
+            ("Active speed", words.speed_to_str(self.active_speed, self.active_speed_ex)),
             ("Phys state", words.phys_state_to_str(self.phys_state)),
             ("Flags", self.flags),
             width=24,

@@ -116,9 +116,9 @@ def width_to_str(width: int) -> str:
     return _numbered(_WIDTHS, width, "Invalid width")
 
 
-def speed_to_str(speed: int) -> str:
-    """Speed of a lane."""
-    return _numbered(_SPEEDS, speed, "Invalid speed")
+def speed_to_str(active_speed: int, active_speed_ex: int = 0) -> str:
+    """Speed of a lane; the second, which newer versions have, counts where it is not 0."""
+    return _numbered(_SPEEDS, active_speed_ex or active_speed, "Invalid speed")
 
 
 def translate_event_type(event_type: int) -> str:

@@ -29,6 +29,7 @@ _INTERNAL = {
     "world",
     "remote",
     "server",
+    "others",
     "wire",
     "finder",
     "sysfs",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import site
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -20,7 +20,7 @@ _STUB = Path(__file__).with_name("stub")
 
 @contextmanager
 def simulated(
-    devices: int = 2, profile: Profile = IDEAL, link: LinkSpec = DEFAULT_LINK, seed: int = 0
+    devices: int | Sequence[str] = 2, profile: Profile = IDEAL, link: LinkSpec = DEFAULT_LINK, seed: int = 0
 ) -> Iterator[World]:
     """`import pyverbs` gives simulated devices within the block, in this process alone."""
     world = World(profile, devices, link, seed)
@@ -34,7 +34,7 @@ def simulated(
 
 @contextmanager
 def served(
-    devices: int = 2, profile: Profile = IDEAL, link: LinkSpec = DEFAULT_LINK, seed: int = 0
+    devices: int | Sequence[str] = 2, profile: Profile = IDEAL, link: LinkSpec = DEFAULT_LINK, seed: int = 0
 ) -> Iterator[Mapping[str, str]]:
     """The environment in which programs find simulated devices, all of them the same ones."""
     with tempfile.TemporaryDirectory(prefix="simmig-pyverbs-") as name:

@@ -107,7 +107,8 @@ class ParentDomain(PD):
     """A domain above another: whose keys are its own as well."""
 
     def __init__(self, context: Context, attr: ParentDomainInitAttr) -> None:
-        only(context, Context, "context")
+        if not only(context, Context, "context").sim.device.profile.has_parent_domains:
+            raise PyverbsRDMAError("Failed to allocate Parent Domain", errno.EOPNOTSUPP)
         self._children = WeakSet()
         self._imported = True  # the domain below is destroyed by its owner
         self._below = attr.pd

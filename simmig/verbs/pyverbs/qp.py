@@ -21,6 +21,23 @@ from simmig.verbs.sim.wr import Binding
 _CREATE_FLAGS = 4  # IBV_QP_INIT_ATTR_CREATE_FLAGS
 _KNOWN_MASK = 1 | 64 | _CREATE_FLAGS  # IBV_QP_INIT_ATTR_PD, _SEND_OPS_FLAGS
 _BLOCK_OWN = 2  # IBV_QP_CREATE_BLOCK_SELF_MCAST_LB
+_DATAGRAM = e.IBV_QP_EX_WITH_SEND | e.IBV_QP_EX_WITH_SEND_WITH_IMM
+_UNRELIABLE = (
+    _DATAGRAM
+    | e.IBV_QP_EX_WITH_RDMA_WRITE
+    | e.IBV_QP_EX_WITH_RDMA_WRITE_WITH_IMM
+    | e.IBV_QP_EX_WITH_LOCAL_INV
+    | e.IBV_QP_EX_WITH_BIND_MW
+)
+_RELIABLE = (
+    _UNRELIABLE
+    | e.IBV_QP_EX_WITH_SEND_WITH_INV
+    | e.IBV_QP_EX_WITH_RDMA_READ
+    | e.IBV_QP_EX_WITH_ATOMIC_CMP_AND_SWP
+    | e.IBV_QP_EX_WITH_ATOMIC_FETCH_AND_ADD
+)
+_OPERATIONS = {2: int(_RELIABLE), 3: int(_UNRELIABLE), 4: int(_DATAGRAM)}
+"""What can be sent, by transport (RC, UC, UD), in bits of ibv_qp_create_send_ops_flags."""
 _TYPES = (e.IBV_QPT_RC, e.IBV_QPT_UC, e.IBV_QPT_UD)
 
 
@@ -72,9 +89,10 @@ class QP(Resource):
         flags = attr.create_flags if attr.comp_mask & _CREATE_FLAGS else 0
         if attr.comp_mask & ~_KNOWN_MASK or flags & ~taken or attr.xrcd is not None or attr.ind_table is not None:
             raise PyverbsRDMAError("Failed to create QP", errno.EOPNOTSUPP)
-        has_atomic_writes = profile.has_atomic_writes and attr.qp_type == e.IBV_QPT_RC
-        missing = e.IBV_QP_EX_WITH_TSO | (0 if has_atomic_writes else e.IBV_QP_EX_WITH_ATOMIC_WRITE)
-        if attr.send_ops_flags & int(missing):
+        known = _OPERATIONS.get(int(attr.qp_type), 0)
+        if profile.has_atomic_writes and attr.qp_type == e.IBV_QPT_RC:
+            known |= e.IBV_QP_EX_WITH_ATOMIC_WRITE
+        if attr.send_ops_flags & ~known:
             raise PyverbsRDMAError("Failed to create QP", errno.EOPNOTSUPP)
 
     @property

@@ -126,7 +126,7 @@ class Ident:
     def listen(self) -> None:
         """Take requests; raises PyverbsRDMAError (EADDRINUSE)."""
         listeners = session.world().listeners
-        key = (self.known_device().name, self.port_space, self.port)
+        key = (None if self.device is None else self.device.name, self.port_space, self.port)
         if key in listeners:
             raise PyverbsRDMAError("Listen Failed", errno.EADDRINUSE)
         listeners[key] = self
@@ -144,7 +144,8 @@ class Ident:
 
     def _requested(self, target: SimDevice) -> None:
         assert self.target is not None
-        listener = session.world().listeners.get((target.name, self.port_space, self.target[1]))
+        listeners, where = session.world().listeners, (self.port_space, self.target[1])
+        listener = listeners.get((target.name, *where)) or listeners.get((None, *where))
         if listener is None:
             Post(target.routes[self.known_device().gids[-1]], DATAGRAM_BYTES, RESPONSE_TIMEOUT_NS).send(
                 self._rejected, b""

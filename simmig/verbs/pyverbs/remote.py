@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import threading
 import types
 import uuid
@@ -135,7 +136,8 @@ class _Proxy:
         return f"<{type(self).__name__} {self._number}>"
 
     def __del__(self) -> None:
-        if self._number is not None and self._pid == os.getpid():
+        # At the program's end modules go as well, and the world is told of it all by the connection's end.
+        if self._number is not None and not sys.is_finalizing() and self._pid == os.getpid():
             link = _link()
             if link is not None:
                 link.drop(self)

@@ -13,6 +13,7 @@ from typing import Any
 from simmig.verbs.pyverbs import cmid, qp, session, wire  # noqa: F401  (classes that questions name)
 from simmig.verbs.pyverbs.base import PyverbsError, Resource
 from simmig.verbs.pyverbs.device import Context
+from simmig.verbs.pyverbs.others import has_company, pid_of
 from simmig.verbs.pyverbs.world import World
 
 
@@ -24,10 +25,11 @@ class Server:
 
     def __init__(self, world: World, address: str) -> None:
         self.world = world
-        world.sharers = lambda: self._connections
+        world.sharers = lambda: len(self._connections)
+        world.alone = self._is_alone
         self._before = session.use(world)
         self._listener = Listener(address, family="AF_UNIX", backlog=64)
-        self._connections = 0
+        self._connections: dict[Connection, int] = {}  # with the process at the other end
         self._numbers = count(1)
         self._objects: dict[int, Resource] = {}
         self._references: dict[str, Counter[int]] = defaultdict(Counter)
@@ -41,6 +43,10 @@ class Server:
         for connection in list(self._open):
             connection.close()
         session.use(self._before)
+
+    def _is_alone(self) -> bool:
+        pids = list(self._connections.values())
+        return len(pids) < 2 and not any(has_company(pid) for pid in pids)
 
     def _accept(self) -> None:
         while True:
@@ -56,7 +62,7 @@ class Server:
         try:
             token = connection.recv()
             with session.lock:
-                self._connections += 1
+                self._connections[connection] = pid_of(connection)
                 self._processes[token] += 1
             while True:
                 data = connection.recv_bytes()
@@ -70,7 +76,7 @@ class Server:
             connection.close()
             if token:
                 with session.lock:
-                    self._connections -= 1
+                    self._connections.pop(connection, None)
                     self._processes[token] -= 1
                     if not self._processes[token]:
                         self._bury(token)

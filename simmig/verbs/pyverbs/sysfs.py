@@ -36,6 +36,7 @@ def write(world: World, below: Path) -> None:
             ),
             port / "state": "4: ACTIVE",
             port / "link_layer": "Ethernet",
+            port / "pkeys/0": "0xffff",
             verbs / "ibdev": device.name,
             verbs / "abi_version": "1",
         }.items():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from itertools import combinations, count
 from typing import Any, cast
@@ -51,19 +51,24 @@ class World:
     """
 
     profile: Profile
-    count: int = 2
+    devices: int | Sequence[str] = 2
+    """How many, named as the profile's are, or their names."""
     spec: LinkSpec = DEFAULT_LINK
     seed: int = 0
     sharers: Callable[[], int] = lambda: 1
     """How many threads of programs share the world."""
+    alone: Callable[[], bool] = lambda: True
+    """Whether nobody but who waits could make something happen."""
     interfaces: dict[str, Interface] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.env = simpy.Environment()
         self.fabric = Fabric(self.env, self.seed)
         self.memory = AddressSpace()  # one for all, as if each device were on a port of the same machine
-        for index in range(self.count):
-            name = _NAMES.get(self.profile.name, self.profile.name + "{}").format(index)
+        pattern = _NAMES.get(self.profile.name, self.profile.name + "{}")
+        asked = self.devices
+        names = [pattern.format(index) for index in range(asked)] if isinstance(asked, int) else asked
+        for index, name in enumerate(names):
             host = self.fabric.add_host(f"host{index}", HostCosts())
             host.memory = self.memory
             device = self.fabric.add_device(name, host, self.profile)
@@ -79,8 +84,8 @@ class World:
         self.handles: dict[int, Any] = {}
         """What can be imported, by its handle."""
         self._next_handle = count(1)
-        self.listeners: dict[tuple[str, int, int], Any] = {}
-        """Of rdma_cm, by device, port space and port."""
+        self.listeners: dict[tuple[str | None, int, int], Any] = {}
+        """Of rdma_cm, by device (None: whichever is asked), port space and port."""
         self.directory: str | None = None
         """Where files that stand for something are put: by default with the system's temporary ones."""
         self.files: dict[str, Context] = {}
@@ -115,7 +120,7 @@ class World:
         """
         while not done():
             if self.env.peek() == simpy.core.Infinity:
-                if self.sharers() < 2:
+                if self.alone():
                     raise PyverbsRDMAError(
                         f"{what}: nothing is left to happen, it would block for ever", errno.EDEADLK
                     )

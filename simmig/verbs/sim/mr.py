@@ -145,9 +145,11 @@ class MR(PyverbsCM):
     def rereg(self, flags: int, pd: PD | None = None, addr: int = 0, length: int = 0, access: int = 0) -> None:
         """Change the domain, the memory or the rights of it, and keep the keys; man ibv_rereg_mr(3).
 
-        Raises PyverbsRDMAError (EINVAL, EFAULT), and changes nothing then.
+        Raises PyverbsRDMAError (EINVAL, EFAULT, EOPNOTSUPP), and changes nothing then.
         """
-        message = "Failed to rereg MR"
+        message = "Failed to rereg MR: IBV_REREG_MR_ERR_CMD"
+        if not self.pd.device.profile.reregisters_regions:
+            raise PyverbsRDMAError(message, errno.EOPNOTSUPP)
         self.pd.device.settle_turns()
         moved = flags & e.IBV_REREG_MR_CHANGE_TRANSLATION
         new_pd = pd if flags & e.IBV_REREG_MR_CHANGE_PD else self.pd

@@ -47,7 +47,8 @@ class Profile:
     checks_read_response_length: bool = True
     """A response packet not of the path MTU's size is LOC_LEN_ERR; else only packet numbers count."""
     tells_true_capacities: bool = True
-    """Capacities granted are those that the queues have (R9); else those asked for are told."""
+    """Capacities granted are those that the queues have (R9); else those asked for are told at creation, and the
+    true ones by a query."""
     takes_inline_reads: bool = False
     takes_any_incoming_reads: bool = False
     """max_dest_rd_atomic is not held against what the device has."""
@@ -65,6 +66,11 @@ class Profile:
     max_outstanding_reads: int = 128
     has_atomic_writes: bool = False
     """Atomic writes of eight bytes (man ibv_wr_post(3); IBA volume 1, annex A19)."""
+    reregisters_regions: bool = True
+    imports_objects: bool = True
+    """Contexts, domains and regions can be imported (man ibv_import_device(3))."""
+    has_parent_domains: bool = True
+    """man ibv_alloc_parent_domain(3)."""
     blocks_own_multicast: bool = False
     """A UD queue pair may be made with IBV_QP_CREATE_BLOCK_SELF_MCAST_LB; none here hears itself in any case."""
     max_mr_bytes: int = (1 << 64) - 1
@@ -120,7 +126,10 @@ RXE = Profile(
     gid_table_entries=1024,
     vendor_id=0xFFFFFF,
     checks_read_response_length=False,
-    max_work_requests=0x4000,
+    reregisters_regions=False,  # nor has Linux 6.12, asked by rdma-core 44
+    imports_objects=False,
+    has_parent_domains=False,
+    max_work_requests=1 << 20,
     max_sges=32,
     max_completions=(1 << 15) - 1,
     max_outstanding_reads=128,

@@ -69,9 +69,7 @@ class QP(QPStates):
         self.dest_qp_num = 0
         self.access_flags = 0
         self._cap = cap
-        self._told = init_attr.cap = told(
-            self.device.profile, asked, cap
-        )  # R9: the caller learns what was granted
+        init_attr.cap = told(self.device.profile, asked, cap)  # R9: the caller learns what was granted
         self._max_send_wr = cap.max_send_wr
         self._signal_all = bool(init_attr.sq_sig_all)
         self._host = self.device.host

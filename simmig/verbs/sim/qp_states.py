@@ -34,7 +34,7 @@ class QPStates(PyverbsCM):
     requester: Any
     responder: Any
     _attr: QPAttr
-    _told: QPCap
+    _cap: QPCap
     _state: int
     _shown_state: int
     _signal_all: bool
@@ -75,14 +75,14 @@ class QPStates(PyverbsCM):
         self._shown_state = self._state
         attr = self._attr.copy()
         attr.qp_state = attr.cur_qp_state = self._state
-        attr.cap = self._told
+        attr.cap = self._cap.copy()
         if self._state in (RTS, SQD):
             attr.sq_psn = self.requester.next_psn
         if self.responder.open:
             attr.rq_psn = self.responder.expected_psn
         attr.sq_draining = int(self._state == SQD and not self._drained)
         init_attr = QPInitAttr(
-            self.qp_type, None, self.send_cq, self.recv_cq, self.srq, self._told, self._signal_all
+            self.qp_type, None, self.send_cq, self.recv_cq, self.srq, self._cap.copy(), self._signal_all
         )
         return attr, init_attr
 
