@@ -37,8 +37,8 @@ def _below(root: int) -> Iterator[int]:
                 continue
             if state != "Z":
                 parents[int(name)] = int(parent)
-    for pid in parents:
-        above = parents[pid]
+    for pid, parent_pid in parents.items():
+        above = parent_pid
         while above not in (0, root):
             above = parents.get(above, 0)
         if above == root:
