@@ -35,8 +35,8 @@ if TYPE_CHECKING:
 def predict(trace: Path, policy: str | None, settings: tuple[str, ...], out: Path | None, as_json: bool) -> int:
     """Predict the migration that TRACE, a stock QEMU's trace log, has recorded.
 
-    TRACE is what the source, QEMU 7.2 to 10.0, printed (plain or gzip) with -msg timestamp=on and the events
-    qemu_rdma_*, rdma_*, migration_*, migrate_*, savevm_state* and ram_* traced.
+    TRACE is what the source, QEMU 7.2 to 10.0, printed with -msg timestamp=on and the events qemu_rdma_*, rdma_*,
+    migration_*, migrate_*, savevm_state* and ram_* traced; plain or compressed with gzip, xz or zstd.
 
     Costs are calibrated from its setup and first round alone, the guest's dirtying is taken from its bitmap syncs,
     and the rest is simulated and printed beside what was recorded. With --policy or --set it also tells what those

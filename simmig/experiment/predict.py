@@ -117,7 +117,7 @@ def predict(path: Path, overrides: Overrides = NOTHING_ELSE, tell: Tell | None =
     """Read the log at `path`, calibrate, simulate.
 
     Args:
-        path: QEMU's trace log of the source, plain or gzip.
+        path: QEMU's trace log of the source, plain or compressed.
         overrides: policy and settings that make a different migration of it; the guest stays as recorded.
         tell: called with what is being done.
 

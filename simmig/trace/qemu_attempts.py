@@ -80,7 +80,7 @@ class _Log:
 
 
 def read_log(path: Path) -> Logged:
-    """The migration that the log at `path` (plain or gzip) tells of, seen from the source.
+    """The migration that the log at `path` (plain or compressed) tells of, seen from the source.
 
     Of several the last that completed, or else the last that did not fail. Lines that are not understood are
     counted in the notes; a log that begins late or ends early gives a recording that says so.

@@ -3,7 +3,7 @@
 An event is ``THREAD@SECONDS.MICROS:event arguments``. Real logs hold more than that: prefixes of journald, syslog
 or ts, warnings, prompts, lines that QEMU prints itself, two events on a line. An event is taken wherever it
 stands; what else a log holds is counted, and the first few lines of it are kept to be shown. The log may be
-compressed with gzip.
+compressed with gzip, xz or, where Python has a library for it, zstd.
 
 Threads print past each other, so that lines lie a few microseconds out of order: they are put in order again. A
 clock that is set back (one thread's own lines go back) is carried on from where it was.
@@ -11,19 +11,17 @@ clock that is set back (one thread's own lines go back) is carried on from where
 
 from __future__ import annotations
 
-import gzip
-import io
 import re
-import zlib
 from bisect import insort
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
+from simmig.trace.compressed import DAMAGED, Unreadable, opened
+
 TRACE_EVENT = re.compile(r"(\d+)@(\d{1,12})\.(\d{6}):([a-z][a-z0-9_]*)(?![A-Za-z0-9_])")
 """Where an event begins."""
-_GZIP_MAGIC = b"\x1f\x8b"
 _MAX_LINE_BYTES = 1 << 16
 _MAX_PREAMBLE_BYTES = 64 << 20
 """A file that holds no event up to here is no trace log."""
@@ -80,7 +78,7 @@ class LogNotes:
 
 
 def read_lines(path: Path, notes: LogNotes | None = None) -> Iterator[LogLine]:
-    """The log's events in order of time, plain or gzip, a few lines in memory at a time.
+    """The log's events in order of time, plain or compressed, a few lines in memory at a time.
 
     `notes` is told of everything else. Raises LogError when the file cannot be read or holds no event.
     """
@@ -132,9 +130,11 @@ def _events(path: Path, notes: LogNotes) -> Iterator[LogLine]:
             notes.events += len(found)
             yield from found
     except EOFError:
-        notes.cut = "its gzip stream has no end"
-    except (gzip.BadGzipFile, zlib.error) as error:
-        notes.cut = f"its gzip stream is damaged ({error})"
+        notes.cut = "its compressed stream has no end"
+    except DAMAGED as error:
+        notes.cut = f"its compressed stream is damaged ({error})"
+    except Unreadable as error:
+        raise LogError(path, None, str(error)) from None
     except OSError as error:
         raise LogError(path, None, error.strerror or str(error)) from error
     if not number and not notes.cut:
@@ -142,9 +142,7 @@ def _events(path: Path, notes: LogNotes) -> Iterator[LogLine]:
 
 
 def _raw_lines(path: Path) -> Iterator[bytes]:
-    with path.open("rb") as raw:
-        compressed = raw.peek(2)[:2] == _GZIP_MAGIC
-        stream: io.BufferedIOBase = gzip.GzipFile(fileobj=raw) if compressed else raw
+    with path.open("rb") as raw, opened(raw) as stream:
         while line := stream.readline(_MAX_LINE_BYTES):
             yield line
 

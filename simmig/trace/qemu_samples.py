@@ -15,10 +15,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from simmig.trace.compressed import DAMAGED, Unreadable, opened
 from simmig.trace.qemu_log import TRACE_EVENT, LogError
 
 _MAX_BYTES = 64 << 20
 _PEEK_BYTES = 1 << 20
+_BLOCK_BYTES = 1 << 16
 _UNITS = {"": 1, "b": 1, "bytes": 1, "kbytes": 1 << 10, "kib": 1 << 10, "kb": 1 << 10, "mib": 1 << 20}
 _UNITS |= {
     "mbytes": 1 << 20,
@@ -115,11 +117,7 @@ def read_samples(path: Path) -> tuple[list[Sample], list[DirtyRate]]:
 
     Raises LogError when the file cannot be read or holds none.
     """
-    try:
-        with path.open("rb") as file:
-            text = file.read(_MAX_BYTES).decode("utf-8", "replace")
-    except OSError as error:
-        raise LogError(path, None, error.strerror or str(error)) from error
+    text = _text(path, _MAX_BYTES)
     samples: list[Sample] = []
     rates: list[DirtyRate] = []
     rest = []
@@ -140,17 +138,30 @@ def read_samples(path: Path) -> tuple[list[Sample], list[DirtyRate]]:
 def holds_samples(path: Path) -> bool:
     """Whether the file holds samples, and no trace event before them."""
     try:
-        with path.open("rb") as file:
-            text = file.read(_PEEK_BYTES).decode("utf-8", "replace")
-    except OSError:
-        return False
-    if TRACE_EVENT.search(text):
-        return False
-    try:
+        if TRACE_EVENT.search(_text(path, _PEEK_BYTES)):
+            return False
         read_samples(path)
     except LogError:
         return False
     return True
+
+
+def _text(path: Path, most_bytes: int) -> str:
+    """What the file says, compressed or not, as far as it can be read."""
+    data = bytearray()
+    try:
+        with path.open("rb") as raw, opened(raw) as stream:
+            while len(data) < most_bytes and (block := stream.read1(_BLOCK_BYTES)):
+                data += block
+    except EOFError:
+        pass  # what came before it is all there is
+    except DAMAGED:
+        pass  # what came before it is all there is
+    except Unreadable as error:
+        raise LogError(path, None, str(error)) from None
+    except OSError as error:
+        raise LogError(path, None, error.strerror or str(error)) from error
+    return bytes(data[:most_bytes]).decode("utf-8", "replace")
 
 
 def _in_order(samples: list[Sample]) -> list[Sample]:

@@ -48,7 +48,7 @@ def test_a_report_is_for_reading_and_out_gets_the_files(
         (b"", "is empty"),
         (b"[guest]\nmemory = '1 GiB'\n", "not a QEMU trace log"),
         (bytes(range(256)) * 4, "not a QEMU trace log"),
-        (TRACE.read_bytes()[:20], "its gzip stream has no end"),
+        (TRACE.read_bytes()[:20], "its compressed stream has no end"),
         (b"".join(LINES[:40]), "nothing to calibrate"),
     ],
 )

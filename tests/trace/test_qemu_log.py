@@ -118,7 +118,7 @@ def test_a_file_that_is_not_there_is_told() -> None:
         (b"1@2.000003:savevm_state_setup \n", "holds no migration"),
         (b"1@2.000003:migrate_set_state new state setup\n", "holds no RDMA migration"),
         (b"1@2.000003:migrate_set_state new state failed\n", "holds no migration"),
-        (gzip.compress(b"1@2.000003:x \n", mtime=0)[:12], "its gzip stream has no end"),
+        (gzip.compress(b"1@2.000003:x \n", mtime=0)[:12], "its compressed stream has no end"),
         (LINES[0] + LINES[0].replace(b"setup", b"failed"), "this migration did not complete, it became 'failed'"),
         (
             b"".join(line for line in LINES if b"rdma_write_flush" not in line),

@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 import gzip
+import lzma
 import re
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from simmig.trace import compressed
 from simmig.trace.qemu_attempts import read_log, read_recording
 from simmig.trace.qemu_log import LogError
 from simmig.trace.qemu_recording import Recording
+
+if sys.version_info >= (3, 14):
+    from compression import zstd
+else:
+    from backports import zstd
 
 DATA = Path(__file__).parents[1] / "data"
 PLAIN = gzip.decompress((DATA / "qemu-7.2-rxe" / "net60-dirty6-96-pinall.src.trace.gz").read_bytes())
@@ -66,6 +74,8 @@ ROUND_ABOUT: dict[str, Callable[[bytes], bytes]] = {
     "CRLF": lambda data: data.replace(b"\n", b"\r\n"),
     "no last newline": lambda data: data.rstrip(b"\n"),
     "gzip": gzip.compress,
+    "xz": lzma.compress,
+    "zstd": zstd.compress,
     "byte order mark": lambda data: b"\xef\xbb\xbf" + data,
     "journald": prefixed(b"Nov 28 09:40:11 host7 qemu-system-x86_64[426]: "),
     "syslog": prefixed(b"<30>1 2026-11-28T09:40:11.123456+01:00 host7 qemu 426 - - "),
@@ -188,13 +198,36 @@ def test_a_log_that_begins_late_finds_its_blocks_and_its_end(tmp_path: Path, dat
     assert recording.runs[-1].pages == whole.runs[-1].pages
 
 
-def test_a_gzip_stream_cut_short_is_read_as_far_as_it_goes(tmp_path: Path) -> None:
+@pytest.mark.parametrize("compress", [gzip.compress, lzma.compress, zstd.compress])
+def test_a_compressed_stream_cut_short_is_read_as_far_as_it_goes(
+    tmp_path: Path, compress: Callable[[bytes], bytes]
+) -> None:
     path = tmp_path / "src.trace.gz"
-    compressed = gzip.compress(PLAIN)
-    path.write_bytes(compressed[: len(compressed) * 9 // 10])
+    whole = compress(other_events(PLAIN))  # zstd's blocks are long
+    path.write_bytes(whole[: len(whole) * 9 // 10])
     logged = read_log(path)
     assert not logged.recording.complete
-    assert "the file is cut short: its gzip stream has no end" in logged.notes.remarks
+    assert "the file is cut short: its compressed stream has no end" in logged.notes.remarks
+
+
+def test_zstd_without_a_library_is_refused_with_the_way_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "src.trace.zst"
+    path.write_bytes(zstd.compress(PLAIN))
+    monkeypatch.setattr(compressed, "_zstd", None)
+    with pytest.raises(LogError, match=r"src.trace.zst: is compressed with zstd.*zstd -d FILE"):
+        read_log(path)
+
+
+@pytest.mark.parametrize("compress", [lzma.compress, zstd.compress])
+def test_a_damaged_stream_is_told(tmp_path: Path, compress: Callable[[bytes], bytes]) -> None:
+    path = tmp_path / "src.trace"
+    whole = bytearray(compress(PLAIN))
+    whole[40:80] = bytes(40)
+    path.write_bytes(whole)
+    with pytest.raises(LogError, match="its compressed stream is damaged"):
+        read_log(path)
 
 
 def test_no_log_at_all_is_given_up_on_soon(tmp_path: Path) -> None:
