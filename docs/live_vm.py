@@ -24,7 +24,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from live_vm_cases import GROUPS, Case
-from qemu.qmp import QMPError
+from qemu.qmp import ExecuteError, QMPError
 
 from simmig.experiment import ends, machines
 from simmig.experiment.ends import Address, EndResult
@@ -169,7 +169,8 @@ async def keep_and_send(case: Case, source: Vm, at: Address, directory: Path) ->
     receiving = asyncio.create_task(asyncio.to_thread(receive))
     while not listening.is_set() and not receiving.done():
         await asyncio.sleep(0.05)
-    await source.migrate(f"rdma:{here}")
+    with contextlib.suppress(ExecuteError):  # where it is turned away, the command itself fails
+        await source.migrate(f"rdma:{here}")
     received = await receiving
     if received.status != "completed":
         return received, watch

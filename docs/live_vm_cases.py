@@ -122,7 +122,14 @@ _FREEDOMS = (
         for name, policy, settings in _SENT
     ),
     *(
-        Case(f"from QEMU: {name}", source=version, kept=True, rdma_pin_all="pin" in name, taking=taking)
+        Case(
+            f"from QEMU: {name}",
+            source=version,
+            kept=True,
+            rdma_pin_all="pin" in name,
+            taking=taking,
+            arrives="migration.pin_all=false" not in taking,
+        )
         for version in ("7.2", "10.0")
         for name, taking in (
             ("pin-all asked for and granted", ()),

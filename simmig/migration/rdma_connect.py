@@ -67,7 +67,11 @@ async def accept(
     cancel: Signal,
     emit: Emit | None,
 ) -> RdmaDestination:
-    """The destination's stream. It grants what it knows and, as for pin-all, what its own config allows."""
+    """The destination's stream. It grants what it knows and, as for pin-all, what its own config allows.
+
+    A stock QEMU that asks for pin-all is granted it or turned away: 7.2, told to migrate without it, dies of an
+    assertion, and its machine with it.
+    """
     deferred = config.control_wait == "deferred"
     connection = await listener.request()
     lanes: list[Lane] = []
@@ -76,6 +80,12 @@ async def accept(
         asked = _asked(connection)
         known = wire.FLAG_SIMMIG | wire.FLAG_OWN_CONTROL_QP | (wire.FLAG_PIN_ALL if config.pin_all else 0)
         granted = asked & known
+        if (asked ^ granted) & wire.FLAG_PIN_ALL and not asked & wire.FLAG_SIMMIG:
+            connection.reject()
+            raise MigrationError(
+                "a stock QEMU wants to pin all memory, this side does not: set migration.pin_all=true here, or "
+                "migrate_set_capability rdma-pin-all off there"
+            )
         ram = _lane(config, verbs, runtime, connection, "destination", emit)
         lanes.append(ram)
         control_lane = ram
