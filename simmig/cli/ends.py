@@ -73,7 +73,7 @@ def send(
     from simmig.cli.progress import Progress
     from simmig.experiment import ends, machines
 
-    destination = _address("--to", to)
+    destination = address("--to", to)
     if scenario is None and load is None and qemu is None:
         raise InputError("name a SCENARIO, or the machine to send: --load DIR, or --qemu QMP-SOCKET")
     if load is not None and qemu is not None:
@@ -144,7 +144,7 @@ def receive(
 
     overrides = (settings, policy, seed)
     loaded = machines.scenario_for(None, overrides) if scenario is None else _loaded(scenario, overrides)
-    at = None if listen is None else _address("--listen", listen)
+    at = None if listen is None else address("--listen", listen)
     with status_line("starting") as show:
         live = [Received(show)] if show is not None else []
 
@@ -191,7 +191,7 @@ def _carry_out(scenario: Scenario, out: Path | None, carry_out: CarryOut) -> Res
             raise InputError(str(error)) from None
 
 
-def _address(option: str, text: str) -> Address:
+def address(option: str, text: str) -> Address:
     """The first IP address of a host, and a port."""
     from simmig.experiment.ends import Address
 

@@ -50,6 +50,11 @@ def optional_scenario_options(function: Callable[..., int]) -> Callable[..., int
     return _apply((optional, *_SCENARIO[1:]), function)
 
 
+def settings_options(function: Callable[..., int]) -> Callable[..., int]:
+    """What replaces parts of a scenario, but for its policy."""
+    return _apply(_SCENARIO[2:], function)
+
+
 def output_options(function: Callable[..., int]) -> Callable[..., int]:
     """Where results go."""
     return _apply(_OUTPUT, function)

@@ -77,10 +77,13 @@ class Model:
 
     def applied_to(self, scenario: Scenario) -> Scenario:
         """The scenario on these devices and hosts."""
+        return scenario.model_copy(update=self.scenario_tables(Path("the calibration")))
+
+    def scenario_tables(self, path: Path) -> dict[str, Any]:
+        """The tables as a scenario has them; raises InputError, with `path` in it, for what none can have."""
         tables = {name: dict(table) for name, table in self.tables.items()}
-        model = build_scenario(tables | {"guest": {"memory": "4 KiB"}}, Path("the calibration"))
-        kept = {name: getattr(model, name) for name in ("link", "host", "destination_host", "device")}
-        return scenario.model_copy(update=kept)
+        model = build_scenario(tables | {"guest": {"memory": "4 KiB"}}, path)
+        return {name: getattr(model, name) for name in ("link", "host", "destination_host", "device")}
 
 
 def calibrate(devices: Devices, tell: Tell) -> Model:

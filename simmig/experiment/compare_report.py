@@ -48,11 +48,12 @@ def report(comparison: Comparison) -> RenderableType:
         "",
         Padding(table, (0, 2)),
     ]
-    parts += [f"  No verdict, for {_what_went_wrong(each)}." for each in _bad(comparison)]
+    parts += [f"  No verdict, for {what_went_wrong(each)}." for each in _bad(comparison)]
     return Group(*parts)
 
 
-def _what_went_wrong(result: Result) -> str:
+def what_went_wrong(result: Result) -> str:
+    """Why there is no verdict on a run."""
     run = "the prediction" if result.backend == "sim" else "a migration"
     if result.status != "completed":
         return f"{run} ended {result.status}: {result.reason}"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from simmig.experiment import exchange
@@ -108,10 +108,12 @@ async def migrate_vm(
     live: Sequence[Reader] = (),
     readers: Sequence[Reader] = (),
     sink: Sink | None = None,
+    hear: Callable[[str, int], None] = lambda _name, _at_ns: None,
 ) -> EndResult:
     """Migrate the VM of the QEMU whose QMP socket is `qmp` to whoever listens at `to`.
 
-    Whatever the outcome but "completed", the VM runs on there. The rest as of `ends.send`.
+    Whatever the outcome but "completed", the VM runs on there. `hear` hears of QEMU's events, as of
+    `QemuGuest.on_event`; the rest as of `ends.send`.
     """
     if scenario.migration.transport != "rdma":
         raise InputError("migration.transport: a machine that no scenario describes goes by rdma only")
@@ -119,6 +121,7 @@ async def migrate_vm(
     if name is None:
         device.require(binding)
     guest = await take_hold(qmp)
+    guest.on_event(hear)
     dialer = None
     try:
         dialer = RdmaDialer(binding, runtime, to.ip, to.port, name)

@@ -9,12 +9,31 @@ from pathlib import Path
 from simmig.experiment.amounts import format_rate, format_time
 from simmig.experiment.calibrate import Model
 from simmig.experiment.calibrate_log import Figure
+from simmig.experiment.errors import InputError
+from simmig.experiment.machine import Devices
 from simmig.experiment.output import write_file
+from simmig.experiment.toml_file import read_toml
+
+_TABLES = ("link", "host", "destination_host", "device")
 
 
 def write_model(model: Model, path: Path) -> None:
     """Write it; raises InputError when the file exists already or cannot be written."""
     write_file(path, "".join(f"{text}\n" for text in _lines(model)), "--out")
+
+
+def read_model(path: Path) -> Model:
+    """The model that `write_model` wrote there, without where its figures are from; raises InputError."""
+    read = read_toml(path)
+    if lacking := [name for name in ("link", "host") if not isinstance(read.get(name), dict)]:
+        raise InputError(f"{path}: no table [{lacking[0]}]: it must be what `simmig calibrate --out` wrote")
+    tables = {name: read[name] for name in _TABLES if isinstance(read.get(name), dict)}
+    measured = read.get("measured")
+    told = {key: str(value) for key, value in measured.items()} if isinstance(measured, dict) else {}
+    devices = Devices(told.get("source_device", ""), told.get("destination_device", ""))
+    model = Model(devices, told.get("date", ""), told.get("kernel", ""), tables)
+    model.scenario_tables(path)
+    return model
 
 
 def amount(figure: Figure) -> str:

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import median
 
 import numpy as np
 
@@ -14,6 +15,7 @@ from simmig.experiment.ends_qemu import take_hold
 from simmig.experiment.machine import RECORDING_COLUMNS
 from simmig.experiment.run_rdma import interruptible
 from simmig.guest.api import PAGE_BYTES, RamBlock
+from simmig.guest.qemu.guest import QemuGuest
 from simmig.migration.ram import runs_of
 from simmig.verbs.rdma.runtime import RdmaRuntime
 
@@ -31,6 +33,7 @@ class Observation:
         duration_ns: how long it was watched.
         pages_written: each once a look.
         working_set_bytes: what was written at all.
+        look_ns: how long a look took, the median; the VM stands still for it.
     """
 
     blocks: tuple[RamBlock, ...]
@@ -38,6 +41,7 @@ class Observation:
     duration_ns: int
     pages_written: int
     working_set_bytes: int
+    look_ns: int = 0
 
     @property
     def rate_bytes_s(self) -> int:
@@ -73,26 +77,36 @@ def observe(qmp: Path, duration_ns: int, every_ns: int, tell: Callable[[str], No
     async def body() -> Observation:
         guest = await take_hold(qmp)
         try:
-            runtime = RdmaRuntime()
-            async with interruptible(runtime) as enough:
-                guest.start_dirty_log()
-                began_ns = now_ns = runtime.now_ns()
-                rows: list[Row] = []
-                ever = np.zeros(guest.pages, dtype=np.bool_)
-                while now_ns < began_ns + duration_ns and not enough.is_set:
-                    await runtime.wait(enough, deadline_ns=min(now_ns + every_ns, began_ns + duration_ns))
-                    written = np.zeros(guest.pages, dtype=np.bool_)
-                    guest.sync_dirty(written)
-                    now_ns = runtime.now_ns()
-                    ever |= written
-                    runs = runs_of(written) or ((0, 0),)
-                    rows += [(now_ns - began_ns, first, count) for first, count in runs]
-                    tell(f"watching, {(now_ns - began_ns) / 1e9:.1f} s")
-                guest.stop_dirty_log()
-            pages = sum(count for _, _, count in rows)
-            working_set_bytes = int(np.count_nonzero(ever)) * PAGE_BYTES
-            return Observation(tuple(guest.blocks), rows, now_ns - began_ns, pages, working_set_bytes)
+            return await watch(guest, RdmaRuntime(), duration_ns, every_ns, tell)
         finally:
             await guest.close()
 
     return asyncio.run(body())
+
+
+async def watch(
+    guest: QemuGuest, runtime: RdmaRuntime, duration_ns: int, every_ns: int, tell: Callable[[str], None]
+) -> Observation:
+    """`observe`, of a VM that somebody has hold of already."""
+    async with interruptible(runtime) as enough:
+        guest.start_dirty_log()
+        began_ns = now_ns = runtime.now_ns()
+        rows: list[Row] = []
+        looks_ns: list[int] = []
+        ever = np.zeros(guest.pages, dtype=np.bool_)
+        while now_ns < began_ns + duration_ns and not enough.is_set:
+            await runtime.wait(enough, deadline_ns=min(now_ns + every_ns, began_ns + duration_ns))
+            looked_ns = runtime.now_ns()
+            written = np.zeros(guest.pages, dtype=np.bool_)
+            guest.sync_dirty(written)
+            now_ns = runtime.now_ns()
+            looks_ns.append(now_ns - looked_ns)
+            ever |= written
+            runs = runs_of(written) or ((0, 0),)
+            rows += [(now_ns - began_ns, first, count) for first, count in runs]
+            tell(f"watching, {(now_ns - began_ns) / 1e9:.1f} s")
+        guest.stop_dirty_log()
+    pages = sum(count for _, _, count in rows)
+    working_set_bytes = int(np.count_nonzero(ever)) * PAGE_BYTES
+    look_ns = round(median(looks_ns or [0]))
+    return Observation(tuple(guest.blocks), rows, now_ns - began_ns, pages, working_set_bytes, look_ns)

@@ -197,6 +197,36 @@ class Recorded:
         return self._firsts[row] + (writes - self._row_starts[row])
 
 
+class Looped:
+    """A recording again and again: its rows are a period, which ends with the last of them."""
+
+    __slots__ = ("_pages", "_period_ns", "_recorded")
+
+    def __init__(self, rows: Sequence[tuple[int, int, int]]) -> None:
+        self._recorded = Recorded(rows)
+        self._period_ns = rows[-1][0] if rows else 0
+        total = self._recorded.writes_by(self._period_ns)
+        batches = [self._recorded.batch(index) for index in range(-(-total // BATCH_WRITES))]
+        self._pages = np.concatenate(batches)[:total] if batches else np.empty(0, dtype=np.int64)
+
+    @property
+    def span(self) -> range:
+        """From the lowest recorded page to the highest."""
+        return self._recorded.span
+
+    def writes_by(self, guest_ns: int) -> int:
+        """All of the periods gone by, and the running one's as recorded."""
+        if not len(self._pages):
+            return 0
+        laps, rest_ns = divmod(guest_ns, self._period_ns)
+        return laps * len(self._pages) + self._recorded.writes_by(rest_ns)
+
+    def batch(self, index: int) -> Pages:
+        """The rows' pages in order, and again."""
+        first = index * BATCH_WRITES
+        return self._pages[np.arange(first, first + BATCH_WRITES, dtype=np.int64) % len(self._pages)]
+
+
 def _draws(seed: int, index: int) -> NDArray[np.uint64]:
     """Raw 64-bit draws, one a write. PCG64's own stream is fixed for good and can be entered anywhere in it.
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from simmig.guest.workload import BATCH_WRITES, Hotspot, Idle, Recorded, Sweep, Uniform, Workload
+from simmig.guest.workload import BATCH_WRITES, Hotspot, Idle, Looped, Recorded, Sweep, Uniform, Workload
 
 PAGE = 4096
 MIB = 1 << 20
@@ -160,3 +160,18 @@ def test_recorded_far_beyond_its_end() -> None:
 
 
 GOLDEN_UNIFORM = [625, 897, 775, 225, 300, 873]
+
+
+def test_a_looped_recording_does_the_same_again_and_again() -> None:
+    rows = [(10, 5, 2), (10, 9, 1), (20, 0, 0), (30, 1, 3)]
+    once, looped = Recorded(rows), Looped(rows)
+    assert [looped.writes_by(ns) for ns in range(31)] == [once.writes_by(ns) for ns in range(31)]
+    assert [looped.writes_by(90 + ns) for ns in range(31)] == [18 + once.writes_by(ns) for ns in range(31)]
+    assert looped.batch(0)[:12].tolist() == [5, 6, 9, 1, 2, 3] * 2
+    assert looped.batch(1)[0] == [5, 6, 9, 1, 2, 3][BATCH_WRITES % 6]
+    assert looped.span == once.span
+
+
+def test_a_looped_recording_of_nothing_writes_nothing() -> None:
+    assert Looped([(10, 0, 0)]).writes_by(1 << 40) == 0
+    assert Looped([]).writes_by(1 << 40) == 0

@@ -26,6 +26,7 @@ from simmig.guest.qemu.watch import SoftDirty
 
 _STREAM_HEADER = bytes.fromhex("5145564d 00000003")
 _MLOCK_ONFAULT = 1
+_PIECE_PAGES = 4096
 
 
 class _Memory:
@@ -127,6 +128,10 @@ class QemuGuest:
         """Whether the VM runs here, as QEMU last said."""
         return self._running
 
+    def on_event(self, hear: Callable[[str, int], None]) -> None:
+        """Have `hear` called with QEMU's events: name ("STOP"), and when by QEMU's own clock (ns since 1970)."""
+        self._monitor.on_event = hear
+
     def admit(self, machine_name: str, blocks: Sequence[tuple[str, int]]) -> Sequence[RamBlock]:
         """Never: this is a source."""
         raise ValueError("a QEMU that runs takes nobody over")
@@ -171,6 +176,15 @@ class QemuGuest:
                 words = memory.words[first_page - block.first_page :][:count]
                 return not words[0, 0] and not words.any()
         raise IndexError(f"page {first_page} of {self.pages}")
+
+    def zero_pages(self) -> NDArray[np.bool_]:
+        """One flag a page: all zero now (of a copied block, as it was copied last)."""
+        pieces = [
+            ~memory.words[first : first + _PIECE_PAGES].any(axis=1)
+            for memory in self._memories
+            for first in range(0, memory.pages_count, _PIECE_PAGES)
+        ]
+        return np.concatenate(pieces)
 
     def zero(self, first_page: int, count: int) -> None:
         """Never: this is a source."""

@@ -1,0 +1,177 @@
+"""Predicts migrations of running VMs, carries them out, and prints both (the table of docs/qemu.md).
+
+In the lab, with the extra `qemu`: simmig lab -- python docs/predicted_vm.py [--links A;B] [--keep FILE]
+On each link the devices are calibrated while a VM runs; each guest is watched and its migration predicted under
+every policy; then each is carried out with a fresh pair of QEMUs. Nothing of a prediction comes from the
+migrations. `--keep` adds all figures of each row to a file, as a line of JSON; rows that it has are not run again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import subprocess
+import sys
+import tempfile
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from live_vm import PORT, netem
+
+from simmig.experiment.calibrate import Model
+from simmig.experiment.compare_vm import Figure, PolicyRow, document, measure_in, predict, scenarios, watch_vm
+from simmig.experiment.ends import Address
+from simmig.experiment.model_file import read_model
+from simmig.lab import firmware
+from simmig.lab.vm import Vm, counted
+from simmig.verbs.rdma import device
+from simmig.verbs.rdma.binding import load
+from simmig.verbs.rdma.runtime import RdmaRuntime
+
+MIB = 1 << 20
+RAM_BYTES = 32 * MIB
+WATCH_NS = 5_000_000_000
+LINKS = {"200 Mbit/s": "rate 200mbit", "100 Mbit/s, 2 ms": "rate 100mbit delay 2ms"}
+GUESTS = {"1 MiB/s over 4 MiB": (1, 4), "3 MiB/s over 8 MiB": (3, 8)}
+POLICIES = ("per-iteration", "per-chunk", "pending-limit,limit=1 MiB", "at-switch")
+HEAD = (
+    "| link | guest | policy | runs | downtime: predicted | measured | off | "
+    "| total: predicted | measured | off | |\n"
+    "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |"
+)
+
+
+@asynccontextmanager
+async def pair(rate: int, working_set: int) -> AsyncIterator[tuple[Vm, Vm, Address]]:
+    """A VM that runs, a QEMU that waits for it, and where."""
+    image = firmware.image(rate * MIB, working_set_bytes=working_set * MIB)
+    at = Address(device.address(load(), "rxe1").ip, PORT)
+    with tempfile.TemporaryDirectory(prefix="vm-") as path:
+        a, b = Path(path) / "a", Path(path) / "b"
+        a.mkdir()
+        b.mkdir()
+        async with (
+            Vm(a, image, RAM_BYTES, shared=True) as source,
+            Vm(b, image, RAM_BYTES, incoming=f"rdma:{at}") as destination,
+        ):
+            await source.says(2)
+            yield source, destination, at
+
+
+async def calibrated(file: Path) -> Model:
+    """The model of the link and its devices, beside a VM that runs."""
+    async with pair(*next(iter(GUESTS.values()))):
+        command = [sys.executable, "-m", "simmig.cli", "calibrate", "--out", str(file)]
+        process = await asyncio.create_subprocess_exec(*command, stdout=subprocess.DEVNULL)
+        if await process.wait():
+            raise SystemExit("no calibration")
+    return read_model(file)
+
+
+async def predicted(model: Model, guest: tuple[int, int], policies: Sequence[str]) -> list[PolicyRow]:
+    """The guest watched, and what is to be expected of it."""
+    async with pair(*guest) as (source, _, _):
+        watched = await asyncio.to_thread(watch_vm, source.monitor_socket, WATCH_NS, lambda _: None)
+    print(f"<!-- {watched.words} -->", flush=True)
+    return [
+        PolicyRow(policy, predict(watched, model.applied_to(scenario)))
+        for policy, scenario in scenarios(Path(), policies, ())
+    ]
+
+
+async def measured(row: PolicyRow, guest: tuple[int, int]) -> PolicyRow:
+    """The same row with one migration more; SystemExit when the VM does not live."""
+    async with pair(*guest) as (source, destination, at):
+        runtime = RdmaRuntime()
+        [(_, scenario)] = scenarios(Path(), [row.policy], ())
+        qmp = source.monitor_socket, destination.monitor_socket
+        found = await measure_in(scenario, qmp[0], at, "rxe0", qmp[1], runtime, runtime.signal())
+        if found.result.status == "completed":
+            await destination.says(5)
+            said = counted(source.serial, destination.serial)
+            if said.steps != {1} or said.bad:
+                raise SystemExit(f"{row.policy}: the VM has lost a page: {said}")
+    return replace(row, measured=(*row.measured, found))
+
+
+def line(link: str, guest: str, row: PolicyRow) -> str:
+    """A row of the table."""
+    cells = [link, guest, row.policy, str(len(row.measured))]
+    for figure in (row.downtime, row.total_time):
+        cells += told(figure)
+    return f"| {' | '.join(cells)} |"
+
+
+def told(figure: Figure | None) -> list[str]:
+    """A figure's cells."""
+    if figure is None:
+        return ["no verdict", "", "", ""]
+    times = [f"{ns / 1e6:.0f} ms" for ns in (figure.predicted_ns, figure.measured_ns)]
+    return [*times, f"{100 * figure.off:+.0f} %", "hit" if figure.hit else "**miss**"]
+
+
+def kept(file: Path | None) -> set[tuple[str, str, str]]:
+    """The rows that were run already."""
+    lines = file.read_text().splitlines() if file is not None and file.exists() else []
+    return {(row["link"], row["guest"], row["policy"]) for row in map(json.loads, lines)}
+
+
+def keep(file: Path | None, link: str, guest: str, row: PolicyRow) -> None:
+    """Add it to the file."""
+    if file is not None:
+        with file.open("a") as lines:
+            lines.write(json.dumps({"link": link, "guest": guest} | document(row)) + "\n")
+
+
+def names(known: dict[str, Any]) -> Any:
+    """Parses a choice of these, a part of each name, with semicolons between them."""
+
+    def parse(text: str) -> list[str]:
+        found = [name for name in known if any(part in name for part in text.split(";"))]
+        if not found:
+            raise argparse.ArgumentTypeError(f"{text} is in none of {'; '.join(known)}")
+        return found
+
+    return parse
+
+
+def main() -> int:
+    """What was asked for, a line each; exit status 1 when a prediction missed."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--links", type=names(LINKS), default=list(LINKS), help="; ".join(LINKS))
+    parser.add_argument("--guests", type=names(GUESTS), default=list(GUESTS), help="; ".join(GUESTS))
+    parser.add_argument("--policies", default=";".join(POLICIES), help="with ; between them: %(default)s")
+    parser.add_argument("--repeats", type=int, default=1, help="migrations of each")
+    parser.add_argument("--keep", type=Path, metavar="FILE.jsonl")
+    asked = parser.parse_args()
+    print(HEAD, flush=True)
+    done, hits, tried = kept(asked.keep), 0, 0
+    for link in asked.links:
+        netem(LINKS[link])
+        model = None
+        for guest in asked.guests:
+            policies = [each for each in asked.policies.split(";") if (link, guest, each) not in done]
+            if not policies:
+                continue
+            if model is None:
+                with tempfile.TemporaryDirectory() as directory:
+                    model = asyncio.run(calibrated(Path(directory) / "model.toml"))
+            for expected in asyncio.run(predicted(model, GUESTS[guest], policies)):
+                row = expected
+                for _ in range(asked.repeats):
+                    row = asyncio.run(measured(row, GUESTS[guest]))
+                keep(asked.keep, link, guest, row)
+                print(line(link, guest, row), flush=True)
+                figures = [figure for figure in (row.downtime, row.total_time) if figure is not None]
+                tried += len(figures)
+                hits += sum(figure.hit for figure in figures)
+    print(f"\n{hits} of {tried} figures hit")
+    return 0 if hits == tried else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,378 @@
+"""A running QEMU's VM: watched, its migration predicted under some policies, carried out, and both side by side.
+
+What a simulation has to know of the VM is seen from outside: what it writes, and which pages are zero. Once it is
+stopped for a moment, as at the end of a migration: that tells how long its devices' state is, and how long QEMU
+takes to stop and to give that. The link, the devices and the hosts are a calibrated model's. Nothing of it comes
+from the migrations that are predicted.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from simmig.experiment.calibrate import Model, Tell, calibrate
+from simmig.experiment.ends import Address, EndResult
+from simmig.experiment.ends_qemu import migrate_vm, take_hold
+from simmig.experiment.errors import InputError
+from simmig.experiment.machine import Devices, Subject
+from simmig.experiment.machines import scenario_for
+from simmig.experiment.observe import Observation, watch
+from simmig.experiment.result import Result
+from simmig.experiment.run import run
+from simmig.experiment.run_rdma import interruptible
+from simmig.experiment.schema import Scenario
+from simmig.guest import machine_state
+from simmig.guest.api import RamBlock
+from simmig.guest.machine import MIN_DEVICE_STATE_BYTES, Machine
+from simmig.guest.qemu.errors import QemuError
+from simmig.guest.qemu.guest import QemuGuest
+from simmig.guest.qemu.monitor import Monitor
+from simmig.guest.workload import Looped
+from simmig.migration.ram import runs_of
+from simmig.migration.stream import MAX_ENDING_BYTES
+from simmig.verbs.rdma.runtime import RdmaRuntime, RdmaSignal
+
+AIM, AIM_NS = 0.25, 50_000_000
+"""A prediction hits when it is off by no more than that share of what was measured, or that time."""
+LOOK_EVERY_NS = 100_000_000
+_RESUME_PATIENCE_S = 10.0
+
+
+@dataclass(frozen=True)
+class Watched:
+    """A VM as it was seen.
+
+    Attributes:
+        seen: what it wrote.
+        zero_runs: its zero pages, as (first page, count), each run within a block.
+        state_bytes: how long its devices' state is.
+        stop_ns: how long QEMU took to stop it.
+        save_ns: how long QEMU took to give the state; the VM stands still meanwhile.
+    """
+
+    seen: Observation
+    zero_runs: Sequence[tuple[int, int]]
+    state_bytes: int
+    stop_ns: int
+    save_ns: int
+
+    def subject(self) -> Subject:
+        """The guest to simulate."""
+        blocks = tuple((block.name, block.length_bytes) for block in self.seen.blocks)
+        workload = Looped(self.seen.rows)
+        state_bytes = max(MIN_DEVICE_STATE_BYTES, self.state_bytes)
+        return Subject(Machine(blocks, workload=workload, device_state_bytes=state_bytes), self.zero_runs)
+
+    def on_its_host(self, scenario: Scenario) -> Scenario:
+        """The scenario with what it costs the source's host to look at this VM and to stop it."""
+        pages = sum(block.pages for block in self.seen.blocks)
+        costs = {"sync_page_ns": self.seen.look_ns / pages, "stop_ns": float(self.stop_ns)}
+        other = scenario.destination_host or scenario.host
+        update = {"host": scenario.host.model_copy(update=costs), "destination_host": other}
+        return scenario.model_copy(update=update)
+
+    @property
+    def words(self) -> str:
+        """In a line."""
+        save, stop = (f"{ns / 1e6:.0f} ms" for ns in (self.save_ns, self.stop_ns))
+        return f"{self.seen.words}; {stop} to stop it, {save} for {self.state_bytes} bytes of devices' state"
+
+
+@dataclass(frozen=True)
+class Predicted:
+    """A migration simulated. `extra_ns` is what the stopped VM waits beyond it: for QEMU to give its state."""
+
+    result: Result
+    extra_ns: int
+
+    @property
+    def downtime_ns(self) -> int:
+        """From the guest's stop until it runs there."""
+        return self.result.metrics.downtime_ns + self.extra_ns
+
+    @property
+    def total_time_ns(self) -> int:
+        """From the start until it runs there."""
+        return self.result.metrics.total_time_ns + self.extra_ns
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A migration carried out. `qemu_downtime_ns` is by QEMU's clock: from its STOP here to its RESUME there."""
+
+    result: EndResult
+    qemu_downtime_ns: int | None
+
+    @property
+    def downtime_ns(self) -> int:
+        """QEMU's where it is known, else simmig's, which ends when the destination has the last byte."""
+        return self.result.metrics.downtime_ns if self.qemu_downtime_ns is None else self.qemu_downtime_ns
+
+    @property
+    def total_time_ns(self) -> int:
+        """Simmig's."""
+        return self.result.metrics.total_time_ns
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A time, predicted and measured, in ns: `off` by which share, and whether that is near enough."""
+
+    predicted_ns: int
+    measured_ns: int
+
+    @property
+    def off(self) -> float:
+        """Relative to what was measured."""
+        return self.predicted_ns / self.measured_ns - 1 if self.measured_ns else 0.0
+
+    @property
+    def hit(self) -> bool:
+        """Within `AIM` of what was measured, or `AIM_NS`."""
+        return abs(self.predicted_ns - self.measured_ns) <= max(AIM * self.measured_ns, AIM_NS)
+
+
+@dataclass(frozen=True)
+class PolicyRow:
+    """A policy: predicted, and measured any number of times."""
+
+    policy: str
+    predicted: Predicted
+    measured: Sequence[Measured] = ()
+
+    @property
+    def good(self) -> bool:
+        """Whether all ended well; there is no verdict otherwise."""
+        return self.predicted.result.good and all(each.result.good for each in self.measured)
+
+    @property
+    def downtime(self) -> Figure | None:
+        """Predicted against the median measured; None where there is nothing to compare."""
+        return self._figure(self.predicted.downtime_ns, [each.downtime_ns for each in self.measured])
+
+    @property
+    def total_time(self) -> Figure | None:
+        """The same of the total time."""
+        return self._figure(self.predicted.total_time_ns, [each.total_time_ns for each in self.measured])
+
+    def _figure(self, predicted_ns: int, measured_ns: list[int]) -> Figure | None:
+        return Figure(predicted_ns, round(median(measured_ns))) if measured_ns and self.good else None
+
+
+@dataclass(frozen=True)
+class VmComparison:
+    """A VM, a model, and what came of each policy."""
+
+    watched: Watched
+    model: Model
+    rows: Sequence[PolicyRow]
+
+    @property
+    def good(self) -> bool:
+        """Every run ended as it should, and every prediction that was tried hit."""
+        figures = [each for row in self.rows for each in (row.downtime, row.total_time)]
+        return all(row.good for row in self.rows) and all(figure is None or figure.hit for figure in figures)
+
+    def document(self) -> dict[str, Any]:
+        """The object that ``--json`` prints."""
+        return {
+            "model": self.model.document(),
+            "watched": {
+                "duration_ns": self.watched.seen.duration_ns,
+                "rate_bytes_s": self.watched.seen.rate_bytes_s,
+                "working_set_bytes": self.watched.seen.working_set_bytes,
+                "look_ns": self.watched.seen.look_ns,
+                "stop_ns": self.watched.stop_ns,
+                "save_ns": self.watched.save_ns,
+                "device_state_bytes": self.watched.state_bytes,
+            },
+            "policies": [document(row) for row in self.rows],
+        }
+
+
+def document(row: PolicyRow) -> dict[str, Any]:
+    """A policy's part of it."""
+    found: dict[str, Any] = {"policy": row.policy}
+    for key, figure in (("downtime", row.downtime), ("total_time", row.total_time)):
+        found[key] = None
+        if figure is not None:
+            both = {"predicted_ns": figure.predicted_ns, "measured_ns": figure.measured_ns}
+            found[key] = both | {"off": figure.off, "hit": figure.hit}
+    predicted = {"downtime_ns": row.predicted.downtime_ns, "total_time_ns": row.predicted.total_time_ns}
+    found["predicted"] = row.predicted.result.figures() | predicted
+    found["measured"] = [
+        each.result.figures() | {"qemu_downtime_ns": each.qemu_downtime_ns} for each in row.measured
+    ]
+    return found
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What is to be compared.
+
+    Attributes:
+        qmp: the QMP socket of the QEMU whose VM it is.
+        to: where its destination listens; `destination_qmp` is that one's QMP socket, if it can be asked.
+        watch_ns: how long the VM is watched.
+        policies: each as it was given, and how to migrate under it.
+        model: of link, devices and hosts; without it `devices` are calibrated.
+        name: the device to send from, by default where the routes lead.
+        fresh: starts VM and destination anew; without it there is one migration, the first policy's.
+        repeats: migrations of each policy.
+    """
+
+    qmp: Path
+    to: Address
+    destination_qmp: Path | None
+    watch_ns: int
+    policies: Sequence[tuple[str, Scenario]]
+    model: Model | None
+    devices: Devices | None
+    name: str | None
+    fresh: str | None
+    repeats: int
+
+
+def scenarios(qmp: Path, policies: Sequence[str], settings: Sequence[str]) -> list[tuple[str, Scenario]]:
+    """How to migrate the VM under each of the policies (none: the default one). Raises InputError."""
+    found = [scenario_for(qmp, (tuple(settings), policy, None)) for policy in policies or (None,)]
+    return [(policy or each.policy.name, each) for policy, each in zip(policies or (None,), found, strict=True)]
+
+
+def compare(asked: Asked, tell: Tell) -> VmComparison:
+    """Watch, calibrate, predict, migrate. Raises InputError, RdmaUnavailable, PeerFailed or OSError."""
+    watched = watch_vm(asked.qmp, asked.watch_ns, tell)
+    model = asked.model
+    if model is None:
+        assert asked.devices is not None
+        model = calibrate(asked.devices, tell)
+    rows = []
+    for policy, scenario in asked.policies:
+        tell(f"predicting {policy}")
+        rows.append(PolicyRow(policy, predict(watched, model.applied_to(scenario))))
+    measured: dict[int, list[Measured]] = {index: [] for index in range(len(rows))}
+    runs = [index for _ in range(asked.repeats) for index in range(len(rows))]
+    for number, index in enumerate(runs if asked.fresh is not None else runs[:1]):
+        if number:
+            assert asked.fresh is not None
+            tell("starting the VM anew")
+            start_afresh(asked.fresh)
+        policy, scenario = asked.policies[index]
+        tell(f"migrating, {policy}")
+        measured[index].append(measure(scenario, asked.qmp, asked.to, asked.name, asked.destination_qmp))
+    return VmComparison(watched, model, [replace(row, measured=measured[i]) for i, row in enumerate(rows)])
+
+
+def watch_vm(qmp: Path, duration_ns: int, tell: Tell) -> Watched:
+    """Watch the VM of the QEMU whose QMP socket is `qmp`, and stop it for a moment. Raises InputError."""
+
+    async def body() -> Watched:
+        guest = await take_hold(qmp)
+        runtime = RdmaRuntime()
+        try:
+            seen = await watch(guest, runtime, duration_ns, LOOK_EVERY_NS, tell)
+            zero_runs = _within_blocks(runs_of(guest.zero_pages()), guest.blocks)
+            return Watched(seen, zero_runs, *await _stopped_for_a_moment(guest, runtime))
+        except QemuError as error:
+            raise InputError(f"--qemu {qmp}: {error}") from None
+        finally:
+            await guest.close()
+
+    return asyncio.run(body())
+
+
+async def _stopped_for_a_moment(guest: QemuGuest, runtime: RdmaRuntime) -> tuple[int, int, int]:
+    """How long its state is, and how long QEMU takes to stop it, and to give the state."""
+    began_ns = runtime.now_ns()
+    try:
+        await guest.stop()
+        stopped_ns = runtime.now_ns()
+        state = await guest.save_device_state()
+        saved_ns = runtime.now_ns()
+    finally:
+        await guest.resume()
+    if guest.lost:
+        raise QemuError(f"the VM was stopped for a moment, and does not run on: {guest.lost}")
+    try:
+        sections, _ = machine_state.with_ending(state, MAX_ENDING_BYTES)
+    except ValueError as error:
+        raise QemuError(str(error)) from None
+    return len(sections), stopped_ns - began_ns, saved_ns - stopped_ns
+
+
+def predict(watched: Watched, scenario: Scenario) -> Predicted:
+    """Simulate the VM's migration; `scenario` says how, and on what."""
+    return Predicted(run(watched.on_its_host(scenario), subject=watched.subject()), watched.save_ns)
+
+
+def measure(
+    scenario: Scenario, qmp: Path, to: Address, name: str | None, destination_qmp: Path | None
+) -> Measured:
+    """Migrate the VM. Raises InputError and RdmaUnavailable; Ctrl-C cancels."""
+
+    async def body() -> Measured:
+        runtime = RdmaRuntime()
+        async with interruptible(runtime) as cancel:
+            return await measure_in(scenario, qmp, to, name, destination_qmp, runtime, cancel)
+
+    return asyncio.run(body())
+
+
+async def measure_in(
+    scenario: Scenario,
+    qmp: Path,
+    to: Address,
+    name: str | None,
+    destination_qmp: Path | None,
+    runtime: RdmaRuntime,
+    cancel: RdmaSignal,
+) -> Measured:
+    """`measure`, in a loop that runs already."""
+    here: dict[str, int] = {}
+    there: dict[str, int] = {}
+    monitor = None
+    if destination_qmp is not None:
+        try:
+            monitor = await Monitor.connect(destination_qmp)
+        except QemuError as error:
+            raise InputError(f"--destination-qemu {error}") from None
+        monitor.on_event = there.__setitem__
+    try:
+        result = await migrate_vm(scenario, qmp, to, name, runtime, cancel, hear=here.__setitem__)
+        deadline_ns = runtime.now_ns() + round(_RESUME_PATIENCE_S * 1e9)
+        while monitor is not None and result.status == "completed" and "RESUME" not in there:
+            if runtime.now_ns() > deadline_ns or not monitor.alive:
+                break
+            await asyncio.sleep(0.02)
+    finally:
+        if monitor is not None:
+            await monitor.close()
+    stopped_ns, resumed_ns = here.get("STOP"), there.get("RESUME")
+    if stopped_ns is None or resumed_ns is None:
+        return Measured(result, None)
+    return Measured(result, resumed_ns - stopped_ns)
+
+
+def start_afresh(command: str) -> None:
+    """Run the user's command that starts the VM and its destination anew. Raises OSError when it fails."""
+    done = subprocess.run(command, shell=True, check=False, stdin=subprocess.DEVNULL, stdout=2)
+    if done.returncode:
+        raise OSError(f"--fresh {command!r} ended with status {done.returncode}")
+
+
+def _within_blocks(runs: Sequence[tuple[int, int]], blocks: Sequence[RamBlock]) -> list[tuple[int, int]]:
+    """The runs of pages, cut where a block ends."""
+    cut = []
+    for first, count in runs:
+        for block in blocks:
+            begin = max(first, block.first_page)
+            end = min(first + count, block.first_page + block.pages)
+            if begin < end:
+                cut.append((begin, end - begin))
+    return cut

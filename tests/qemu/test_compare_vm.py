@@ -1,0 +1,62 @@
+"""`simmig compare --qemu` with a VM that runs: predicted, migrated, and alive at the destination."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from typing import Any
+
+import pytest
+
+from simmig.guest.qemu.watch import kernel_knows
+from simmig.lab.vm import counted
+from tests.qemu.rig import THERE, scratch, vm
+
+PORT = 4461
+MODEL = """
+link = { bandwidth = "100 Mbit/s", latency = "100 us" }
+host = {}
+"""
+"""Of no link: what is looked at here does not depend on it."""
+
+
+@pytest.mark.skipif(not kernel_knows(), reason="the kernel has no soft-dirty pages")
+def test_a_running_vm_is_compared_and_lives_on() -> None:
+    async def body() -> dict[str, Any]:
+        with scratch() as directory:
+            (directory / "model.toml").write_text(MODEL)
+            async with (
+                vm(directory, "a", shared=True) as source,
+                vm(directory, "b", incoming=f"rdma:{THERE}:{PORT}") as destination,
+            ):
+                await source.says(2)
+                command = [sys.executable, "-m", "simmig.cli", "compare", "--qemu", str(source.monitor_socket)]
+                command += ["--to", f"{THERE}:{PORT}", "--destination-qemu", str(destination.monitor_socket)]
+                command += ["--policy", "per-chunk", "--policy", "at-switch", "--for", "2 s", "--json"]
+                command += ["--model", str(directory / "model.toml"), "--out", str(directory / "out")]
+                process = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE)
+                printed, _ = await process.communicate()
+                assert process.returncode in (0, 1)  # a miss is one
+                await destination.says(15)
+                assert await source.status() == "paused"
+                said = counted(source.serial, destination.serial)
+                assert said.steps == {1}
+                assert not said.bad
+            written = {path.name for path in (directory / "out").iterdir()}
+            assert written == {"comparison.txt", "comparison.json", "vm.csv", "model.toml"}
+        document: dict[str, Any] = json.loads(printed)
+        return document
+
+    document = asyncio.run(body())
+    per_chunk, at_switch = document["policies"]
+    [measured] = per_chunk["measured"]
+    assert at_switch["measured"] == []
+    assert at_switch["predicted"]["downtime_ns"] > 0
+    assert measured["status"] == "completed"
+    assert measured["qemu_downtime_ns"] > 0.9 * measured["downtime_ns"]
+    assert per_chunk["downtime"]["measured_ns"] == measured["qemu_downtime_ns"]
+    # What does not depend on speeds is predicted well: the pages that are zero, and the machine's state.
+    predicted = per_chunk["predicted"]
+    assert predicted["zero_pages"] == pytest.approx(measured["zero_pages"], rel=0.1)
+    assert 1000 < document["watched"]["device_state_bytes"] < 1 << 20
