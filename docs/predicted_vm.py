@@ -1,9 +1,10 @@
 """Predicts migrations of running VMs, carries them out, and prints both (the table of docs/qemu.md).
 
-In the lab, with the extra `qemu`: simmig lab -- python docs/predicted_vm.py [--links A;B] [--keep FILE]
-On each link the devices are calibrated while a VM runs; each guest is watched and its migration predicted under
-every policy; then each is carried out with a fresh pair of QEMUs. Nothing of a prediction comes from the
-migrations. `--keep` adds all figures of each row to a file, as a line of JSON; rows that it has are not run again.
+In the lab, with the extra `qemu`: simmig lab -- python docs/predicted_vm.py [--links 'A;B'] [--keep FILE]
+On the first link the devices are calibrated while a VM runs; of another one the rate and the delay are put into
+that model as they were set. On each link each guest is watched and its migration predicted under every policy;
+then each is carried out with a fresh pair of QEMUs. Nothing of a prediction comes from the migrations. `--keep`
+adds all figures of each row to a file, as a line of JSON; rows that it has are not run again.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from typing import Any
 
 from live_vm import PORT, netem
 
+from simmig.experiment import units
 from simmig.experiment.calibrate import Model
 from simmig.experiment.compare_vm import Figure, PolicyRow, document, measure_in, predict, scenarios, watch_vm
 from simmig.experiment.ends import Address
@@ -35,8 +37,9 @@ from simmig.verbs.rdma.runtime import RdmaRuntime
 MIB = 1 << 20
 RAM_BYTES = 32 * MIB
 WATCH_NS = 5_000_000_000
-LINKS = {"200 Mbit/s": "rate 200mbit", "100 Mbit/s, 2 ms": "rate 100mbit delay 2ms"}
-GUESTS = {"1 MiB/s over 4 MiB": (1, 4), "3 MiB/s over 8 MiB": (3, 8)}
+LINKS = {"16 Mbit/s": (16, 0), "8 Mbit/s, 5 ms": (8, 5)}
+"""Rate in Mbit/s and delay in ms, each way: slow enough for emulated processors to keep up with."""
+GUESTS = {"128 KiB/s over 1 MiB": (128, 1), "384 KiB/s over 4 MiB": (384, 4)}
 POLICIES = ("per-iteration", "per-chunk", "pending-limit,limit=1 MiB", "at-switch")
 HEAD = (
     "| link | guest | policy | runs | downtime: predicted | measured | off | "
@@ -48,7 +51,7 @@ HEAD = (
 @asynccontextmanager
 async def pair(rate: int, working_set: int) -> AsyncIterator[tuple[Vm, Vm, Address]]:
     """A VM that runs, a QEMU that waits for it, and where."""
-    image = firmware.image(rate * MIB, working_set_bytes=working_set * MIB)
+    image = firmware.image(rate * 1024, working_set_bytes=working_set * MIB)
     at = Address(device.address(load(), "rxe1").ip, PORT)
     with tempfile.TemporaryDirectory(prefix="vm-") as path:
         a, b = Path(path) / "a", Path(path) / "b"
@@ -62,6 +65,12 @@ async def pair(rate: int, working_set: int) -> AsyncIterator[tuple[Vm, Vm, Addre
             yield source, destination, at
 
 
+def set_link(link: str) -> None:
+    """Have the lab's link so."""
+    rate, delay = LINKS[link]
+    netem(f"rate {rate}mbit delay {delay}ms")
+
+
 async def calibrated(file: Path) -> Model:
     """The model of the link and its devices, beside a VM that runs."""
     async with pair(*next(iter(GUESTS.values()))):
@@ -70,6 +79,17 @@ async def calibrated(file: Path) -> Model:
         if await process.wait():
             raise SystemExit("no calibration")
     return read_model(file)
+
+
+def on(link: str, calibrated_on: str, model: Model) -> Model:
+    """The model that was calibrated on one link, on another."""
+    if link == calibrated_on:
+        return model
+    (rate, delay), (_, delay_before) = LINKS[link], LINKS[calibrated_on]
+    latency_ns = units.time_ns(model.tables["link"]["latency"]) + (delay - delay_before) * 1_000_000
+    set_anew = {"bandwidth": f"{rate} Mbit/s", "latency": f"{max(0, latency_ns)} ns"}
+    tables = model.tables | {"link": model.tables["link"] | set_anew}
+    return replace(model, tables=tables)
 
 
 async def predicted(model: Model, guest: tuple[int, int], policies: Sequence[str]) -> list[PolicyRow]:
@@ -147,12 +167,13 @@ def main() -> int:
     parser.add_argument("--policies", default=";".join(POLICIES), help="with ; between them: %(default)s")
     parser.add_argument("--repeats", type=int, default=1, help="migrations of each")
     parser.add_argument("--keep", type=Path, metavar="FILE.jsonl")
+    parser.add_argument("--model", type=Path, metavar="FILE.toml", help="calibrated on the first link before")
     asked = parser.parse_args()
     print(HEAD, flush=True)
     done, hits, tried = kept(asked.keep), 0, 0
+    model, calibrated_on = asked.model and read_model(asked.model), asked.links[0]
     for link in asked.links:
-        netem(LINKS[link])
-        model = None
+        set_link(link)
         for guest in asked.guests:
             policies = [each for each in asked.policies.split(";") if (link, guest, each) not in done]
             if not policies:
@@ -160,7 +181,7 @@ def main() -> int:
             if model is None:
                 with tempfile.TemporaryDirectory() as directory:
                     model = asyncio.run(calibrated(Path(directory) / "model.toml"))
-            for expected in asyncio.run(predicted(model, GUESTS[guest], policies)):
+            for expected in asyncio.run(predicted(on(link, calibrated_on, model), GUESTS[guest], policies)):
                 row = expected
                 for _ in range(asked.repeats):
                     row = asyncio.run(measured(row, GUESTS[guest]))

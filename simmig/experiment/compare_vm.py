@@ -1,9 +1,9 @@
 """A running QEMU's VM: watched, its migration predicted under some policies, carried out, and both side by side.
 
-What a simulation has to know of the VM is seen from outside: what it writes, and which pages are zero. Once it is
+What a simulation has to know of the VM is seen from outside: what it writes, and which pages are zero. It is
 stopped for a moment, as at the end of a migration: that tells how long its devices' state is, and how long QEMU
-takes to stop and to give that. The link, the devices and the hosts are a calibrated model's. Nothing of it comes
-from the migrations that are predicted.
+takes to stop it, to give that and to let it run. The link, the devices and the hosts are a calibrated model's.
+Nothing of it comes from the migrations that are predicted.
 """
 
 from __future__ import annotations
@@ -42,6 +42,8 @@ AIM, AIM_NS = 0.25, 50_000_000
 """A prediction hits when it is off by no more than that share of what was measured, or that time."""
 LOOK_EVERY_NS = 100_000_000
 _RESUME_PATIENCE_S = 10.0
+_STOPS = 3
+"""How often a VM is stopped for a moment: one time differs from the next."""
 
 
 @dataclass(frozen=True)
@@ -52,8 +54,9 @@ class Watched:
         seen: what it wrote.
         zero_runs: its zero pages, as (first page, count), each run within a block.
         state_bytes: how long its devices' state is.
-        stop_ns: how long QEMU took to stop it.
-        save_ns: how long QEMU took to give the state; the VM stands still meanwhile.
+        stop_ns: how long QEMU takes to stop it.
+        save_ns: how long QEMU takes to give the state; the VM stands still meanwhile.
+        resume_ns: how long QEMU takes to let it run.
     """
 
     seen: Observation
@@ -61,6 +64,7 @@ class Watched:
     state_bytes: int
     stop_ns: int
     save_ns: int
+    resume_ns: int
 
     def subject(self) -> Subject:
         """The guest to simulate."""
@@ -69,12 +73,19 @@ class Watched:
         state_bytes = max(MIN_DEVICE_STATE_BYTES, self.state_bytes)
         return Subject(Machine(blocks, workload=workload, device_state_bytes=state_bytes), self.zero_runs)
 
-    def on_its_host(self, scenario: Scenario) -> Scenario:
-        """The scenario with what it costs the source's host to look at this VM and to stop it."""
+    def on_its_hosts(self, scenario: Scenario) -> Scenario:
+        """The scenario with what it costs the hosts to look at this VM, to stop it and to let it run.
+
+        The destination is a QEMU. What a calibrated message costs is an interpreter's share, which it has not.
+        """
         pages = sum(block.pages for block in self.seen.blocks)
-        costs = {"sync_page_ns": self.seen.look_ns / pages, "stop_ns": float(self.stop_ns)}
-        other = scenario.destination_host or scenario.host
-        update = {"host": scenario.host.model_copy(update=costs), "destination_host": other}
+        here = {"sync_page_ns": self.seen.look_ns / pages, "stop_ns": float(self.stop_ns)}
+        there = {"message_ns": 0.0, "resume_ns": float(self.resume_ns)}
+        destination = scenario.destination_host or scenario.host
+        update = {
+            "host": scenario.host.model_copy(update=here),
+            "destination_host": destination.model_copy(update=there),
+        }
         return scenario.model_copy(update=update)
 
     @property
@@ -190,6 +201,7 @@ class VmComparison:
                 "look_ns": self.watched.seen.look_ns,
                 "stop_ns": self.watched.stop_ns,
                 "save_ns": self.watched.save_ns,
+                "resume_ns": self.watched.resume_ns,
                 "device_state_bytes": self.watched.state_bytes,
             },
             "policies": [document(row) for row in self.rows],
@@ -270,7 +282,7 @@ def compare(asked: Asked, tell: Tell) -> VmComparison:
 
 
 def watch_vm(qmp: Path, duration_ns: int, tell: Tell) -> Watched:
-    """Watch the VM of the QEMU whose QMP socket is `qmp`, and stop it for a moment. Raises InputError."""
+    """Watch the VM of the QEMU whose QMP socket is `qmp`, stop it for moments. Raises InputError."""
 
     async def body() -> Watched:
         guest = await take_hold(qmp)
@@ -278,7 +290,7 @@ def watch_vm(qmp: Path, duration_ns: int, tell: Tell) -> Watched:
         try:
             seen = await watch(guest, runtime, duration_ns, LOOK_EVERY_NS, tell)
             zero_runs = _within_blocks(runs_of(guest.zero_pages()), guest.blocks)
-            return Watched(seen, zero_runs, *await _stopped_for_a_moment(guest, runtime))
+            return Watched(seen, zero_runs, *await _stopped_for_moments(guest, runtime))
         except QemuError as error:
             raise InputError(f"--qemu {qmp}: {error}") from None
         finally:
@@ -287,28 +299,34 @@ def watch_vm(qmp: Path, duration_ns: int, tell: Tell) -> Watched:
     return asyncio.run(body())
 
 
-async def _stopped_for_a_moment(guest: QemuGuest, runtime: RdmaRuntime) -> tuple[int, int, int]:
-    """How long its state is, and how long QEMU takes to stop it, and to give the state."""
-    began_ns = runtime.now_ns()
-    try:
-        await guest.stop()
-        stopped_ns = runtime.now_ns()
-        state = await guest.save_device_state()
-        saved_ns = runtime.now_ns()
-    finally:
-        await guest.resume()
-    if guest.lost:
-        raise QemuError(f"the VM was stopped for a moment, and does not run on: {guest.lost}")
+async def _stopped_for_moments(guest: QemuGuest, runtime: RdmaRuntime) -> tuple[int, int, int, int]:
+    """How long its state is, and how long QEMU takes to stop it, to give the state, and to let it run: medians."""
+    took: list[tuple[int, int, int]] = []
+    while len(took) < _STOPS:
+        times_ns = [runtime.now_ns()]
+        try:
+            await guest.stop()
+            times_ns.append(runtime.now_ns())
+            state = await guest.save_device_state()
+            times_ns.append(runtime.now_ns())
+        finally:
+            await guest.resume()
+        times_ns.append(runtime.now_ns())
+        if guest.lost:
+            raise QemuError(f"the VM was stopped for a moment, and does not run on: {guest.lost}")
+        took.append((times_ns[1] - times_ns[0], times_ns[2] - times_ns[1], times_ns[3] - times_ns[2]))
+        await runtime.sleep(LOOK_EVERY_NS)
+    stop_ns, save_ns, resume_ns = (round(median(each)) for each in zip(*took, strict=True))
     try:
         sections, _ = machine_state.with_ending(state, MAX_ENDING_BYTES)
     except ValueError as error:
         raise QemuError(str(error)) from None
-    return len(sections), stopped_ns - began_ns, saved_ns - stopped_ns
+    return len(sections), stop_ns, save_ns, resume_ns
 
 
 def predict(watched: Watched, scenario: Scenario) -> Predicted:
     """Simulate the VM's migration; `scenario` says how, and on what."""
-    return Predicted(run(watched.on_its_host(scenario), subject=watched.subject()), watched.save_ns)
+    return Predicted(run(watched.on_its_hosts(scenario), subject=watched.subject()), watched.save_ns)
 
 
 def measure(

@@ -190,10 +190,11 @@ class _Source:
         stream.put(savevm.flag(savevm.FLAG_EOS))
         await stream.flush()
         stream.put(machine_state.footer(savevm.RAM_ID))
-        self._convergence = Convergence(self._config, self.now_ns, stream.tell())
-        self._rate = RateLimit(self._config, stream.tell, self.now_ns)
+        now_ns = self.now_ns
+        self._convergence = Convergence(self._config, now_ns, stream.tell())
+        self._rate = RateLimit(self._config, stream.tell, now_ns)
         if self._emit is not None:
-            self._emit(SetupEnded(self.now_ns, "source"))
+            self._emit(SetupEnded(now_ns, "source"))
 
     # The live phase.
 
@@ -304,11 +305,11 @@ class _Source:
             self._emit(SliceEnded(self.now_ns, "source", self.slice))
 
     def _estimate(self) -> None:
-        convergence = self._convergence
-        convergence.close_window(self.now_ns, self._open_stream.tell())
+        convergence, now_ns = self._convergence, self.now_ns
+        convergence.close_window(now_ns, self._open_stream.tell())
         if self._emit is not None:
             bandwidth, threshold = convergence.bandwidth_bytes_s, convergence.threshold_bytes
-            self._emit(BandwidthEstimated(self.now_ns, "source", bandwidth, threshold))
+            self._emit(BandwidthEstimated(now_ns, "source", bandwidth, threshold))
 
     def _estimate_on_the_way(self) -> None:
         self._check_cancel()

@@ -30,7 +30,7 @@ MODEL = Model(
 )
 BLOCKS = (RamBlock("pc.ram", 0, 8 * MIB, 0, 0), RamBlock("pc.bios", 0, MIB, 8 * MIB, 2048))
 IDLE = Watched(
-    Observation(BLOCKS, [(100 * MS, 0, 0)], 100 * MS, 0, 0, 9 * MS), [(1024, 1024)], 4000, 7 * MS, 5 * MS
+    Observation(BLOCKS, [(100 * MS, 0, 0)], 100 * MS, 0, 0, 9 * MS), [(1024, 1024)], 4000, 7 * MS, 5 * MS, 3 * MS
 )
 PINNED = ["migration.pin_all=true"]
 
@@ -50,11 +50,13 @@ def test_a_prediction_knows_blocks_zero_pages_and_what_qemu_takes() -> None:
 
 
 def test_looks_and_the_stop_cost_what_they_did_and_only_here() -> None:
-    scenario = IDLE.on_its_host(MODEL.applied_to(scenarios(Path("qmp"), [], PINNED)[0][1]))
+    scenario = IDLE.on_its_hosts(MODEL.applied_to(scenarios(Path("qmp"), [], PINNED)[0][1]))
     assert scenario.host.sync_page_ns == 9 * MS / 2304
     assert scenario.host.stop_ns == 7 * MS
     assert scenario.destination_host is not None
-    assert scenario.destination_host.message_ns == 200_000
+    assert scenario.host.message_ns == 100_000
+    assert scenario.destination_host.message_ns == 0
+    assert scenario.destination_host.resume_ns == 3 * MS
     assert scenario.destination_host.stop_ns == 0
 
 
