@@ -63,9 +63,9 @@ $(VENV)/.made:
 	@touch $@
 
 $(VENV)/.installed: pyproject.toml $(VENV)/.made
-	$(PIP) --editable '.[plot,sweep]'
+	$(PIP) --editable '.[plot,report,sweep,advise]'
 	@touch $@
 
 $(VENV)/.developing: pyproject.toml $(VENV)/.made
-	$(PIP) --editable '.[plot,report,sweep,notebooks,dev]'
+	$(PIP) --editable '.[plot,report,sweep,advise,notebooks,dev]'
 	@touch $@ $(VENV)/.installed

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from simmig.cli.words import PolicyText, Setting, Shipped
 from simmig.experiment.errors import InputError
 
 if TYPE_CHECKING:
@@ -20,10 +21,17 @@ if TYPE_CHECKING:
 
 
 @click.command(short_help="Find the policy with the shortest migration that keeps a downtime.")
-@click.argument("scenario", type=click.Path(path_type=Path))
+@click.argument("scenario", type=Shipped())
 @click.option("--downtime", required=True, metavar="TIME", help="What to keep, e.g. '50 ms'.")
-@click.option("--set", "settings", metavar="TABLE.KEY=VALUE", multiple=True, help="Replace a value.")
-@click.option("--policies", metavar="NAME[,NAME]...", help="Only these; default: all built-in ones.")
+@click.option(
+    "--set", "settings", type=Setting(), metavar="TABLE.KEY=VALUE", multiple=True, help="Replace a value."
+)
+@click.option(
+    "--policies",
+    type=PolicyText(several=True),
+    metavar="NAME[,NAME]...",
+    help="Only these; default: all built-in ones.",
+)
 @click.option("--freedoms", is_flag=True, help="Use what the wire leaves a sender free to do, too.")
 @click.option("--trials", type=click.IntRange(1, 100_000), default=64, show_default=True, help="How many to try.")
 @click.option(
@@ -54,8 +62,8 @@ def advise(
     with seeds that the search has not seen. The same answer on any machine.
 
     \b
-    simmig advise scenarios/quickstart.toml --downtime '50 ms'
-    simmig advise scenarios/quickstart.toml --downtime '20 ms' --freedoms --seeds 59 --out out/advice
+    simmig advise quickstart --downtime '50 ms'
+    simmig advise quickstart --downtime '20 ms' --freedoms --seeds 59 --out out/advice
 
     Exit status: 0 when a policy keeps it, 1 when none does, 2 bad input.
     """

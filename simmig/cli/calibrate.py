@@ -38,7 +38,7 @@ def calibrate(names: tuple[str, ...], out: Path | None, as_json: bool) -> int:
 
     \b
     simmig lab --rate '100 Mbit/s' --delay '2 ms' -- simmig calibrate --out lab.toml
-    simmig run scenarios/quickstart.toml --set link.model=lab.toml --set host.model=lab.toml
+    simmig run quickstart --set link.model=lab.toml --set host.model=lab.toml
     """
     from simmig.experiment.calibrate import calibrate as measure
     from simmig.experiment.model_file import write_model

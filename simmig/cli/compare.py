@@ -74,7 +74,7 @@ def compare(
     and the downtime within 15 % or 20 ms of the median measured. Exit status 0 when both hit.
 
     \b
-    simmig lab --rate '100 Mbit/s' --delay '2 ms' -- simmig compare scenarios/lab-small.toml --out out/compared
+    simmig lab --rate '100 Mbit/s' --delay '2 ms' -- simmig compare lab-small --out out/compared
 
     With --qemu it is a VM that runs (what it needs is as of `simmig send --qemu`). It is watched for some seconds
     and stopped for a moment, each --policy is predicted, and the first is carried out: the VM is then at the

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import shlex
 import shutil
 import sys
 from collections.abc import Iterator
@@ -52,7 +53,7 @@ def demo(out: Path) -> int:
         draw(rows, scenario, directory.work / "tradeoff.png")
         directory.keep()
     click.echo(text)
-    _tell_next(out, scenario)
+    _tell_next(out)
     return 0 if all(good(row) for row in rows) else 1
 
 
@@ -67,7 +68,7 @@ def _watched(rows: Iterator[Comparison], count: int) -> Iterator[Comparison]:
     yield from track(rows, "simulating", total=count, console=Console(stderr=True), transient=True)
 
 
-def _tell_next(out: Path, scenario: Path) -> None:
+def _tell_next(out: Path) -> None:
     """Where things are, and what to type next."""
     for name, what in (
         ("comparison.txt", "the table above; comparison.csv has every figure of every run"),
@@ -75,10 +76,12 @@ def _tell_next(out: Path, scenario: Path) -> None:
         ("timeline.png", "one of the migrations over time"),
     ):
         click.echo(f"  {out / name}: {what}")
-    program = "simmig" if shutil.which("simmig") else _from_here(Path(sys.argv[0]))
-    click.echo("\nNext, ask a question of your own, of a scenario that you may copy and edit:")
-    arguments = f"{_from_here(scenario)} --policy pending-limit,limit='16 MiB' --out {out / 'mine'}"
-    click.echo(f"  {program} run {arguments}")
+    program = "simmig" if shutil.which("simmig") else shlex.quote(str(_from_here(Path(sys.argv[0]))))
+    click.echo("\nNext, ask a question of your own, of the same scenario or of a copy that you edit:")
+    click.echo(
+        f"  {program} run quickstart --policy pending-limit,limit='16 MiB' --out {shlex.quote(str(out / 'mine'))}"
+    )
+    click.echo(f"  {program} init quickstart")
 
 
 def _from_here(path: Path) -> Path:

@@ -57,8 +57,8 @@ def send(
     TCP on the same port, and both show the whole migration; where that fails, each shows what it knows.
 
     \b
-    simmig receive scenarios/lab-small.toml --device rxe1 --listen 10.9.9.2:4444 &
-    simmig send scenarios/lab-small.toml --device rxe0 --to 10.9.9.2:4444 --policy per-chunk
+    simmig receive lab-small --device rxe1 --listen 10.9.9.2:4444 &
+    simmig send lab-small --device rxe0 --to 10.9.9.2:4444 --policy per-chunk
 
     With --load it is a machine that was kept, to a QEMU started with the same arguments and -incoming
     rdma:ADDRESS:PORT; SCENARIO, which may then be left out, says how to migrate.

@@ -13,6 +13,7 @@ from simmig.cli.calibrate import calibrate
 from simmig.cli.compare import compare
 from simmig.cli.demo import demo
 from simmig.cli.ends import receive, send
+from simmig.cli.init import init
 from simmig.cli.lab import lab
 from simmig.cli.observe import observe
 from simmig.cli.plot import plot
@@ -37,6 +38,7 @@ def cli() -> None:
     """Simulate live migration over RDMA: when to wait for what was posted, on which link, with which guest."""
 
 
+cli.add_command(init)
 cli.add_command(run)
 cli.add_command(send)
 cli.add_command(receive)

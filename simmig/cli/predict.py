@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from simmig.cli.words import PolicyText, Setting
+
 if TYPE_CHECKING:
     from simmig.experiment.load import Overrides
     from simmig.experiment.predict import Prediction, Tell
@@ -17,10 +19,16 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("trace", type=click.Path(path_type=Path))
-@click.option("--policy", metavar="NAME[,KEY=VALUE]...", help="Drain policy to try in place of QEMU's.")
+@click.option(
+    "--policy",
+    type=PolicyText(),
+    metavar="NAME[,KEY=VALUE]...",
+    help="Drain policy to try in place of QEMU's.",
+)
 @click.option(
     "--set",
     "settings",
+    type=Setting(),
     metavar="TABLE.KEY=VALUE",
     multiple=True,
     help="Try another value, e.g. migration.slice='200 ms' or migration.registration_batch=64; may be repeated.",

@@ -44,7 +44,9 @@ def run(
     report: Path | None,
     as_json: bool,
 ) -> int:
-    """Simulate the migration that SCENARIO, a TOML file, describes, or carry it out on two RDMA devices.
+    """Simulate the migration that SCENARIO describes, or carry it out on two RDMA devices.
+
+    SCENARIO is a TOML file, or the name of one that comes with simmig (`simmig init` lists them).
 
     \b
     Built-in policies: final-only, at-switch, per-round, downtime-budget,
@@ -52,11 +54,11 @@ def run(
     Your own: --policy path/to/file.py:Name, or an entry point in the group simmig.policies.
 
     \b
-    simmig run scenarios/quickstart.toml
-    simmig run scenarios/quickstart.toml --policy pending-limit,limit='16 MiB' --out out/my-run
-    simmig run scenarios/quickstart.toml --set migration.slice=unlimited --json
-    simmig run scenarios/quickstart.toml --backend rdma --device rxe0 --device rxe1
-    simmig run scenarios/quickstart.toml --set guest.workload="{ kind = 'idle' }"
+    simmig run quickstart
+    simmig run quickstart --policy pending-limit,limit='16 MiB' --out out/my-run
+    simmig run quickstart --set migration.slice=unlimited --json
+    simmig run quickstart --backend rdma --device rxe0 --device rxe1
+    simmig run quickstart --set guest.workload="{ kind = 'idle' }"
     """
     from simmig.experiment.load import Overrides, load_scenario
 

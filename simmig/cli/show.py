@@ -10,16 +10,24 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from simmig.cli.words import PolicyText, Setting, Shipped
+
 if TYPE_CHECKING:
     from simmig.experiment.result import Result
     from simmig.experiment.schema import Scenario
 
 _SCENARIO = (
-    click.argument("scenario", type=click.Path(path_type=Path)),
-    click.option("--policy", metavar="NAME[,KEY=VALUE]...", help="Drain policy; replaces the scenario's."),
+    click.argument("scenario", type=Shipped()),
+    click.option(
+        "--policy",
+        type=PolicyText(),
+        metavar="NAME[,KEY=VALUE]...",
+        help="Drain policy; replaces the scenario's.",
+    ),
     click.option(
         "--set",
         "settings",
+        type=Setting(),
         metavar="TABLE.KEY=VALUE",
         multiple=True,
         help="Replace a value of the scenario, e.g. guest.memory='4 GiB'; may be given again.",
@@ -46,7 +54,7 @@ def scenario_options(function: Callable[..., int]) -> Callable[..., int]:
 
 def optional_scenario_options(function: Callable[..., int]) -> Callable[..., int]:
     """The same, for a command that can do without."""
-    optional = click.argument("scenario", type=click.Path(path_type=Path), required=False)
+    optional = click.argument("scenario", type=Shipped(), required=False)
     return _apply((optional, *_SCENARIO[1:]), function)
 
 

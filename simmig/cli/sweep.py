@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from simmig.cli.words import Shipped
+
 if TYPE_CHECKING:
     from simmig.experiment.sweep.sweep import Finished, Tell
 
@@ -18,7 +20,7 @@ INTERRUPTED = 130
 
 
 @click.command(short_help="Simulate a grid of what-ifs: links, guests, policies, seeds.")
-@click.argument("sweep", type=click.Path(path_type=Path))
+@click.argument("sweep", type=Shipped("sweeps"))
 @click.option(
     "--out",
     type=click.Path(path_type=Path),
@@ -42,9 +44,9 @@ def sweep(
     DIR/results.parquet, with every input and every figure as a column.
 
     \b
-    simmig sweep scenarios/sweeps/quick.toml
-    simmig sweep scenarios/sweeps/drain-question.toml --out out/drain --jobs 8
-    simmig sweep scenarios/sweeps/drain-question.toml --dask tcp://head:8786
+    simmig sweep quick
+    simmig sweep drain-question --out out/drain --jobs 8
+    simmig sweep drain-question --dask tcp://head:8786
 
     Exit status: 0 when every point was simulated, 1 when some could not be or broke an invariant, 2 bad input.
     """

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import secrets
+import shlex
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from simmig.cli.words import PolicyText
 from simmig.experiment.errors import InputError
 
 if TYPE_CHECKING:
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
     from simmig.verify.explore import Tally, Unfinished
 
 DEFAULT_BUDGET_S = 60.0
+DEFAULT_OUT = Path("counterexamples")
 _SEED_LIMIT = 1 << 32
 _FOR_EVER = 1 << 62
 
@@ -37,14 +40,19 @@ _FOR_EVER = 1 << 62
     show_default=True,
     help="With --exhaustive: how often a schedule may differ from the usual one.",
 )
-@click.option("--policy", metavar="NAME[,KEY=VALUE]...", help="Check this drain policy, or path/to/file.py:Name.")
+@click.option(
+    "--policy",
+    type=PolicyText(),
+    metavar="NAME[,KEY=VALUE]...",
+    help="Check this drain policy, or path/to/file.py:Name.",
+)
 @click.option("--replay", type=click.Path(path_type=Path), metavar="FILE", help="Play a counterexample again.")
 @click.option("--jobs", type=click.IntRange(1), help="Processes. Default: one a core.")
 @click.option("--budget", metavar="TIME", help='Stop after that time, e.g. "60 s".')
 @click.option(
     "--out",
     type=click.Path(path_type=Path),
-    default=Path("counterexamples"),
+    default=DEFAULT_OUT,
     show_default=True,
     metavar="DIR",
     help="Where a counterexample is written, beside those that are there.",
@@ -90,7 +98,7 @@ def verify(
     try:
         if exhaustive:
             return _exhaustive(_chosen(policy), deviations, cores, deadline, out, as_json)
-        return _seeds(first, seeds, _chosen(policy), cores, deadline, out, as_json)
+        return _seeds(first, seeds, policy, cores, deadline, out, as_json)
     except Unfinished as unfinished:
         return _tell_unfinished(unfinished, policy, as_json)
 
@@ -98,7 +106,7 @@ def verify(
 def _seeds(
     first: int,
     seeds: int | None,
-    policy: tuple[str, dict[str, Any]] | None,
+    policy: str | None,
     jobs: int,
     deadline: float | None,
     out: Path,
@@ -106,16 +114,17 @@ def _seeds(
 ) -> int:
     from simmig.verify.explore import by_seed
 
+    chosen = _chosen(policy)
     wanted = range(first, first + (_FOR_EVER if seeds is None else seeds))
     if not as_json:
         click.echo(f"seeds from {first}")
     began = time.monotonic()
     with _progress(seeds) as progress:
-        tally = by_seed(wanted, policy, jobs, deadline, progress)
+        tally = by_seed(wanted, chosen, jobs, deadline, progress)
     head = {"explorer": "seeds", "first_seed": first, "seeds": tally.cases}
     checked = f"seeds {first} to {first + tally.cases - 1}" if tally.cases else "no seed"
     text = f"{checked} in {time.monotonic() - began:.1f} s"
-    return _tell(tally, head, text, out, as_json, deadline)
+    return _tell(tally, head, text, out, as_json, deadline, policy)
 
 
 def _exhaustive(
@@ -187,7 +196,22 @@ def _policy_of(case: Case) -> Policy:
         raise ValueError(f"policy {case.migration.policy} cannot be made: {told(error)}") from error
 
 
-def _tell(tally: Tally, head: dict[str, Any], text: str, out: Path, as_json: bool, deadline: float | None) -> int:
+def _again(seed: int, policy: str | None, out: Path) -> list[str]:
+    """The command line that checks one seed again, as it was checked."""
+    words = ["simmig", "verify", "--seed", str(seed), "--seeds", "1"]
+    words += ["--policy", policy] if policy is not None else []
+    return words if out == DEFAULT_OUT else [*words, "--out", str(out)]
+
+
+def _tell(
+    tally: Tally,
+    head: dict[str, Any],
+    text: str,
+    out: Path,
+    as_json: bool,
+    deadline: float | None,
+    policy: str | None = None,
+) -> int:
     """Print what was checked and, if something broke, the counterexample; the exit status."""
     from simmig.verify.report import as_json as as_figures
     from simmig.verify.report import counterexample, coverage
@@ -202,7 +226,7 @@ def _tell(tally: Tally, head: dict[str, Any], text: str, out: Path, as_json: boo
         for line in (*lines, text, *coverage(tally)):
             click.echo(line)
         if tally.found and tally.found[0].seed is not None:
-            click.echo(f"again: simmig verify --seed {tally.found[0].seed} --seeds 1")
+            click.echo(f"again: {shlex.join(_again(tally.found[0].seed, policy, out))}")
         click.echo(
             ("all invariants hold" if tally.cases else "nothing was checked") if figures is None else "FAILED"
         )

@@ -18,7 +18,7 @@ _LONGEST = 255
 """A word longer than that resembles none, and it takes long to find that out."""
 _LOOKED_AT = 10 * MAX_PROBLEMS
 
-_TABLES: dict[Key, type[BaseModel]] = {
+TABLES: dict[Key, type[BaseModel]] = {
     **{("guest", "workload", kind): table for kind, table in schema.WORKLOADS.items()},
     (): schema.Scenario,
     ("guest",): schema.Guest,
@@ -29,6 +29,7 @@ _TABLES: dict[Key, type[BaseModel]] = {
     ("device",): schema.Device,
     ("migration",): schema.Migration,
 }
+"""The tables of a scenario by their key; a workload's has its kind as the last part."""
 
 
 def nearest(word: str, known: Sequence[str]) -> str:
@@ -55,7 +56,7 @@ def explain(error: ValidationError) -> Iterator[tuple[Key, str]]:
 
 def _known(table: Key) -> list[str]:
     """The keys that a table may have."""
-    fields = _TABLES[tuple(part for part in table if not part.isdigit())].model_fields
+    fields = TABLES[tuple(part for part in table if not part.isdigit())].model_fields
     return [field.alias or name for name, field in fields.items()]
 
 

@@ -12,6 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from simmig.experiment.data import find
 from simmig.experiment.errors import InputError
 from simmig.experiment.load import Overrides, Setting, build_scenario, policy_table
 from simmig.experiment.result import Result
@@ -39,7 +40,7 @@ def run(
     """Simulate one migration.
 
     Args:
-        scenario: a scenario's file.
+        scenario: a scenario's file, or the name of one that comes with simmig.
         policy: replaces the scenario's.
         set: replaces values by dotted key, {"guest.memory": "4 GiB"}; a policy's parameters are "policy.limit".
         seed: replaces the scenario's.
@@ -48,7 +49,7 @@ def run(
 
     Returns the result; `result.figures()` are those of ``simmig run --json``.
     """
-    path = Path(scenario)
+    path = find(Path(scenario))
     settings: list[Setting] = []
     if policy is not None:
         settings.append((("policy",), policy_table(_spec(policy), "policy"), "policy"))
@@ -88,9 +89,9 @@ def sweep(
     if axes is None and variants is None:
         if set is not None:
             raise TypeError("sweep: `set` goes with `axes` or `variants`; a sweep's file has its own")
-        loaded = load_sweep(Path(source))
+        loaded = load_sweep(find(Path(source), "sweeps"))
     else:
-        loaded = _made(Path(source), axes or {}, variants or {}, set or {})
+        loaded = _made(find(Path(source)), axes or {}, variants or {}, set or {})
     own = {sample.policy.name for sample in loaded.samples if policies.is_registered(sample.policy.name)}
     if own and (out is not None or dask is not None):
         raise InputError(

@@ -41,7 +41,7 @@ def as_text(renderable: RenderableType, width: int = WIDTH) -> str:
     """The same without colours, the same anywhere, no space at the ends of lines."""
     console = Console(file=io.StringIO(), width=width, color_system=None, legacy_windows=False)
     with console.capture() as capture:
-        console.print(renderable)
+        console.print(renderable, crop=False)  # a command stays one line, to be pasted
     return "".join(f"{line.rstrip()}\n" for line in capture.get().splitlines())
 
 

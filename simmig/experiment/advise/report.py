@@ -10,18 +10,25 @@ from typing import Any
 from rich.console import Group, RenderableType
 from rich.padding import Padding
 from rich.table import Table
+from rich.text import Text
 
 from simmig.experiment.advise.confidence import seeds_for
 from simmig.experiment.advise.search import Advice, Choice
 from simmig.experiment.amounts import format_time
+from simmig.experiment.data import spelled
 
 _SHARES = (0.9, 0.99)
+
+
+def _pasted(choice: Choice, scenario: Path, settings: Sequence[str]) -> Text:
+    """The command on a line of its own, however long."""
+    return Text(f"  {command(choice, scenario, settings)}", no_wrap=True, overflow="ignore")
 
 
 def command(choice: Choice, scenario: Path, settings: Sequence[str]) -> str:
     """The command line that runs a choice."""
     given = [*settings, *(f"migration.{key}={value}" for key, value in choice.candidate.settings)]
-    words = ["simmig", "run", str(scenario), "--policy", choice.candidate.policy_text]
+    words = ["simmig", "run", spelled(scenario), "--policy", choice.candidate.policy_text]
     words += [word for setting in given for word in ("--set", setting)]
     return shlex.join(words)
 
@@ -66,7 +73,7 @@ def report(advice: Advice, scenario: Path, settings: Sequence[str]) -> Renderabl
             f"total time {format_time(outcome.total_time_ns)}",
             *_sureness(advice),
             "",
-            f"  {command(advice.winner, scenario, settings)}",
+            _pasted(advice.winner, scenario, settings),
         ]
     elif advice.nearest is not None:
         outcome = advice.nearest.outcome
@@ -75,7 +82,7 @@ def report(advice: Advice, scenario: Path, settings: Sequence[str]) -> Renderabl
             f"[bold red]{_none(advice)}[/]; the nearest is {_name(advice.nearest)}: downtime "
             f"{format_time(outcome.downtime_ns)}, total time {format_time(outcome.total_time_ns)}{unfinished}",
             "",
-            f"  {command(advice.nearest, scenario, settings)}",
+            _pasted(advice.nearest, scenario, settings),
         ]
     else:
         parts.append(f"[bold red]none of {advice.tried} completes[/]: the guest writes faster than memory is sent")

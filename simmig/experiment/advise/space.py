@@ -81,7 +81,11 @@ class Space:
 
 
 def _time_text(microseconds: int) -> str:
-    return f"{microseconds // 1000} ms" if microseconds % 1000 == 0 else f"{microseconds} us"
+    return (
+        f"{microseconds} us"
+        if microseconds < 1000
+        else f"{microseconds / 1000:.3f}".rstrip("0").rstrip(".") + " ms"
+    )
 
 
 def chosen_policies(text: str | None) -> tuple[str, ...]:

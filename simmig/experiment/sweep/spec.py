@@ -11,6 +11,7 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
+from simmig.experiment.data import shipped
 from simmig.experiment.errors import InputError, shown
 from simmig.experiment.explain import nearest
 from simmig.experiment.load import Key, policy_table, put, rebase
@@ -64,7 +65,9 @@ def load_sweep(path: Path) -> Sweep:
     raw = read_toml(path)
     if not isinstance(raw.get("scenario"), str):
         raise InputError(f'{path}: scenario: missing; name the base scenario\'s file, e.g. scenario = "base.toml"')
-    return make_sweep(raw, path, path.parent / raw["scenario"], read_text(path))
+    beside = path.parent / raw["scenario"]
+    scenario = beside if beside.is_file() else shipped().get(raw["scenario"], beside)
+    return make_sweep(raw, path, scenario, read_text(path))
 
 
 def make_sweep(raw: Mapping[str, Any], place: Path, scenario: Path, text: str) -> Sweep:

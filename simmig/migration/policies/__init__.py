@@ -30,6 +30,7 @@ __all__ = [
     "Sender",
     "builtin",
     "is_registered",
+    "known",
     "load",
     "of_function",
     "promise_of",
@@ -62,6 +63,11 @@ def builtin() -> dict[str, type[Policy]]:
     }
 
 
+def known() -> list[str]:
+    """The names that `load` finds: built-in policies, registered ones, entry points."""
+    return [*builtin(), *_registered, *sorted(importlib.metadata.entry_points(group=ENTRY_POINTS).names)]
+
+
 def load(spec: str) -> type[Policy]:
     """The policy class that `spec` names: a built-in, an entry point, or ``path/to/file.py:Name``.
 
@@ -81,10 +87,9 @@ def load(spec: str) -> type[Policy]:
         except RAISED as error:
             raise PolicyError(f"policy {spec!r}: its entry point cannot be loaded: {told(error)}") from error
         return _checked(found, spec)
-    known = [*named, *sorted(entry_points.names)]
     short = spec if len(spec) <= _LONGEST else f"{spec[:_LONGEST]}..."
-    near = difflib.get_close_matches(short, known, n=1)
-    hint = f"did you mean {near[0]!r}?" if near else f"one of {', '.join(known)}, or path/to/file.py:Name"
+    near = difflib.get_close_matches(short, known(), n=1)
+    hint = f"did you mean {near[0]!r}?" if near else f"one of {', '.join(known())}, or path/to/file.py:Name"
     raise PolicyError(f"unknown policy {short!r}: {hint}")
 
 
