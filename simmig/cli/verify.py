@@ -19,9 +19,8 @@ from simmig.cli.words import PolicyText
 from simmig.experiment.errors import InputError
 
 if TYPE_CHECKING:
-    from simmig.migration.policies import Policy
-    from simmig.verify.case import Case
     from simmig.verify.explore import Tally, Unfinished
+    from simmig.verify.subject import Subject
 
 DEFAULT_BUDGET_S = 60.0
 DEFAULT_OUT = Path("counterexamples")
@@ -96,14 +95,16 @@ def verify(
 
     first = secrets.randbelow(_SEED_LIMIT) if seed is None else seed
     try:
+        subject = _subject(policy)
         if exhaustive:
-            return _exhaustive(_chosen(policy), deviations, cores, deadline, out, as_json)
-        return _seeds(first, seeds, policy, cores, deadline, out, as_json)
+            return _exhaustive(subject, deviations, cores, deadline, out, as_json)
+        return _seeds(subject, first, seeds, policy, cores, deadline, out, as_json)
     except Unfinished as unfinished:
         return _tell_unfinished(unfinished, policy, as_json)
 
 
 def _seeds(
+    subject: Subject,
     first: int,
     seeds: int | None,
     policy: str | None,
@@ -114,21 +115,20 @@ def _seeds(
 ) -> int:
     from simmig.verify.explore import by_seed
 
-    chosen = _chosen(policy)
     wanted = range(first, first + (_FOR_EVER if seeds is None else seeds))
     if not as_json:
         click.echo(f"seeds from {first}")
     began = time.monotonic()
     with _progress(seeds) as progress:
-        tally = by_seed(wanted, chosen, jobs, deadline, progress)
+        tally = by_seed(subject, wanted, jobs, deadline, progress)
     head = {"explorer": "seeds", "first_seed": first, "seeds": tally.cases}
     checked = f"seeds {first} to {first + tally.cases - 1}" if tally.cases else "no seed"
     text = f"{checked} in {time.monotonic() - began:.1f} s"
-    return _tell(tally, head, text, out, as_json, deadline, policy)
+    return _tell(subject, tally, head, text, out, as_json, deadline, policy)
 
 
 def _exhaustive(
-    policy: tuple[str, dict[str, Any]] | None,
+    subject: Subject,
     deviations: int,
     jobs: int,
     deadline: float | None,
@@ -138,9 +138,10 @@ def _exhaustive(
     from simmig.verify.exhaustive import BOUND, tasks
     from simmig.verify.explore import spread
 
-    bound = BOUND.format(deviations=f"{deviations} deviation{'s' if deviations != 1 else ''}")
+    allowed = f"{deviations} deviation{'s' if deviations != 1 else ''}"
+    bound = f"{subject.bound}; {BOUND.format(deviations=allowed)}"
     began = time.monotonic()
-    work = tasks(policy, deviations, deadline)
+    work = tasks(subject, deviations, deadline)
     with _progress(None) as progress:
         tally = spread(work, jobs, deadline, progress)
     complete = not tally.found and not tally.cut and next(work, None) is None
@@ -150,24 +151,23 @@ def _exhaustive(
         text = f"complete in {took}, nothing left to run within the bound: {bound} ({tally.pruned} schedules)"
     else:
         text = f"NOT complete after {took}; the bound: {bound} ({tally.pruned} schedules)"
-    return _tell(tally, head, text, out, as_json, deadline)
+    return _tell(subject, tally, head, text, out, as_json, deadline)
 
 
 def _replay(path: Path, as_json: bool) -> int:
     """Exit status 1 when the case still breaks something, or does not do what the file says."""
     import simmig
-    from simmig.verify.play import play
     from simmig.verify.replay import ReplayError, read
     from simmig.verify.report import described, reorder
 
     try:
-        replay = read(path)
-        verdict = reorder(play(replay.case, policy=_policy_of(replay.case)), replay.broken)
+        replay, subject = read(path, _named)
+        verdict = reorder(subject.play(replay.case), replay.broken)
     except (ReplayError, ValueError) as error:
         raise InputError(str(error) if isinstance(error, ReplayError) else f"{path}: {error}") from error
     same = verdict.digest() == replay.trace_sha256
     broken = [each.invariant for each in verdict.broken]
-    lines = described(replay.case, verdict)
+    lines = described(subject, replay.case, verdict)
     if not same:
         lines.append(
             f"NOT reproduced: another trace (written by simmig {replay.simmig}, this is {simmig.__version__})"
@@ -184,26 +184,29 @@ def _replay(path: Path, as_json: bool) -> int:
     return 1 if broken or not same else 0
 
 
-def _policy_of(case: Case) -> Policy:
-    """What the case's own policy is; raises ValueError when it cannot be made of the file's parameters."""
-    from simmig.migration import policies
-    from simmig.migration.policies.own_code import RAISED, told
+def _named(subject: str) -> Subject:
+    """What a replay file calls a subject; the migration needs no name."""
+    from simmig.verify.migration.subject import MIGRATION
 
-    chosen = policies.load(case.migration.policy)
-    try:
-        return chosen(**case.migration.policy_parameters)
-    except RAISED as error:
-        raise ValueError(f"policy {case.migration.policy} cannot be made: {told(error)}") from error
+    return MIGRATION
 
 
-def _again(seed: int, policy: str | None, out: Path) -> list[str]:
+def _again(subject: Subject, seed: int, policy: str | None, out: Path) -> list[str]:
     """The command line that checks one seed again, as it was checked."""
-    words = ["simmig", "verify", "--seed", str(seed), "--seeds", "1"]
+    words = ["simmig", "verify", *([subject.command] if subject.command else [])]
+    words += ["--seed", str(seed), "--seeds", "1"]
     words += ["--policy", policy] if policy is not None else []
     return words if out == DEFAULT_OUT else [*words, "--out", str(out)]
 
 
+def _subject(policy: str | None) -> Subject:
+    from simmig.verify.migration.subject import Migrations
+
+    return Migrations(_chosen(policy))
+
+
 def _tell(
+    subject: Subject,
     tally: Tally,
     head: dict[str, Any],
     text: str,
@@ -216,17 +219,19 @@ def _tell(
     from simmig.verify.report import as_json as as_figures
     from simmig.verify.report import counterexample, coverage
 
-    figures, lines = counterexample(tally.found[0], out, deadline) if tally.found else (None, [])
+    figures, lines = counterexample(subject, tally.found[0], out, deadline) if tally.found else (None, [])
     if as_json:
         document = (
-            head | as_figures(tally) | {"held": figures is None and tally.cases > 0, "counterexample": figures}
+            head
+            | as_figures(subject, tally)
+            | {"held": figures is None and tally.cases > 0, "counterexample": figures}
         )
         click.echo(json.dumps(document, indent=2))
     else:
-        for line in (*lines, text, *coverage(tally)):
+        for line in (*lines, text, *coverage(subject, tally)):
             click.echo(line)
         if tally.found and tally.found[0].seed is not None:
-            click.echo(f"again: {shlex.join(_again(tally.found[0].seed, policy, out))}")
+            click.echo(f"again: {shlex.join(_again(subject, tally.found[0].seed, policy, out))}")
         click.echo(
             ("all invariants hold" if tally.cases else "nothing was checked") if figures is None else "FAILED"
         )

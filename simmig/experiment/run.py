@@ -45,7 +45,8 @@ from simmig.verbs.sim.profiles import PROFILES
 from simmig.verbs.sim.runtime import SimRuntime
 from simmig.verify.instants import run_to_rest
 from simmig.verify.invariants import Invariants
-from simmig.verify.patience import Answering, Endless, patience
+from simmig.verify.migration.answering import Answering
+from simmig.verify.patience import Endless, patience
 
 VERBS = cast(Verbs, sim)
 SIDES: tuple[Side, Side] = ("source", "destination")

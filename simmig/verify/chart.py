@@ -1,6 +1,6 @@
 """A message-sequence chart of a trace in text: two lifelines, arrows between them, and what broke.
 
-A lifeline is thick while the guest runs on that side. Time goes down, in the order of the trace.
+A lifeline is thick while what both sides are about runs there. Time goes down, in the order of the trace.
 """
 
 from __future__ import annotations
@@ -8,10 +8,9 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
-from simmig.trace import events as ev
-from simmig.verify.steps import Step, steps_of, time_text
+from simmig.verify.story import Step, Story, time_text
 
 WIDTH = 100
 _TIME = 12
@@ -44,16 +43,16 @@ class Finding(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A row of a chart: a step of the trace, or (None) the violation, and where the guest runs from then on."""
+    """A row of a chart: a step of the trace, or (None) the violation, and on which sides it runs from then on."""
 
     step: Step | None
     runs: tuple[bool, bool]
 
 
-def rows(events: Sequence[ev.AnyEvent], violation: Finding | None = None) -> list[Row]:
+def rows(story: Story, events: Sequence[Any], violation: Finding | None = None) -> list[Row]:
     """The chart's rows; the violation's follows what broke it. How many there are is how long the story is."""
-    steps = steps_of(events, None if violation is None else violation.event)
-    runs = [True, False]
+    steps = story.steps(events, None if violation is None else violation.event)
+    runs = list(story.runs)
     found: list[Row] = []
     marked = violation is None
     for step in steps:
@@ -76,11 +75,12 @@ def title(violation: Finding) -> str:
     return f"BROKEN {violation.invariant}{rule}: {violation.words}"
 
 
-def chart(events: Sequence[ev.AnyEvent], violation: Finding | None = None, *, width: int = WIDTH) -> str:
+def chart(story: Story, events: Sequence[Any], violation: Finding | None = None, *, width: int = WIDTH) -> str:
     """The trace as text, `width` columns wide, ending in a newline."""
     inner = max(width, 60) - _TIME - 2
-    lines = [" " * _TIME + "source" + " " * (inner + 2 - 17) + "destination"]
-    for row in rows(events, violation):
+    left, right = story.names
+    lines = [" " * _TIME + left + " " * (inner + 2 - len(left) - len(right)) + right]
+    for row in rows(story, events, violation):
         left, right = ("┃" if runs else "│" for runs in row.runs)
         if row.step is None:
             assert violation is not None

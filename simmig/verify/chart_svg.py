@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Sequence
+from typing import Any
 from xml.sax.saxutils import escape
 
-from simmig.trace import events as ev
 from simmig.verify.chart import Finding, Row, rows, title
-from simmig.verify.steps import Step, time_text
+from simmig.verify.story import Step, Story, time_text
 
 _WIDTH, _LEFT, _RIGHT = 1000, 130, 970
 _LINE, _PAD, _TOP = 18, 14, 64
@@ -18,11 +18,11 @@ _INK, _FAINT, _GUEST, _BAD, _FAULT = "#1f2933", "#8a949e", "#2b6cb0", "#c0262d",
 _COLORS = {"routine": _FAINT, "guest": _GUEST, "fault": _FAULT, "error": _BAD}
 
 
-def chart_svg(events: Sequence[ev.AnyEvent], violation: Finding | None = None) -> str:
+def chart_svg(story: Story, events: Sequence[Any], violation: Finding | None = None) -> str:
     """The trace as a message-sequence chart, an SVG document."""
     body: list[str] = []
-    y, before = _TOP, (True, False)
-    for row in rows(events, violation):
+    y, before = _TOP, story.runs
+    for row in rows(story, events, violation):
         drawn, height = _row(row, y, violation)
         body += [_lifeline(x, y, height, runs) for x, runs in zip((_LEFT, _RIGHT), before, strict=True)]
         body += drawn
@@ -37,10 +37,10 @@ def chart_svg(events: Sequence[ev.AnyEvent], violation: Finding | None = None) -
             *(_marker(name, color) for name, color in (("ink", _INK), ("faint", _FAINT), ("bad", _BAD))),
             "</defs>",
             f'<rect width="{_WIDTH}" height="{height}" fill="white"/>',
-            _text(_LEFT, 40, "source", _INK, "middle", "bold"),
-            _text(_RIGHT - 30, 40, "destination", _INK, "middle", "bold"),
+            _text(_LEFT, 40, story.names[0], _INK, "middle", "bold"),
+            _text(_RIGHT - 30, 40, story.names[1], _INK, "middle", "bold"),
             *body,
-            _text(_LEFT, height - 14, "A lifeline is thick and blue while the guest runs on that side.", _FAINT),
+            _text(_LEFT, height - 14, story.caption, _FAINT),
             "</svg>",
             "",
         ]

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from random import Random
 
-from simmig.verify.case import Choice
+import msgspec
 
 KINDS = {
     "order": "which of several simultaneous events comes first",
@@ -25,6 +25,14 @@ PREEMPTIONS_NS = (0, 1_000, 60_000, 5_000_000)
 COMPLETION_DELAYS_NS = (0, 700, 40_000, 2_000_000)
 NOTIFY_DELAYS_NS = (0, 800, 60_000)
 ACK_DELAYS_NS = (0, 900, 50_000)
+
+
+class Choice(msgspec.Struct, frozen=True, order=True, array_like=True):
+    """At the `number`-th point of that kind (from 0) the world took `option` and not 0, the usual one."""
+
+    kind: str
+    number: int
+    option: int
 
 
 class Choices:

@@ -12,8 +12,6 @@ from typing import TYPE_CHECKING, Any, cast
 
 from simmig.trace.events import Side
 from simmig.verbs import sim
-from simmig.verbs.sim import enums as e
-from simmig.verbs.sim.memory import Payload, payload_bytes
 from simmig.verbs.sim.responder import Responder
 from simmig.verbs.sim.waiting import LightEvent
 from simmig.verbs.sim.work import ACK, RequestBurst
@@ -21,9 +19,6 @@ from simmig.verify.choices import ACK_DELAYS_NS, COMPLETION_DELAYS_NS, NOTIFY_DE
 
 if TYPE_CHECKING:
     from simmig.verify.watch import Watch
-
-_SEND = int(e.IBV_WR_SEND)
-_WRITE = int(e.IBV_WR_RDMA_WRITE)
 
 
 class CheckedVerbs:
@@ -33,14 +28,17 @@ class CheckedVerbs:
     QPCap, QPInitAttr, QPAttr = sim.QPCap, sim.QPInitAttr, sim.QPAttr
     PyverbsError, PyverbsRDMAError = sim.PyverbsError, sim.PyverbsRDMAError
     enums = sim.enums
+    qp: type[CheckedQP]
+    mr: type[CheckedMR]
+    """What queue pairs and regions are, if a subject has more to ask of them."""
 
     def __init__(self, watch: Watch, side: Side) -> None:
         ask = Asker(watch, side)
         self.CompChannel = partial(_Channel, ask)
         self.CQ = partial(_CQ, ask)
         self.PD = partial(_PD, ask)
-        self.QP = partial(_QP, ask)
-        self.MR = partial(_MR, ask)
+        self.QP = partial(self.qp, ask)
+        self.MR = partial(self.mr, ask)
 
 
 class Asker:
@@ -166,7 +164,9 @@ class _PD(sim.PD):
         super().close()
 
 
-class _MR(sim.MR):
+class CheckedMR(sim.MR):
+    """A region; registering and deregistering it may fail."""
+
     __slots__ = ("_ask",)
 
     def __init__(
@@ -176,36 +176,17 @@ class _MR(sim.MR):
         super().__init__(creator, length, access, address)
         self._ask = ask
         ask.made("memory region", self)
-        if address and ask.side == "source":
-            self.segment = cast(Any, _Touched(ask, self.segment))
 
     def close(self) -> None:
+        """As ever, or as planned."""
         if not self._closed:
             self._ask.call("dereg_mr", self)
         super().close()
 
 
-class _Touched:
-    """Guest memory as a device reads it while the guest may be writing there."""
+class CheckedQP(sim.QP):
+    """A queue pair; whatever is asked of it may fail."""
 
-    def __init__(self, ask: Asker, segment: Any) -> None:
-        self._ask = ask
-        self._segment = segment
-
-    def dma_read(self, offset: int, length: int) -> Payload:
-        option = self._ask.choose("dma", 5)
-        if option in (1, 3):
-            self._ask.watch.touch(self._segment, offset, option == 3)
-        payload: Payload = self._segment.dma_read(offset, length)
-        if option in (2, 4):
-            self._ask.watch.touch(self._segment, offset, option == 4)
-        return payload
-
-    def dma_write(self, offset: int, payload: Payload) -> None:
-        self._segment.dma_write(offset, payload)
-
-
-class _QP(sim.QP):
     def __init__(self, ask: Asker, creator: Any, init_attr: sim.QPInitAttr) -> None:
         ask.call("create_qp")
         super().__init__(creator, init_attr)
@@ -215,49 +196,35 @@ class _QP(sim.QP):
         ask.watch.queue_pairs.append(self)
 
     def to_init(self, qp_attr: sim.QPAttr) -> None:
+        """As ever, or as planned."""
         self._ask.call("to_init")
         super().to_init(qp_attr)
 
     def to_rts(self, qp_attr: sim.QPAttr) -> None:
+        """As ever, or as planned."""
         self._ask.call("to_rts")
         super().to_rts(qp_attr)
 
     def post_send(self, wr: sim.SendWR, bad_wr: sim.SendWR | None = None) -> None:
-        ask = self._ask
+        """As ever, or as planned."""
         try:
-            ask.call("post_send")
-            if wr.opcode == _WRITE and wr.sg[0][1]:
-                ask.call("post_write")
+            self.call_post(wr)
         except sim.PyverbsRDMAError:
-            ask.watch.full_and_idle |= self.requester.posted == self.requester.retired
+            self._ask.watch.full_and_idle |= self.requester.posted == self.requester.retired
             raise
-        if wr.opcode == _SEND:
-            address, length, key = wr.sg[0]
-            meant = self._message(address, length)
-            hostile = ask.watch.hostile(ask.side, int.from_bytes(meant[4:8], "big"))
-            if hostile is not None:
-                if hostile.offset >= 0:
-                    mapping = self._host.memory.find(address, hostile.offset + 4)
-                    if mapping is not None:
-                        mapping.write(address + hostile.offset, hostile.value.to_bytes(4, "big"))
-                if hostile.length_bytes is not None:
-                    length = hostile.length_bytes
-                wr.sg = ((address, length, key),)
-                ask.watch.said(ask.side, meant, self._message(address, length))
         super().post_send(wr, bad_wr)
 
-    def _message(self, address: int, length: int) -> bytes:
-        """What goes out; zeros stand for what lies behind the buffer."""
-        mapping = self._host.memory.find(address, 1)
-        assert mapping is not None
-        there = payload_bytes(mapping.read(address, min(length, mapping.end - address)))
-        return there + bytes(length - len(there))
+    def call_post(self, wr: sim.SendWR) -> None:
+        """What is asked before anything is posted; raises PyverbsRDMAError when that is to fail."""
+        self._ask.call("post_send")
 
     def post_recv(self, wr: sim.RecvWR, bad_wr: sim.RecvWR | None = None) -> None:
+        """As ever, or as planned."""
         self._ask.call("post_recv")
         super().post_recv(wr, bad_wr)
 
     def close(self) -> None:
+        """As ever, or as planned."""
         if not self._closed:
             self._ask.call("destroy_qp", self)
         super().close()
@@ -287,3 +254,6 @@ class _Responder(Responder):
         burst.syndrome = syndrome
         burst.answer_psn = self.expected_psn if psn is None else psn
         self._ask.later(ACK_DELAYS_NS[option], lambda: self.responses.add_answer(burst))
+
+
+CheckedVerbs.qp, CheckedVerbs.mr = CheckedQP, CheckedMR

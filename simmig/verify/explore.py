@@ -13,17 +13,15 @@ from typing import Any
 import msgspec
 
 from simmig.verify import faults as f
-from simmig.verify.case import Case
-from simmig.verify.generate import generate
-from simmig.verify.play import Verdict, play
-from simmig.verify.repeat import differing, is_ones_own
+from simmig.verify.subject import Subject
+from simmig.verify.verdict import Verdict
 from simmig.verify.workers import abandon, worker_pool
 
+ANSWERS_REPEAT = "answers_repeat"
+"""Broken by what does not do the same when it is played again."""
 _BATCH = 25
 _GRACE_S = 8
 """What a run may take beyond the deadline: twice what a policy is given to answer, and to spare."""
-_TWICE = 4
-"""Of a policy of one's own every fourth seed is played a second time."""
 _SLOW = ("policy_answers", "time_passes")
 """Each such run takes seconds: one is enough."""
 
@@ -33,7 +31,7 @@ class Found:
     """A case that broke an invariant, with its schedule spelled out, and the seed it came from."""
 
     seed: int | None
-    case: Case
+    case: Any
     invariant: str
     words: str
     verdict: Verdict | None = None
@@ -56,7 +54,7 @@ class Tally:
     pruned: int = 0
     """Schedules behind which nothing new was looked for, since another one had been the same."""
 
-    def count(self, seed: int | None, case: Case, verdict: Verdict) -> None:
+    def count(self, seed: int | None, case: Any, verdict: Verdict) -> None:
         """Take one more case in."""
         self.cases += 1
         self.with_fault += bool(verdict.happened)
@@ -89,28 +87,23 @@ class Tally:
         return self.cut or any(found.invariant in _SLOW for found in self.found)
 
 
-def check_seeds(
-    seeds: Iterable[int], policy: tuple[str, dict[str, Any]] | None, deadline: float | None = None
-) -> Tally:
-    """These seeds, one after another; of a policy of one's own, some are played twice."""
+def check_seeds(subject: Subject, seeds: Iterable[int], deadline: float | None = None) -> Tally:
+    """These seeds, one after another; those that the subject chooses are played twice."""
     tally = Tally()
-    twice = policy is not None and is_ones_own(policy[0])
     for seed in seeds:
-        case, drawn = generate(seed, policy)
-        verdict = play(case, drawn)
+        case, drawn = subject.generate(seed)
+        verdict = subject.play(case, drawn)
         tally.count(seed, case, verdict)
-        if twice and not seed % _TWICE and not verdict.broken:
-            again = play(*generate(seed, policy))
-            if words := differing(verdict, again):
-                tally.found.append(Found(seed, case, "answers_repeat", words))
+        if not verdict.broken and (words := subject.differing(seed, verdict)):
+            tally.found.append(Found(seed, case, ANSWERS_REPEAT, words))
         if tally.over(deadline):
             break
     return tally
 
 
 def by_seed(
+    subject: Subject,
     seeds: Iterable[int],
-    policy: tuple[str, dict[str, Any]] | None = None,
     jobs: int = 1,
     deadline: float | None = None,
     progress: Callable[[Tally], None] = lambda tally: None,
@@ -119,7 +112,7 @@ def by_seed(
 
     Which seeds were checked can be told exactly: the first `cases` ones.
     """
-    work = ((check_seeds, batch, policy, deadline) for batch in _batches(seeds))
+    work = ((check_seeds, subject, batch, deadline) for batch in _batches(seeds))
     return spread(work, jobs, deadline, progress)
 
 
@@ -166,11 +159,11 @@ class Unfinished(Exception):
     def __init__(self, piece: tuple[Any, ...], tally: Tally) -> None:
         super().__init__()
         self.tally = tally
-        seeds = piece[1] if piece[0] is check_seeds else None
+        seeds = piece[2] if piece[0] is check_seeds else None
         self.words = (
             f"a run did not end, and could not be interrupted: one of the seeds {seeds[0]} to {seeds[-1]}"
             if seeds
-            else f"a run did not end, and could not be interrupted: {piece[1]}"
+            else f"a run did not end, and could not be interrupted: {piece[2]}"
         )
 
 

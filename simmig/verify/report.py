@@ -11,23 +11,19 @@ from typing import Any
 
 import msgspec
 
-from simmig.verify.case import Case, Small
 from simmig.verify.chart import chart, rows
 from simmig.verify.chart_svg import chart_svg
-from simmig.verify.explore import Found, Tally
-from simmig.verify.invariants import CATALOGUE
-from simmig.verify.judge import RULES
-from simmig.verify.play import Verdict
+from simmig.verify.explore import ANSWERS_REPEAT, Found, Tally
 from simmig.verify.replay import encode, record
 from simmig.verify.shrink import DoesNotBreak, shrink
+from simmig.verify.subject import Subject
+from simmig.verify.verdict import Verdict
 from simmig.whole_file import write_new
 
-ANSWERS_REPEAT = "answers_repeat"
 
-
-def coverage(tally: Tally) -> list[str]:
+def coverage(subject: Subject, tally: Tally) -> list[str]:
     """What was checked, a line each."""
-    names = _names()
+    names = list(subject.invariants)
     happened = sum(tally.faults.values())
     lines = [
         f"{tally.cases} runs, {tally.with_fault} of them with {happened} faults; {tally.points} points of choice,"
@@ -42,7 +38,7 @@ def coverage(tally: Tally) -> list[str]:
     return lines
 
 
-def as_json(tally: Tally) -> dict[str, Any]:
+def as_json(subject: Subject, tally: Tally) -> dict[str, Any]:
     """The same for a program."""
     return {
         "runs": tally.cases,
@@ -51,39 +47,43 @@ def as_json(tally: Tally) -> dict[str, Any]:
         "choices": dict(sorted(tally.choices.items())),
         "faults": dict(sorted(tally.faults.items())),
         "outcomes": dict(sorted(tally.outcomes.items())),
-        "invariants": _names(),
+        "invariants": list(subject.invariants),
     }
 
 
 def counterexample(
-    found: Found, directory: Path, deadline: float | None = None
+    subject: Subject, found: Found, directory: Path, deadline: float | None = None
 ) -> tuple[dict[str, Any], list[str]]:
     """Shrink what was found and write it to the directory, beside what is there; figures and lines about it.
 
     Shrinking ends with the deadline (of time.monotonic), but is given a second.
     """
     if found.invariant == ANSWERS_REPEAT:
-        return _not_repeating(found, found.words)
+        return _not_repeating(subject, found, found.words)
     until = None if deadline is None else max(deadline, time.monotonic() + 1)
     try:
         if found.verdict is None:
-            case, verdict = shrink(found.case, found.invariant, deadline=until)
+            case, verdict = shrink(subject, found.case, found.invariant, deadline=until)
         else:
             case, verdict = found.case, found.verdict
     except DoesNotBreak:
         return _not_repeating(
-            found, f"{found.invariant} broke ({found.words}), and the same case played again does not break it"
+            subject,
+            found,
+            f"{found.invariant} broke ({found.words}), and the same case played again does not break it",
         )
     verdict = reorder(verdict, found.invariant)
     broken = verdict.broken[0]
     stem = f"{broken.invariant}-{verdict.digest()[:8]}"
     replay, picture = None, None
-    lines = described(case, verdict)
+    lines = described(subject, case, verdict)
     try:
         directory.mkdir(parents=True, exist_ok=True)
-        replay = _written(directory, stem, ".json", encode(record(case, verdict)))
+        replay = _written(directory, stem, ".json", encode(record(subject, case, verdict)))
         lines += ["", f"  replay: simmig verify --replay {shlex.quote(str(replay))}"]
-        picture = _written(directory, replay.stem, ".svg", chart_svg(verdict.events, broken).encode())
+        picture = _written(
+            directory, replay.stem, ".svg", chart_svg(subject.story, verdict.events, broken).encode()
+        )
         lines.append(f"  picture: {picture}")
     except OSError as error:
         lines += ["", f"  NOT written to {directory}: {error.strerror}"]
@@ -96,26 +96,26 @@ def counterexample(
         "svg": None if picture is None else str(picture),
         "trace_sha256": verdict.digest(),
         "events": len(verdict.events),
-        "steps": chart_steps(verdict),
+        "steps": chart_steps(subject, verdict),
         "case": msgspec.to_builtins(case),
     }
     return figures, lines
 
 
-def _not_repeating(found: Found, words: str) -> tuple[dict[str, Any], list[str]]:
+def _not_repeating(subject: Subject, found: Found, words: str) -> tuple[dict[str, Any], list[str]]:
     """What cannot be shrunk, for no two runs of it are the same."""
     lines = [
         f"BROKEN: {ANSWERS_REPEAT} (the same case, the same run)",
         f"  {words}",
-        f"  migration: {told(found.case.migration) or 'the usual one'}",
+        f"  {subject.kind}: {subject.told(found.case) or 'the usual one'}",
         *(f"  fault planned: {fault}" for fault in found.case.faults),
-        "  A policy keeps no state outside of itself and draws no unseeded chance: else nothing can be replayed.",
+        f"  {subject.must_repeat}",
         "",
     ]
     return {"invariant": ANSWERS_REPEAT, "words": words, "seed": found.seed}, lines
 
 
-def described(case: Case, verdict: Verdict) -> list[str]:
+def described(subject: Subject, case: Any, verdict: Verdict) -> list[str]:
     """A run in words and as a chart."""
     lines = []
     for broken in verdict.broken[:1]:
@@ -123,12 +123,12 @@ def described(case: Case, verdict: Verdict) -> list[str]:
         lines.append(f"  {broken.words}")
     return [
         *lines,
-        f"  migration: {told(case.migration) or 'the usual one'}",
+        f"  {subject.kind}: {subject.told(case) or 'the usual one'}",
         *(f"  fault: {fault}" for fault in verdict.happened),
         *(f"  choice: {choice.kind} number {choice.number}: option {choice.option}" for choice in verdict.choices),
         f"  ended: {verdict.status}{f' ({verdict.reason})' if verdict.reason else ''}",
         "",
-        chart(verdict.events, verdict.broken[0] if verdict.broken else None),
+        chart(subject.story, verdict.events, verdict.broken[0] if verdict.broken else None),
     ]
 
 
@@ -138,24 +138,9 @@ def reorder(verdict: Verdict, invariant: str) -> Verdict:
     return verdict
 
 
-def told(small: Small) -> str:
-    """What of a migration is not as usual."""
-    usual = Small()
-    return ", ".join(
-        f"{name} {getattr(small, name)}"
-        for name in small.__struct_fields__
-        if getattr(small, name) != getattr(usual, name)
-    )
-
-
-def chart_steps(verdict: Verdict) -> int:
+def chart_steps(subject: Subject, verdict: Verdict) -> int:
     """How many rows a reader has to follow."""
-    return len(rows(verdict.events, verdict.broken[0] if verdict.broken else None))
-
-
-def _names() -> list[str]:
-    """All that a run is held to."""
-    return list(dict.fromkeys([*(kind.name for kind in CATALOGUE), *RULES]))
+    return len(rows(subject.story, verdict.events, verdict.broken[0] if verdict.broken else None))
 
 
 def _written(directory: Path, stem: str, suffix: str, content: bytes) -> Path:

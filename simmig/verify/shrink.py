@@ -13,19 +13,18 @@ from typing import Any
 import msgspec
 
 from simmig.verify import faults as f
-from simmig.verify.case import Case, Small
-from simmig.verify.play import Verdict, play
-
-_USUAL = Small()
-_SMALLER_PAGES = ((1,), (2,), (256,), (257,), (512,), (300, 100))
+from simmig.verify.subject import Subject
+from simmig.verify.verdict import Verdict
 
 
-def shrink(case: Case, invariant: str, tries: int = 1500, deadline: float | None = None) -> tuple[Case, Verdict]:
+def shrink(
+    subject: Subject, case: Any, invariant: str, tries: int = 1500, deadline: float | None = None
+) -> tuple[Any, Verdict]:
     """The smallest case found, and its verdict; plays at most `tries` cases, until `deadline` of time.monotonic.
 
     Raises DoesNotBreak when `case` does not break that invariant.
     """
-    return _Shrinker(invariant, tries, deadline).shrink(case)
+    return _Shrinker(subject, invariant, tries, deadline).shrink(case)
 
 
 class DoesNotBreak(ValueError):
@@ -33,20 +32,21 @@ class DoesNotBreak(ValueError):
 
 
 class _Shrinker:
-    def __init__(self, invariant: str, tries: int, deadline: float | None) -> None:
+    def __init__(self, subject: Subject, invariant: str, tries: int, deadline: float | None) -> None:
+        self._subject = subject
         self._invariant = invariant
         self._deadline = deadline
         self._left = tries
         self._seen: set[bytes] = set()
 
-    def shrink(self, case: Case) -> tuple[Case, Verdict]:
+    def shrink(self, case: Any) -> tuple[Any, Verdict]:
         best = self._play(case)
         if best is None:
             raise DoesNotBreak(f"the case does not break {self._invariant}")
         smaller = True
         while smaller and not self._over:
             smaller = False
-            for candidates in (_fewer_faults, _fewer_choices, _plainer, _smaller_numbers):
+            for candidates in (_fewer_faults, _fewer_choices, self._subject.plainer, _smaller_numbers):
                 while (found := self._first(candidates, case)) is not None:
                     case, best = found
                     smaller = True
@@ -56,14 +56,14 @@ class _Shrinker:
     def _over(self) -> bool:
         return self._left <= 0 or (self._deadline is not None and time.monotonic() >= self._deadline)
 
-    def _first(self, candidates: Callable[[Case], Iterator[Case]], case: Case) -> tuple[Case, Verdict] | None:
+    def _first(self, candidates: Callable[[Any], Iterator[Any]], case: Any) -> tuple[Any, Verdict] | None:
         for candidate in candidates(case):
             verdict = self._play(candidate)
             if verdict is not None:
                 return candidate, verdict
         return None
 
-    def _play(self, case: Case) -> Verdict | None:
+    def _play(self, case: Any) -> Verdict | None:
         """The verdict if the case breaks the invariant and is new."""
         key = msgspec.json.encode(case)
         if key in self._seen or (self._seen and self._over):
@@ -71,18 +71,18 @@ class _Shrinker:
         self._left -= 1
         self._seen.add(key)
         try:
-            verdict = play(case)
-        except ValueError:  # no such guest
+            verdict = self._subject.play(case)
+        except ValueError:  # no such scenario
             return None
         return verdict if any(broken.invariant == self._invariant for broken in verdict.broken) else None
 
 
-def _fewer_faults(case: Case) -> Iterator[Case]:
+def _fewer_faults(case: Any) -> Iterator[Any]:
     for index in range(len(case.faults)):
         yield msgspec.structs.replace(case, faults=case.faults[:index] + case.faults[index + 1 :])
 
 
-def _fewer_choices(case: Case) -> Iterator[Case]:
+def _fewer_choices(case: Any) -> Iterator[Any]:
     """Without a stretch of the schedule: all of it, halves, quarters, ... single choices; then without a kind."""
     schedule = case.schedule
     size = len(schedule)
@@ -96,25 +96,11 @@ def _fewer_choices(case: Case) -> Iterator[Case]:
             yield msgspec.structs.replace(case, schedule=(*schedule[:index], less, *schedule[index + 1 :]))
 
 
-def _plainer(case: Case) -> Iterator[Case]:
-    """With one more of the migration's figures as usual, or a smaller guest."""
-    small = case.migration
-    for name in small.__struct_fields__:
-        usual: Any = getattr(_USUAL, name)
-        # Never back to the usual number of pages: the smaller ones were played before, and would not be again.
-        if name not in {"policy_parameters", "pages"} and getattr(small, name) != usual:
-            changes = {name: usual} | ({"policy_parameters": {}} if name == "policy" else {})
-            yield msgspec.structs.replace(case, migration=msgspec.structs.replace(small, **changes))
-    for pages in _SMALLER_PAGES:
-        if sum(pages) < sum(small.pages):
-            yield msgspec.structs.replace(case, migration=msgspec.structs.replace(small, pages=pages))
-
-
 _NUMBERS = ("number", "event", "by_ns", "for_ns", "times", "value", "length_bytes")
 _LEAST = {"times": 1}
 
 
-def _smaller_numbers(case: Case) -> Iterator[Case]:
+def _smaller_numbers(case: Any) -> Iterator[Any]:
     """With a fault that comes earlier or is milder."""
     for index, fault in enumerate(case.faults):
         for name in _NUMBERS:

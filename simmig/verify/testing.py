@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from simmig.migration.policies import Policy
-    from simmig.verify.case import Case
-    from simmig.verify.play import Verdict
+    from simmig.verify.migration.case import Case
+    from simmig.verify.verdict import Verdict
 
 EXAMPLES = 50
 _AT_FAULT = ("the policy raised ", "the policy answered ")
@@ -35,7 +35,7 @@ def every_migration(
     def decorate(test: Callable[[Verdict], None]) -> Callable[[], None]:
         from hypothesis import HealthCheck, Phase, given, settings  # noqa: PLC0415  (not needed to run simmig)
 
-        from simmig.verify.strategies import cases  # noqa: PLC0415
+        from simmig.verify.migration.strategies import cases  # noqa: PLC0415
 
         phases = set(Phase) - {Phase.explain}  # which traces every line, and the chart explains more
 
@@ -54,10 +54,11 @@ def every_migration(
 
 def played(case: Case, policy: Policy) -> Verdict:
     """Play one case; raises AssertionError, with the chart, when an invariant breaks or the policy is at fault."""
-    from simmig.verify.play import play  # noqa: PLC0415  (light to import: pytest loads this with its plugin)
+    from simmig.verify.migration.play import play  # noqa: PLC0415  (light to import: pytest loads this with its plugin)
+    from simmig.verify.migration.subject import MIGRATION  # noqa: PLC0415
     from simmig.verify.report import described  # noqa: PLC0415
 
     verdict = play(case, policy=policy)
     if verdict.broken or verdict.reason.startswith(_AT_FAULT):
-        raise AssertionError("\n".join([verdict.reason, *described(case, verdict)]))
+        raise AssertionError("\n".join([verdict.reason, *described(MIGRATION, case, verdict)]))
     return verdict

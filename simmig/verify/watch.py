@@ -9,7 +9,6 @@ from simmig.trace.events import AnyEvent, Side
 from simmig.verify import faults as f
 from simmig.verify.choices import Choices
 from simmig.verify.environment import ChoosingEnvironment
-from simmig.verify.hostile import illegal
 
 SIDES: tuple[Side, Side] = ("source", "destination")
 
@@ -17,7 +16,7 @@ SIDES: tuple[Side, Side] = ("source", "destination")
 class Watch:
     """Asked by everything that may go wrong or may choose; keeps the trace and what was made and not destroyed."""
 
-    def __init__(self, plan: Sequence[f.Fault], choices: Choices, streams: bool) -> None:
+    def __init__(self, plan: Sequence[f.Fault], choices: Choices, streams: bool = False) -> None:
         self.choices = choices
         self.env = ChoosingEnvironment(choices)
         self.streams = streams
@@ -30,21 +29,13 @@ class Watch:
         self.queue_pairs: list[Any] = []
         self.silent: set[Side] = set()
         """Sides that are dead or hang: nobody hears of them any more."""
-        self.touch: Callable[[Any, int, bool], None] = lambda segment, offset, clear: None
         self.act: Callable[[f.Fault], None] = lambda fault: None
         self._calls = [fault for fault in plan if isinstance(fault, f.Call)]
         self.called: dict[tuple[Side, str], int] = {}
         self._not_ready = [fault for fault in plan if isinstance(fault, f.NotReady)]
         self.asked: dict[Side, int] = {"source": 0, "destination": 0}
-        self.messages: dict[Side, int] = {"source": 0, "destination": 0}
-        self._hostile = [fault for fault in plan if isinstance(fault, f.Hostile)]
         self.full_and_idle = False
         """Whether a send queue was said to be full that had nothing in it."""
-        self.blocks: Sequence[tuple[int, int]] = ()
-        """The destination's RAM blocks in the source's order: offset and length in bytes."""
-        self.illegal: dict[Side, str] = {}
-        """Who sent a control message that the other side must not take, and why not."""
-        self._of_kind: dict[tuple[Side, int], int] = {}
         self._at: dict[int, list[f.Fault]] = {}
         for fault in plan:
             if isinstance(fault, f.Dies | f.Hangs | f.LinkDown | f.Disconnect | f.Cancel):
@@ -81,27 +72,6 @@ class Watch:
                 self.happened.append(fault)
                 return True
         return False
-
-    def hostile(self, side: Side, kind: int) -> f.Hostile | None:
-        """What is to become of the side's next control message, which has that type."""
-        number = self.messages[side]
-        self.messages[side] = number + 1
-        of_kind = self._of_kind.get((side, kind), 0)
-        self._of_kind[side, kind] = of_kind + 1
-        for fault in self._hostile:
-            if (fault.side, fault.number) == (side, number if fault.kind is None else of_kind) and fault.kind in (
-                None,
-                kind,
-            ):
-                self.happened.append(fault)
-                return fault
-        return None
-
-    def said(self, side: Side, meant: bytes, sent: bytes) -> None:
-        """A control message of the side's went out altered."""
-        reason = illegal(meant, sent, self.blocks)
-        if reason:
-            self.illegal.setdefault(side, reason)
 
     def leaks(self, side: Side) -> list[str]:
         """What the side made and never destroyed, or tried to."""

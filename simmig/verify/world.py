@@ -1,18 +1,13 @@
-"""The world a case runs in: two hosts, a link, a guest, the protocol as it ships, and the faults as they come."""
+"""The world a case runs in: two hosts, a link between them, and the faults as they come."""
 
 from __future__ import annotations
 
-from collections.abc import Coroutine
-from typing import Any, cast
+from collections.abc import Coroutine, Sequence
+from typing import Any, Protocol, cast
 
 from simpy.events import URGENT
 
-from simmig.guest.sim import RamSegment, SimGuest, different_pages
-from simmig.migration import destination, source
-from simmig.migration.config import Outcome
-from simmig.migration.policies import Policy
-from simmig.trace.events import FaultInjected, HostDied, MemoryCompared, PortCounted, Side, Stalled
-from simmig.verbs.api import Verbs
+from simmig.trace.events import FaultInjected, HostDied, PortCounted, Side, Stalled
 from simmig.verbs.sim.cm import SimConnection, SimDialer, SimListener
 from simmig.verbs.sim.fabric import Fabric
 from simmig.verbs.sim.host import HostCosts
@@ -22,67 +17,65 @@ from simmig.verbs.sim.profiles import PROFILES
 from simmig.verbs.sim.tcp import SimSocket
 from simmig.verbs.sim.waiting import LightEvent
 from simmig.verify import faults as f
-from simmig.verify.case import BUSY_HOST, Small
-from simmig.verify.device import CheckedVerbs
 from simmig.verify.patience import Endless
 from simmig.verify.runtime import CheckedRuntime
-from simmig.verify.thrift import Thrift
 from simmig.verify.watch import SIDES, Watch
 from simmig.verify.wire import CheckedDirection
 
 ADDRESS = "10.0.0.2:4444"
 HEADER_BYTES = 74
 PATIENCE_NS = 200_000_000_000
-"""By then both sides must have ended: more than the protocol's longest patience and TCP's hundred seconds."""
+"""By then both sides must have ended: more than any side's longest patience and TCP's hundred seconds."""
+BUSY_HOST = HostCosts(
+    register_ns=20_000,
+    register_page_ns=200,
+    deregister_ns=5_000,
+    post_ns=300,
+    poll_ns=100,
+    wake_ns=3_000,
+    scan_page_ns=50,
+    message_ns=500,
+    stop_ns=10_000,
+    resume_ns=10_000,
+)
+"""A host on which everything takes its time; the figures are of the size that fitted hosts in models/ have."""
+
+
+class Ending(Protocol):
+    """How one side ended."""
+
+    @property
+    def status(self) -> str:
+        """In a word."""
+
+    @property
+    def reason(self) -> str:
+        """Why; empty for no reason."""
 
 
 class World:
-    """Everything of one run; `run` once, then look."""
+    """Everything of one run that is no subject's own; `run` once, then look."""
 
-    def __init__(self, small: Small, watch: Watch, policy: Policy) -> None:
+    def __init__(self, watch: Watch, busy_host: bool, profile: str, bandwidth: int, latency_ns: int, mtu: int):
         self.watch = watch
         self.env = watch.env
         watch.act = self._act
-        watch.touch = self._touch
         fabric = Fabric(self.env, 0)
-        costs = BUSY_HOST if small.busy_host else HostCosts()
+        costs = BUSY_HOST if busy_host else HostCosts()
         self.hosts = self.env.hosts = [fabric.add_host(side, costs) for side in SIDES]
-        devices = [
-            fabric.add_device(f"rdma{i}", host, PROFILES[small.profile]) for i, host in enumerate(self.hosts)
-        ]
-        spec = LinkSpec(small.bandwidth_bit_s, small.latency_ns, small.mtu, HEADER_BYTES)
+        devices = [fabric.add_device(f"rdma{i}", host, PROFILES[profile]) for i, host in enumerate(self.hosts)]
+        spec = LinkSpec(bandwidth, latency_ns, mtu, HEADER_BYTES)
         self.link = fabric.connect(devices[0], devices[1], spec, CheckedDirection)
         self.runtimes = [CheckedRuntime(host, watch, side) for host, side in zip(self.hosts, SIDES, strict=True)]
         self.cancel = [runtime.signal() for runtime in self.runtimes]
-        machine = small.machine()
-        order = [name for name, _ in machine.blocks]
-        self.guests = [
-            SimGuest(self.hosts[0], self.runtimes[0], machine, emit=watch.emit),
-            SimGuest(
-                self.hosts[1],
-                self.runtimes[1],
-                machine,
-                incoming=True,
-                order=order[::-1] if small.reversed_blocks else order,
-                emit=watch.emit,
-            ),
-        ]
-        self.thrift = Thrift(self.guests[0])
-        watch.readers.append(self.thrift)
-        theirs = {block.name: block for block in self.guests[1].blocks}
-        in_order = [theirs[block.name] for block in self.guests[0].blocks]
-        watch.blocks = [(block.offset_bytes, block.length_bytes) for block in in_order]
-        self._inflate(small)
         self.dialer = _Dialer(devices[0], ADDRESS)
         self.listener = _Listener(devices[1], ADDRESS)
-        self.compared = False
-        self.outcomes: dict[Side, Outcome] = {}
+        self.outcomes: dict[Side, Ending] = {}
         self.ended_ns: dict[Side, int] = {}
         self.escaped: dict[Side, Exception] = {}
+        self.uncancelled: list[Side] = []
         self.endless = ""
         """What would never have ended, in words."""
-        self._small = small
-        self._policy = policy
 
     def plan_packets(self, faults: tuple[f.Fault, ...]) -> None:
         """Have these packets of the plan meet their fate."""
@@ -90,38 +83,17 @@ class World:
             mine = [fault for fault in faults if isinstance(fault, f.Packet) and fault.side == side]
             cast(CheckedDirection, direction).plan(mine, self.watch.happened.append)
 
-    def run(self) -> None:
+    def run_sides(self, sides: Sequence[Coroutine[Any, Any, Ending]]) -> None:
         """Both sides, until the world is at rest or patience at an end; who has not ended by then is cancelled."""
-        small, watch = self._small, self.watch
-        verbs = [cast(Verbs, CheckedVerbs(watch, side)) for side in SIDES]
-        migrate = source.migrate(
-            small.config(),
-            self.guests[0],
-            verbs[0],
-            self.runtimes[0],
-            self.dialer,
-            self._policy,
-            self.cancel[0],
-            watch.emit,
-        )
-        receive = destination.receive(
-            small.config(destination=True),
-            self.guests[1],
-            verbs[1],
-            self.runtimes[1],
-            self.listener,
-            self.cancel[1],
-            watch.emit,
-            self._compare,
-        )
+        watch = self.watch
         tasks = [
             runtime.start(self._side(side, coroutine), side)
-            for runtime, side, coroutine in zip(self.runtimes, SIDES, (migrate, receive), strict=True)
+            for runtime, side, coroutine in zip(self.runtimes, SIDES, sides, strict=True)
         ]
         self._rest(PATIENCE_NS)
         waiting = [index for index, task in enumerate(tasks) if not task.done]
         for index in waiting:
-            if self.lives(index) and not self._may_wait(index):
+            if self.lives(index) and not self.may_wait(index):
                 watch.emit(Stalled(int(self.env.now), SIDES[index]))
             self.cancel[index].set()
         if waiting:
@@ -147,11 +119,21 @@ class World:
         """Whether that side neither died nor hangs."""
         return self.hosts[index].alive and not self.runtimes[index].hangs
 
-    def _may_wait(self, index: int) -> bool:
-        """Whether a side may wait for ever: for a source that never came, or hangs while its device answers."""
+    def may_wait(self, index: int) -> bool:
+        """Whether a side may wait for ever: for one that never came, or hangs while its device answers."""
         return index == 1 and (not self.listener.made or self.runtimes[0].hangs)
 
-    async def _side(self, side: Side, coroutine: Coroutine[Any, Any, Outcome]) -> None:
+    def occasions(self) -> dict[str, int]:
+        """How often there was a chance for each kind of fault."""
+        watch = self.watch
+        counts = {f"{side} call {call}": number for (side, call), number in watch.called.items()}
+        for side, direction in zip(SIDES, self.link.directions, strict=True):
+            counts[f"{side} packet"] = cast(CheckedDirection, direction).seen
+            counts[f"{side} not-ready"] = watch.asked[side]
+        counts["event"] = len(watch.events)
+        return counts
+
+    async def _side(self, side: Side, coroutine: Coroutine[Any, Any, Ending]) -> None:
         try:
             self.outcomes[side] = await coroutine
         except Endless as endless:
@@ -161,37 +143,6 @@ class World:
         if side == "destination":
             self.listener.close()
         self.ended_ns[side] = int(self.env.now)
-
-    def _inflate(self, small: Small) -> None:
-        """The guest gives pages back: those it says, or the last ones that its workload leaves alone."""
-        guest = self.guests[0]
-        if small.ballooned_from is not None:
-            guest.balloon(small.ballooned_from, small.ballooned_pages)
-            return
-        left = min(small.ballooned_pages, sum(small.pages) - small.set_pages)
-        for block in reversed(guest.blocks):
-            count = min(left, block.pages)
-            if count > 0:
-                guest.balloon(block.first_page + block.pages - count, count)
-                left -= count
-
-    def _compare(self) -> None:
-        pages = sum(block.pages for block in self.guests[0].blocks)
-        self.compared = True
-        different = different_pages(self.guests[0], self.guests[1])
-        self.watch.emit(MemoryCompared(int(self.env.now), "destination", pages, different))
-
-    def _touch(self, segment: Any, offset: int, clear: bool) -> None:
-        """The guest writes to the page there, or clears it, now, if it runs."""
-        guest = self.guests[0]
-        if guest.running and isinstance(segment, RamSegment):
-            for block in guest.blocks:
-                mapping = self.hosts[0].memory.find(block.address, block.length_bytes)
-                if mapping is not None and mapping.segment is segment:
-                    page = block.first_page + offset // 4096
-                    (guest.write_zeros if clear else guest.write)(page)
-                    if clear:
-                        self.thrift.cleared.add(page)
 
     # --- faults -----------------------------------------------------------------------------------------------
 

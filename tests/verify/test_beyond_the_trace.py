@@ -11,9 +11,9 @@ from simmig.migration.policies import Point, Sender
 from simmig.migration.ram_writer import RamWriter
 from simmig.migration.source import _Source
 from simmig.trace.events import BandwidthEstimated
-from simmig.verify.case import Case, Small
 from simmig.verify.faults import Cancel
-from simmig.verify.play import play
+from simmig.verify.migration.case import Case, Small
+from simmig.verify.migration.play import play
 
 ZEROS = Case(Small(pages=(1024,), zero_fraction=0.5, registration_batch=4))
 SLOW = Case(Small(pages=(1280,), bandwidth_bit_s=100_000_000, slice_ns=100_000))

@@ -10,7 +10,8 @@ from simmig.trace import events as ev
 from simmig.verify.chart import chart, rows
 from simmig.verify.chart_svg import chart_svg
 from simmig.verify.invariants import Violation
-from simmig.verify.steps import time_text
+from simmig.verify.migration.steps import STORY
+from simmig.verify.story import time_text
 from tests.endtoend.worlds import simulate
 from tests.verify.traces import (
     GOOD,
@@ -31,7 +32,7 @@ Trace = list[ev.AnyEvent]
 
 
 def texts(events: Trace, violation: Violation | None = None) -> list[str]:
-    return [row.step.text if row.step is not None else "BROKEN" for row in rows(events, violation)]
+    return [row.step.text if row.step is not None else "BROKEN" for row in rows(STORY, events, violation)]
 
 
 def long_trace() -> Trace:
@@ -97,13 +98,13 @@ def test_no_incident_is_left_out(event: ev.AnyEvent, told: str) -> None:
 
 
 def test_a_message_that_never_came_is_marked() -> None:
-    (step,) = [row.step for row in rows(failed(*message(9, S, "COMPRESS"))) if row.step and row.step.arrow]
+    (step,) = [row.step for row in rows(STORY, failed(*message(9, S, "COMPRESS"))) if row.step and row.step.arrow]
     assert step.lost
-    assert "✗" in chart(failed(*message(9, S, "COMPRESS")))
+    assert "✗" in chart(STORY, failed(*message(9, S, "COMPRESS")))
 
 
 def test_the_lifelines_tell_where_the_guest_runs() -> None:
-    lines = chart(GOOD).splitlines()
+    lines = chart(STORY, GOOD).splitlines()
     stops, resumes = (next(i for i, line in enumerate(lines) if what in line) for what in ("stops", "resumes"))
     assert {line[12] + line[-1] for line in lines[1:stops]} == {"┃│"}
     assert {line[12] + line[-1] for line in lines[stops:resumes]} == {"││"}
@@ -114,22 +115,22 @@ def test_the_lifelines_tell_where_the_guest_runs() -> None:
 def test_every_line_is_as_wide_as_asked(width: int) -> None:
     trace = failed(*write(10), ev.MigrationEnded(12, S, "failed", "words " * 50))
     found = Violation("some_invariant", "R99", "many words " * 40, 12, len(trace) - 1)
-    assert {len(line) for line in chart(trace, found, width=width).splitlines()} == {width}
+    assert {len(line) for line in chart(STORY, trace, found, width=width).splitlines()} == {width}
 
 
 def test_a_missing_end_is_marked_below_all() -> None:
     trace = without(ev.MigrationEnded)
     (found,) = (each for each in violations(trace) if each.invariant == "trace_is_whole")
     assert texts(trace, found)[-1] == "BROKEN"
-    assert "BROKEN trace_is_whole (trace): the trace does not tell" in chart(trace, found)
+    assert "BROKEN trace_is_whole (trace): the trace does not tell" in chart(STORY, trace, found)
 
 
 def test_the_picture_has_the_rows_of_the_text() -> None:
     trace = [*long_trace(), *write(300), *write(301), ev.MigrationEnded(400, S, "failed", "<x> & y")]
     found = next(each for each in violations(trace) if each.invariant == "one_write_per_chunk")
-    root = ET.fromstring(chart_svg(trace, found))
+    root = ET.fromstring(chart_svg(STORY, trace, found))
     drawn = [element.text for element in root.iter("{http://www.w3.org/2000/svg}text")]
-    for row in rows(trace, found):
+    for row in rows(STORY, trace, found):
         if row.step is not None:
             assert row.step.text in drawn
     assert any((text or "").startswith("BROKEN one_write_per_chunk") for text in drawn)
@@ -141,10 +142,10 @@ def test_a_whole_simulated_migration_takes_few_rows() -> None:
         migration={"slice": "1 ms", "downtime_limit": "1 ms"},
     )
     assert len(events) > 1000
-    assert len(rows(events)) <= 10
+    assert len(rows(STORY, events)) <= 10
     for violating in range(0, len(events), 97):
         found = Violation("x", "R1", "y", events[violating].t_ns, violating)
-        assert len(rows(events, found)) <= 15
+        assert len(rows(STORY, events, found)) <= 15
 
 
 def test_times_are_told_in_units_of_their_size() -> None:

@@ -10,7 +10,7 @@ import pytest
 from simmig.verify.choices import KINDS
 from simmig.verify.faults import Fault
 from simmig.verify.invariants import CATALOGUE
-from simmig.verify.judge import RULES
+from simmig.verify.migration.judge import RULES
 
 TEXT = (Path(__file__).parents[2] / "docs" / "verify.md").read_text()
 ROWS = {

@@ -12,16 +12,23 @@ import pytest
 
 from simmig.migration.source import _Source
 from simmig.verify import faults as f
-from simmig.verify.case import Case, Choice, Small, from_json, to_json
-from simmig.verify.choices import KINDS, Drawn, Logged
+from simmig.verify.choices import KINDS, Choice, Drawn, Logged
+from simmig.verify.dice import Dice
 from simmig.verify.exhaustive import search
 from simmig.verify.explore import by_seed
-from simmig.verify.generate import FAULT_MAKERS, Dice, generate
-from simmig.verify.play import play
+from simmig.verify.migration.case import Case, Small, from_json, to_json
+from simmig.verify.migration.generate import FAULT_MAKERS, generate
+from simmig.verify.migration.play import play
+from simmig.verify.migration.subject import MIGRATION
 from simmig.verify.replay import ReplayError, encode, read, record
 from simmig.verify.shrink import shrink
+from simmig.verify.subject import Subject
 
 COUNTEREXAMPLES = sorted((Path(__file__).parent / "counterexamples").glob("*.json"))
+
+
+def named(_: str) -> Subject:
+    return MIGRATION
 
 
 def test_what_a_seed_draws_plays_again_from_its_schedule_alone() -> None:
@@ -37,8 +44,8 @@ def test_what_a_seed_draws_plays_again_from_its_schedule_alone() -> None:
 
 def test_a_case_plays_the_same_whatever_the_hash_seed() -> None:
     code = (
-        "from simmig.verify.generate import generate\n"
-        "from simmig.verify.play import play\n"
+        "from simmig.verify.migration.generate import generate\n"
+        "from simmig.verify.migration.play import play\n"
         "print([play(*generate(seed)).digest() for seed in range(3)])"
     )
     told = {
@@ -54,7 +61,7 @@ def test_a_case_plays_the_same_whatever_the_hash_seed() -> None:
 
 
 def test_the_shipped_protocol_holds() -> None:
-    tally = by_seed(range(7000, 7050))
+    tally = by_seed(MIGRATION, range(7000, 7050))
     assert tally.cases == 50
     assert not tally.found
     assert tally.outcomes["completed"] > 10
@@ -95,15 +102,15 @@ def planted(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_planted_bug_is_found_shrunk_and_replayed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     planted(monkeypatch)
-    tally = by_seed(range(1, 2000))
+    tally = by_seed(MIGRATION, range(1, 2000))
     found = next(each for each in tally.found if each.invariant == "one_side_runs")
-    case, verdict = shrink(found.case, found.invariant)
+    case, verdict = shrink(MIGRATION, found.case, found.invariant)
     assert len(case.faults) <= 1
     assert not case.schedule
     assert case.migration.pages == (1,)  # one page is enough for that bug
     path = tmp_path / "replay.json"
-    path.write_bytes(encode(record(case, verdict)))
-    replay = read(path)
+    path.write_bytes(encode(record(MIGRATION, case, verdict)))
+    replay = read(path, named)[0]
     assert replay.case == case
     assert play(replay.case).digest() == replay.trace_sha256
     monkeypatch.undo()
@@ -123,8 +130,8 @@ def test_a_search_runs_every_schedule_once() -> None:
         play(msgspec.structs.replace(root, schedule=(single,)), behind)
         place = [(kind, number) for kind, number, _ in behind.log].index((single.kind, single.number))
         expected += sum(options - 1 for _, _, options in behind.log[place + 1 :])
-    assert search(root, 1).cases == 1 + len(singles)
-    assert 1 + len(singles) < search(root, 2).cases <= expected
+    assert search(MIGRATION, root, 1).cases == 1 + len(singles)
+    assert 1 + len(singles) < search(MIGRATION, root, 2).cases <= expected
 
 
 def test_two_faults_of_a_plan_both_happen() -> None:
@@ -138,15 +145,15 @@ def test_two_faults_of_a_plan_both_happen() -> None:
 def test_a_file_that_is_no_replay_is_told(tmp_path: Path) -> None:
     path = tmp_path / "no.json"
     with pytest.raises(ReplayError, match=r"no\.json"):
-        read(path)
+        read(path, named)[0]
     path.write_text('{"format": 1}')
     with pytest.raises(ReplayError, match="no replay file"):
-        read(path)
+        read(path, named)[0]
 
 
 @pytest.mark.parametrize("path", COUNTEREXAMPLES, ids=lambda path: path.stem)
 def test_what_once_broke_holds(path: Path) -> None:
     """Each a bug that `simmig verify` found: the case that broke the invariant in the file's name."""
-    verdict = play(read(path).case)
-    assert verdict.happened or not read(path).case.faults
+    verdict = play(read(path, named)[0].case)
+    assert verdict.happened or not read(path, named)[0].case.faults
     assert not verdict.broken

@@ -17,11 +17,11 @@ from simmig.trace.events import (
     SliceEnded,
     VmStopped,
 )
-from simmig.verify.asked import Asked
-from simmig.verify.case import Case
 from simmig.verify.faults import Call, Hostile
-from simmig.verify.hostile import illegal
-from simmig.verify.play import play
+from simmig.verify.migration.asked import Asked
+from simmig.verify.migration.case import Case
+from simmig.verify.migration.hostile import illegal
+from simmig.verify.migration.play import play
 
 MIB = 1 << 20
 BLOCKS = [(0, 3 * MIB), (4 * MIB, 4096)]

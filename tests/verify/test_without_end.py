@@ -18,12 +18,13 @@ from simmig.migration.policies import Point, Sender
 from simmig.migration.source import _Source
 from simmig.verbs.sim.host import Host, HostCosts
 from simmig.verbs.sim.runtime import SimRuntime
-from simmig.verify.case import Case, Small
 from simmig.verify.exhaustive import tasks
 from simmig.verify.explore import Tally, by_seed, spread
 from simmig.verify.instants import run_to_rest
+from simmig.verify.migration.case import Case, Small
+from simmig.verify.migration.play import play
+from simmig.verify.migration.subject import MIGRATION, Migrations
 from simmig.verify.patience import Endless
-from simmig.verify.play import play
 from simmig.verify.report import counterexample
 from tests.interrupts import heeding
 
@@ -33,12 +34,12 @@ SIMMIG = [sys.executable, "-m", "simmig.cli"]
 
 @pytest.mark.parametrize("name", ["Loop", "Wait"])
 def test_a_policy_that_does_not_answer_is_named_with_its_seed_and_point(name: str, tmp_path: Path) -> None:
-    tally = by_seed(range(5, 30), (f"{POLICIES}/endless.py:{name}", {}))
+    tally = by_seed(Migrations((f"{POLICIES}/endless.py:{name}", {})), range(5, 30))
     (found,) = tally.found
     assert (found.invariant, found.seed) == ("policy_answers", 4 + tally.cases)
     assert f"{name}: the policy did not answer at chunk-full" in found.words
     began = time.monotonic()
-    figures, lines = counterexample(found, tmp_path)
+    figures, lines = counterexample(MIGRATION, found, tmp_path)
     assert time.monotonic() - began < 2  # without waiting for it again
     assert figures["seed"] == found.seed
     assert any("BROKEN policy_answers" in line for line in lines)
@@ -98,10 +99,10 @@ def test_an_instant_without_end_ends_outside_of_verify() -> None:
 
 @pytest.mark.parametrize("name", ["Shared", "Chance"])
 def test_answers_that_do_not_repeat_are_told_with_a_pair(name: str, tmp_path: Path) -> None:
-    tally = by_seed(range(1, 200), (f"{POLICIES}/state_and_chance.py:{name}", {}))
+    tally = by_seed(Migrations((f"{POLICIES}/state_and_chance.py:{name}", {})), range(1, 200))
     found = tally.found[0]
     assert found.invariant == "answers_repeat"
-    _, lines = counterexample(found, tmp_path)
+    _, lines = counterexample(MIGRATION, found, tmp_path)
     text = "\n".join(lines)
     assert "do not repeat" in text
     assert "the first time" in text
@@ -122,7 +123,7 @@ def test_a_policy_that_keeps_to_itself_repeats() -> None:
 
 def test_a_budget_is_kept_within_a_batch() -> None:
     began = time.monotonic()
-    tally = by_seed(range(1, 10**6), deadline=began + 0.5)
+    tally = by_seed(MIGRATION, range(1, 10**6), deadline=began + 0.5)
     assert time.monotonic() - began < 5
     assert tally.cut
     assert tally.cases > 0
@@ -130,7 +131,7 @@ def test_a_budget_is_kept_within_a_batch() -> None:
 
 def test_a_budget_is_kept_within_a_search() -> None:
     began = time.monotonic()
-    tally: Tally = spread(tasks(None, 3, began + 1), 1, began + 1, lambda _: None)
+    tally: Tally = spread(tasks(MIGRATION, 3, began + 1), 1, began + 1, lambda _: None)
     assert time.monotonic() - began < 6
     assert tally.cut
 

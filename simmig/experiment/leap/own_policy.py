@@ -10,7 +10,8 @@ from simmig.experiment.leap.call_back import Callback
 from simmig.experiment.leap.state import NONE
 from simmig.migration.policies.own_code import RAISED, prints_aside
 from simmig.migration.policies.policy import Point, Policy
-from simmig.verify.patience import Answering, Endless, patience
+from simmig.verify.migration.answering import Answering
+from simmig.verify.patience import Endless, patience
 
 _POINTS = tuple(Point)
 _NO_ANSWER = NONE - 1

@@ -3,34 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from simmig.trace import events as ev
 from simmig.verify.invariants.ledger import Ledger
+from simmig.verify.verdict import Violation
 
 Check = Callable[[Any], None]
 Key = type | tuple[type, str]
 """What a check wants to see: a type of events, or work events of one opcode."""
-
-
-@dataclass(frozen=True, slots=True)
-class Violation:
-    """An invariant that did not hold, and where.
-
-    Attributes:
-        invariant: its name.
-        rule: where it comes from: R1 to R45 for a queue pair's rules, or a section of the migration protocol.
-        words: what happened, for a person.
-        t_ns: when, in the trace's time.
-        event: the event's number in the trace, from 0.
-    """
-
-    invariant: str
-    rule: str
-    words: str
-    t_ns: int
-    event: int
 
 
 class Invariant:

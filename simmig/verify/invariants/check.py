@@ -10,7 +10,7 @@ from simmig.trace import events as ev
 from simmig.trace.reader import read_trace
 from simmig.trace.readers import EventReader
 from simmig.verify.invariants.accounting import AccountingMatchesWire, DrainsReachTarget, PendingWithinPromise
-from simmig.verify.invariants.base import Check, Invariant, Key, Violation
+from simmig.verify.invariants.base import Check, Invariant, Key
 from simmig.verify.invariants.credit import CreditNeverExhausted
 from simmig.verify.invariants.device_state import DeviceStateOnce
 from simmig.verify.invariants.ends import EveryWaitEnds, NoSuccessAfterError, NothingAfterTheEnd, TraceIsWhole
@@ -35,6 +35,7 @@ from simmig.verify.invariants.work import (
     QueuesNeverOverrun,
     WritesWithinChunk,
 )
+from simmig.verify.verdict import Violation
 
 CATALOGUE: tuple[type[Invariant], ...] = (
     MemoryIdentical,

@@ -10,30 +10,8 @@ from simmig.guest import workload
 from simmig.guest.api import PAGE_BYTES
 from simmig.guest.machine import Machine
 from simmig.migration.config import MigrationConfig, RateLimitOf
-from simmig.verbs.sim.host import HostCosts
+from simmig.verify.choices import Choice
 from simmig.verify.faults import Fault
-
-BUSY_HOST = HostCosts(
-    register_ns=20_000,
-    register_page_ns=200,
-    deregister_ns=5_000,
-    post_ns=300,
-    poll_ns=100,
-    wake_ns=3_000,
-    scan_page_ns=50,
-    message_ns=500,
-    stop_ns=10_000,
-    resume_ns=10_000,
-)
-"""A host on which everything takes its time; the figures are of the size that fitted hosts in models/ have."""
-
-
-class Choice(msgspec.Struct, frozen=True, order=True, array_like=True):
-    """At the `number`-th point of that kind (from 0) the world took `option` and not 0, the usual one."""
-
-    kind: str
-    number: int
-    option: int
 
 
 class Small(msgspec.Struct, frozen=True, omit_defaults=True):

@@ -1,4 +1,4 @@
-"""From a trace to the steps of a story: what a chart shows of it, routine in few words and incidents in full.
+"""From a migration's trace to the steps of a story: routine in few words and incidents in full.
 
 A step is one thing that a person has to take in: a message, a batch of writes, a drain, a fault. Stretches of
 steps in which nothing is out of the ordinary become one step; what led up to a violation does not.
@@ -8,13 +8,10 @@ from __future__ import annotations
 
 from collections import Counter, deque
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
 from itertools import pairwise
-from typing import Literal
 
 from simmig.trace import events as ev
-
-Kind = Literal["routine", "message", "writes", "note", "guest", "fault", "error", "end"]
+from simmig.verify.story import Kind, Step, Story, size_text, time_text
 
 DETAIL = 4
 """Steps shown in full before a violation."""
@@ -27,62 +24,12 @@ _ANSWERS = {
 }
 
 
-@dataclass(slots=True)
-class Step:
-    """One step.
-
-    Attributes:
-        t_ns: when it began.
-        event: number of the trace's event that it began with.
-        kind: what it is.
-        text: what happened.
-        side: whose step; with an `arrow`, the side that it goes out from.
-        arrow: it goes over to the other side, or back and forth.
-        lost: it never arrived there.
-        phase: the part of the migration that it belongs to.
-        tally: what it adds up to when it is only counted.
-    """
-
-    t_ns: int
-    event: int
-    kind: Kind
-    text: str
-    side: ev.Side
-    arrow: Literal["", "over", "both"] = ""
-    lost: bool = False
-    phase: str = ""
-    tally: Counter[str] = field(default_factory=Counter)
-    count: int = 1
-    bytes: int = 0
-
-    @property
-    def ordinary(self) -> bool:
-        """Whether it may be told with others in one step."""
-        return self.kind in ("message", "writes", "note") and not self.lost
-
-
 def steps_of(events: Sequence[ev.AnyEvent], until: int | None = None) -> list[Step]:
     """The steps of a trace; those that led up to event number `until`, a violation's, in full."""
     told = _Teller(events, until).tell()
     if len(told) <= FEW:
         return told
     return _condense(told, until)
-
-
-def size_text(size_bytes: int) -> str:
-    """A size in words, exact: "768 KiB"."""
-    for unit, name in ((1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB")):
-        if size_bytes >= unit and size_bytes % unit == 0:
-            return f"{size_bytes // unit} {name}"
-    return f"{size_bytes} B"
-
-
-def time_text(t_ns: int) -> str:
-    """A time in words, to a thousandth of its unit: "6.807 ms"."""
-    for unit, name in ((1_000_000_000, "s"), (1_000_000, "ms"), (1_000, "us")):
-        if t_ns >= unit:
-            return f"{t_ns / unit:.3f} {name}"
-    return f"{t_ns} ns"
 
 
 class _Teller:
@@ -323,3 +270,11 @@ def _phases(stretch: list[Step]) -> str:
 
 def _s(count: int) -> str:
     return "" if count == 1 else "s"
+
+
+STORY = Story(
+    ("source", "destination"),
+    steps_of,
+    (True, False),
+    "A lifeline is thick and blue while the guest runs on that side.",
+)

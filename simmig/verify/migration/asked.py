@@ -16,7 +16,8 @@ from simmig.trace.events import (
     SliceEnded,
     VmStopped,
 )
-from simmig.verify.patience import PATIENCE_S, Answering, Endless
+from simmig.verify.migration.answering import Answering
+from simmig.verify.patience import PATIENCE_S, Endless
 
 _DUE = {
     SliceEnded: (Point.SLICE_END, SliceBegan),

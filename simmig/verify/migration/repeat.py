@@ -5,7 +5,7 @@ from __future__ import annotations
 from itertools import zip_longest
 
 from simmig.migration import policies
-from simmig.verify.play import Verdict
+from simmig.verify.migration.play import Played
 
 
 def is_ones_own(policy: str) -> bool:
@@ -13,7 +13,7 @@ def is_ones_own(policy: str) -> bool:
     return policy not in policies.builtin()
 
 
-def differing(first: Verdict, second: Verdict) -> str:
+def differing(first: Played, second: Played) -> str:
     """Of two runs of a case, each with a new policy, the first pair of answers that differs, in words.
 
     Empty when the runs are the same.

@@ -15,10 +15,10 @@ from simmig.trace.events import (
     WorkCompleted,
 )
 from simmig.verify import faults as f
-from simmig.verify.asked import Asked
 from simmig.verify.invariants import CATALOGUE, Violation
+from simmig.verify.migration.asked import Asked
+from simmig.verify.migration.world import World
 from simmig.verify.watch import SIDES
-from simmig.verify.world import World
 
 RULES = {
     "nothing_escapes": "migrate and receive never raise: they answer with an outcome",

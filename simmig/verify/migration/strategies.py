@@ -1,4 +1,4 @@
-"""Cases for Hypothesis: what `simmig.verify.generate` draws by seed, drawn so that a failure shrinks as a whole.
+"""Cases for Hypothesis: what `generate` draws by seed, drawn so that a failure shrinks as a whole.
 
 The usual value of everything comes first, so a shrunk case differs from the usual one only where it must.
 """
@@ -10,8 +10,8 @@ from typing import Any
 from hypothesis import strategies as st
 
 from simmig.verify import faults as f
-from simmig.verify.case import Case, Choice, Small
-from simmig.verify.choices import KINDS
+from simmig.verify.choices import KINDS, Choice
+from simmig.verify.migration.case import Case, Small
 from simmig.verify.watch import SIDES
 
 _FEATURES: dict[str, list[Any]] = {

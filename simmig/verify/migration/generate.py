@@ -6,16 +6,14 @@ Runs in which everything happens at once all look alike; what is left out makes 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from random import Random
-from typing import Any, TypeVar
+from typing import Any
 
 from simmig.trace.events import Side
 from simmig.verify import faults as f
-from simmig.verify.case import Case, Small
 from simmig.verify.choices import KINDS, Drawn
+from simmig.verify.dice import Dice
+from simmig.verify.migration.case import Case, Small
 from simmig.verify.watch import SIDES
-
-T = TypeVar("T")
 
 _USUAL_EVENTS = 280
 _USUAL_PACKETS = 700
@@ -39,25 +37,6 @@ POLICIES = (
     "per-iteration",
     "per-chunk",
 )
-
-
-class Dice:
-    """Draws that are the same on every Python: nothing but `Random.random`."""
-
-    def __init__(self, seed: int) -> None:
-        self.random = Random(seed).random
-
-    def one(self, options: Sequence[T]) -> T:
-        """One of them."""
-        return options[int(self.random() * len(options))]
-
-    def below(self, limit: int) -> int:
-        """A number from 0, below `limit`, small ones more often than large ones."""
-        return int(limit ** self.random()) - 1 if self.random() < 0.3 else int(self.random() * limit)
-
-    def chance(self, likelihood: float) -> bool:
-        """Whether it happens."""
-        return self.random() < likelihood
 
 
 def generate(seed: int, policy: tuple[str, dict[str, Any]] | None = None) -> tuple[Case, Drawn]:
