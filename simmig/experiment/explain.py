@@ -28,6 +28,7 @@ TABLES: dict[Key, type[BaseModel]] = {
     ("destination_host",): schema.Host,
     ("device",): schema.Device,
     ("migration",): schema.Migration,
+    ("migration", "change"): schema.ChangedLimits,
 }
 """The tables of a scenario by their key; a workload's has its kind as the last part."""
 

@@ -17,7 +17,7 @@ from simmig.experiment import units
 from simmig.experiment.amounts import format_byte_rate, format_bytes, format_rate, format_time
 from simmig.guest.api import PAGE_BYTES
 from simmig.guest.machine import MIN_DEVICE_STATE_BYTES
-from simmig.migration.config import MigrationConfig, RateLimitOf
+from simmig.migration.config import Change, MigrationConfig, RateLimitOf
 
 
 def _whole_pages(length_bytes: int) -> int:
@@ -264,6 +264,40 @@ class Device(Table):
     profile: Literal["ideal", "rxe", "mlx5"] = "ideal"
 
 
+_MaxBandwidth = Annotated[
+    int | None,
+    _or_word(_rate_limit, {"unlimited": None}),
+    _between(1, 10**13, format_byte_rate),
+]
+_DowntimeLimit = Annotated[int, BeforeValidator(units.time_ns), _between(1, 2 * 10**12, format_time)]
+
+
+class ChangedLimits(Table):
+    """Limits that are changed while the migration runs: `at` a time after its start, or from a `round` on.
+
+    They are kept from the next window of 100 ms on; where several hold, the last one in the file does.
+    """
+
+    at_ns: Annotated[int | None, BeforeValidator(units.time_ns), _between(1, MAX_TIME_NS, format_time)] = None
+    round: Annotated[int | None, Field(ge=2, le=1_000_000)] = None
+    downtime_limit_ns: _DowntimeLimit | None = None
+    max_bandwidth_bytes_s: _MaxBandwidth = None
+
+    @model_validator(mode="after")
+    def _says_when_and_what(self) -> Self:
+        if (self.at_ns is None) == (self.round is None):
+            raise ValueError('needs at = "10 s" or round = 3, one of them')
+        if not self.model_fields_set & {"downtime_limit_ns", "max_bandwidth_bytes_s"}:
+            raise ValueError('changes nothing: give downtime_limit = "1 s" or max_bandwidth = "1 Gbit/s"')
+        return self
+
+    def change(self) -> Change:
+        """The same, as the protocol takes it."""
+        limit = self.max_bandwidth_bytes_s or 0
+        told = "max_bandwidth_bytes_s" in self.model_fields_set
+        return Change(self.at_ns, self.round, self.downtime_limit_ns, limit if told else None)
+
+
 class Migration(Table):
     """How to migrate. The defaults are QEMU's (7.2), but for `max_bandwidth`: left out or 0, it is no limit.
 
@@ -272,15 +306,9 @@ class Migration(Table):
 
     transport: Literal["rdma", "tcp"] = "rdma"
     pin_all: bool = False
-    max_bandwidth_bytes_s: Annotated[
-        int | None,
-        _or_word(_rate_limit, {"unlimited": None}),
-        _between(1, 10**13, format_byte_rate),
-    ] = None
+    max_bandwidth_bytes_s: _MaxBandwidth = None
     rate_limit: RateLimitOf = "qemu-7.2"
-    downtime_limit_ns: Annotated[int, BeforeValidator(units.time_ns), _between(1, 2 * 10**12, format_time)] = (
-        300_000_000
-    )
+    downtime_limit_ns: _DowntimeLimit = 300_000_000
     max_rounds: Annotated[int, Field(ge=1, le=1_000_000)] = 30
     slice_ns: Annotated[
         int | Literal["round"] | None,
@@ -290,10 +318,12 @@ class Migration(Table):
     registration_batch: Annotated[int, Field(ge=1, le=4096)] = 1
     control_wait: Literal["completion", "deferred"] = "completion"
     control_qp: Literal["shared", "own"] = "shared"
+    change: Annotated[list[ChangedLimits], Field(max_length=256)] = []
 
     def config(self) -> MigrationConfig:
         """The same, as the protocol takes it."""
-        return MigrationConfig(**self.model_dump())
+        changes = tuple(each.change() for each in self.change)
+        return MigrationConfig(**self.model_dump(exclude={"change"}), changes=changes)
 
 
 class Policy(Table):

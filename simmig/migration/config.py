@@ -18,6 +18,29 @@ Status = Literal["completed", "failed", "cancelled", "not-converging"]
 
 
 @dataclass(frozen=True, slots=True)
+class Change:
+    """Other limits from a time or a round on; the first window of 100 ms that begins after that keeps them.
+
+    Attributes:
+        at_ns: how long after the migration's start; None where `round` says it.
+        round: from this live round on; None where `at_ns` says it.
+        downtime_limit_ns: how long the guest may stand still from then on; None for no change.
+        max_bandwidth_bytes_s: the rate limit from then on, 0 for none; None for no change.
+    """
+
+    at_ns: int | None = None
+    round: int | None = None
+    downtime_limit_ns: int | None = None
+    max_bandwidth_bytes_s: int | None = None
+
+    def is_due(self, elapsed_ns: int, round_index: int) -> bool:
+        """Whether it holds by then."""
+        if self.at_ns is not None:
+            return elapsed_ns >= self.at_ns
+        return self.round is not None and round_index >= self.round
+
+
+@dataclass(frozen=True, slots=True)
 class MigrationConfig:
     """The migration as the source is asked for it; the defaults are QEMU's (version 7.2).
 
@@ -34,6 +57,7 @@ class MigrationConfig:
         control_qp: "shared" sends control and device state on the queue pair of the writes, "own" on a second.
         send_queue_depth: work requests that a send queue holds.
         rate_limit: whose way of keeping `max_bandwidth_bytes_s`, see `rate_limit.py`.
+        changes: other limits, later; where several of them hold, the last one named does.
     """
 
     transport: Literal["rdma", "tcp"] = "rdma"
@@ -47,6 +71,12 @@ class MigrationConfig:
     control_qp: Literal["shared", "own"] = "shared"
     send_queue_depth: int = SEND_QUEUE_DEPTH
     rate_limit: RateLimitOf = "qemu-7.2"
+    changes: tuple[Change, ...] = ()
+
+    @property
+    def is_ever_limited(self) -> bool:
+        """Whether there is a rate limit at any time."""
+        return bool(self.max_bandwidth_bytes_s) or any(each.max_bandwidth_bytes_s for each in self.changes)
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ class Convergence:
     """
 
     def __init__(self, config: MigrationConfig, now_ns: int, position: int) -> None:
-        self._limit_ns = config.downtime_limit_ns
+        self.limit_ns = config.downtime_limit_ns
         self._began_ns = now_ns
         self._position = position
         self.bandwidth_bytes_s = 0
@@ -29,6 +29,6 @@ class Convergence:
         """A new estimate, from the stream's position now and when the window began."""
         elapsed_ns = max(1, now_ns - self._began_ns)
         self.bandwidth_bytes_s = (position - self._position) * _SECOND_NS // elapsed_ns
-        self.threshold_bytes = self.bandwidth_bytes_s * self._limit_ns // _SECOND_NS
+        self.threshold_bytes = self.bandwidth_bytes_s * self.limit_ns // _SECOND_NS
         self._began_ns = now_ns
         self._position = position

@@ -33,11 +33,16 @@ class RateLimit:
     """Keeps count of the current window. `tell` gives the stream's position, posted pages included."""
 
     def __init__(self, config: MigrationConfig, tell: Callable[[], int], now_ns: int) -> None:
-        self._limited = bool(config.max_bandwidth_bytes_s)
-        self._limit_bytes = window_limit_bytes(config.max_bandwidth_bytes_s or 0)
+        self._has_windows = config.is_ever_limited
+        self.allow(config.max_bandwidth_bytes_s)
         self._counts_posts = config.rate_limit == "qemu-10.0"
         self._tell = tell
         self._begin(now_ns)
+
+    def allow(self, max_bandwidth_bytes_s: int | None) -> None:
+        """Another limit, from a window's begin on; None or 0 for none."""
+        self._limited = bool(max_bandwidth_bytes_s)
+        self._limit_bytes = window_limit_bytes(max_bandwidth_bytes_s or 0)
 
     def pages_left(self, walked_pages: int = 0) -> int:
         """How many pages may follow in this window, after so many that `walked` has not been told of yet."""
@@ -55,14 +60,16 @@ class RateLimit:
         """How long to wait before anything may follow: until the window is over, if it is used up."""
         return 0 if self.pages_left() else max(0, self._began_ns + WINDOW_NS - now_ns)
 
-    def renew(self, now_ns: int) -> None:
-        """A new window, if this one is over. Nothing may be held back then that was counted in it."""
-        if now_ns >= self._began_ns + WINDOW_NS:
-            self._begin(now_ns)
+    def renew(self, now_ns: int) -> bool:
+        """A new window, if this one is over: whether. Nothing may be held back then that was counted in it."""
+        if now_ns < self._began_ns + WINDOW_NS:
+            return False
+        self._begin(now_ns)
+        return True
 
     def is_over(self, now_ns: int) -> bool:
-        """Whether there is a limit, and its window is over."""
-        return self._limited and now_ns >= self._began_ns + WINDOW_NS
+        """Whether there is a limit, now or at another time, and the window is over."""
+        return self._has_windows and now_ns >= self._began_ns + WINDOW_NS
 
     def _begin(self, now_ns: int) -> None:
         self._began_ns = now_ns

@@ -14,6 +14,7 @@ from simmig.migration.config import (
     Outcome,
 )
 from simmig.migration.convergence import Convergence
+from simmig.migration.limits import Limits
 from simmig.migration.pace import LongSlice, Pace, TimedSlice, Unpaced
 from simmig.migration.policies.own_code import RAISED, told
 from simmig.migration.policies.policy import Point, Policy, promise_of
@@ -25,8 +26,10 @@ from simmig.migration.tcp_stream import SocketSource
 from simmig.trace.events import (
     AskedBy,
     BandwidthEstimated,
+    BandwidthLimitChanged,
     BitmapSynced,
     DeviceStateSent,
+    DowntimeLimitChanged,
     DrainBegan,
     DrainEnded,
     Emit,
@@ -113,7 +116,7 @@ class _Source:
 
     @property
     def downtime_limit_ns(self) -> int:
-        return self._config.downtime_limit_ns
+        return self._limits.downtime_limit_ns
 
     @property
     def now_ns(self) -> int:
@@ -127,6 +130,7 @@ class _Source:
     async def run(self) -> Outcome:
         """The whole migration."""
         self._record_begin()
+        self._limits = Limits(self._config, self.now_ns)
         try:
             await self._open()
             await self._setup()
@@ -206,7 +210,7 @@ class _Source:
             if self._convergence.due(self.now_ns):
                 await self._open_stream.flush()  # QEMU reads its position by flushing the stream
                 self._estimate()
-            self._rate.renew(self.now_ns)
+            self._renew_rate()
 
     async def _converged(self) -> bool:
         """Whether to stop the guest now. A bitmap sync, and with it a new round, comes only when it might be.
@@ -242,7 +246,7 @@ class _Source:
                 await self._flush_chunk()  # nothing is held back for the next window
                 self._check_cancel()
                 await self._obey_rate_limit()
-                self._rate.renew(self.now_ns)
+                self._renew_rate()
         await self._flush_chunk()
         if slice_ns is not None:
             await self._ask(Point.SLICE_END)
@@ -305,7 +309,11 @@ class _Source:
             self._emit(SliceEnded(self.now_ns, "source", self.slice))
 
     def _estimate(self) -> None:
-        convergence, now_ns = self._convergence, self.now_ns
+        convergence, limits, now_ns = self._convergence, self._limits, self.now_ns
+        if limits.downtime_limit_changed(now_ns, self.round):
+            convergence.limit_ns = limits.downtime_limit_ns
+            if self._emit is not None:
+                self._emit(DowntimeLimitChanged(now_ns, "source", limits.downtime_limit_ns))
         convergence.close_window(now_ns, self._open_stream.tell())
         if self._emit is not None:
             bandwidth, threshold = convergence.bandwidth_bytes_s, convergence.threshold_bytes
@@ -318,6 +326,13 @@ class _Source:
     async def _obey_rate_limit(self) -> None:
         while wait_ns := self._rate.wait_ns(self.now_ns):
             await self._runtime.sleep(wait_ns)
+
+    def _renew_rate(self) -> None:
+        limits = self._limits
+        if self._rate.renew(self.now_ns) and limits.bandwidth_changed(self.now_ns, self.round):
+            self._rate.allow(limits.max_bandwidth_bytes_s)
+            if self._emit is not None:
+                self._emit(BandwidthLimitChanged(self.now_ns, "source", limits.max_bandwidth_bytes_s))
 
     # The stop and the switch.
 
@@ -429,7 +444,7 @@ class _Source:
                     *lane.depths(config.send_queue_depth),
                     max_rounds=config.max_rounds,
                     max_bandwidth_bytes_s=config.max_bandwidth_bytes_s or None,
-                    rate_limit=config.rate_limit if config.max_bandwidth_bytes_s else None,
+                    rate_limit=config.rate_limit if config.is_ever_limited else None,
                 )
             )
 

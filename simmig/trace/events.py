@@ -142,6 +142,18 @@ class BandwidthEstimated(Event, tag="bandwidth-estimated"):
     threshold_bytes: int
 
 
+class DowntimeLimitChanged(Event, tag="downtime-limit-changed"):
+    """The guest may stand still for so long from this estimate on."""
+
+    downtime_limit_ns: int
+
+
+class BandwidthLimitChanged(Event, tag="bandwidth-limit-changed"):
+    """The window of the rate limit that begins here, and those after it, keep this one; None for none."""
+
+    max_bandwidth_bytes_s: int | None
+
+
 class DrainBegan(Event, tag="drain-began"):
     """The sender starts to wait for writes: asked by the policy, forced by the wire or due by the protocol.
 
@@ -257,6 +269,8 @@ AnyEvent = (
     | SliceBegan
     | SliceEnded
     | BandwidthEstimated
+    | DowntimeLimitChanged
+    | BandwidthLimitChanged
     | DrainBegan
     | DrainEnded
     | VmStopped

@@ -31,6 +31,7 @@ def outside(scenario: Scenario) -> str | None:
     packet_ns = -(-(link.mtu_bytes + link.header_bytes) * 8_000_000_000 // link.bandwidth_bit_s)
     reasons = {
         "transport": migration.transport != "rdma",
+        "limits that change": bool(migration.change),
         "control queue pair": migration.control_qp != "shared",
         "recorded workload": not isinstance(guest.workload, Idle | Uniform | Sweep | Hotspot),
         "dirty rate": getattr(guest.workload, "rate_bytes_s", 0) > MAX_RATE_BYTES_S,

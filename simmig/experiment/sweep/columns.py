@@ -233,7 +233,9 @@ def _inputs_at(plan: Plan, steps: list[int]) -> dict[str, Any]:
 def _table_cells(name: str, table: BaseModel) -> Iterator[tuple[str, Any]]:
     for attribute, field in type(table).model_fields.items():
         value = getattr(table, attribute)
-        if not _is_mixed(field.annotation) or isinstance(value, int):
+        if isinstance(value, list):
+            yield f"{name}.{attribute}", json.dumps([each.model_dump() for each in value]) if value else None
+        elif not _is_mixed(field.annotation) or isinstance(value, int):
             yield f"{name}.{attribute}", value
         else:
             yield f"{name}.{key_of(attribute)}", "unlimited" if value is None else value

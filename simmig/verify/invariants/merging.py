@@ -37,7 +37,7 @@ class RunsAreMerged(Invariant):
     def _on_posted(self, event: ev.WorkPosted) -> None:
         at = (event.block, event.offset_bytes)
         began = self.ledger.began
-        limited = began is not None and began.max_bandwidth_bytes_s is not None
+        limited = began is not None and began.rate_limit is not None
         if at == self._end and event.offset_bytes & _CHUNK_MASK and not limited:
             self.broken(
                 event, f"a write at {event.offset_bytes:#x} of block {event.block}, where the last one ended"

@@ -16,8 +16,8 @@ class RateLimitKept(Invariant):
     """Windows follow each other from the setup's end on, each of 100 ms at least, with its allowance and no more.
 
     Where they lie a trace does not tell, but any stretch of time meets at most two more of them than fit into it,
-    and one that begins with the first window at most one more. Who is not allowed to send has to wait, too:
-    a slice opened and closed for nothing costs the wire its messages.
+    and one that begins with the first window, or with one that has another limit, at most one more. Who is not
+    allowed to send has to wait, too: a slice opened and closed for nothing costs the wire its messages.
     """
 
     name = "rate_limit_kept"
@@ -32,7 +32,7 @@ class RateLimitKept(Invariant):
         self._allowance_bytes = 0
         self._page_bytes = 0
         self._zero_pages_count = True
-        self._live = False
+        self._live = self._is_limited = False
         self._began_ns = self._last_ns = 0
         self._bytes = 0
         self._bucket = 0  # bytes x the window's length, leaking an allowance a window
@@ -43,6 +43,7 @@ class RateLimitKept(Invariant):
         return {
             ev.MigrationBegan: self._on_began,
             ev.SetupEnded: self._on_live,
+            ev.BandwidthLimitChanged: self._on_changed,
             ev.PagesSaved: self._on_saved,
             ev.SliceBegan: self._on_slice,
             ev.SliceEnded: self._on_slice_ended,
@@ -51,22 +52,32 @@ class RateLimitKept(Invariant):
 
     def applies(self) -> bool:
         """Where there is a limit to keep."""
-        began = self.ledger.began
-        return began is not None and began.max_bandwidth_bytes_s is not None
+        return self._is_limited
 
     def _on_began(self, event: ev.MigrationBegan) -> None:
-        if event.max_bandwidth_bytes_s is None:
-            return
-        page = self._page_bytes = event.page_bytes
-        limit = event.max_bandwidth_bytes_s * WINDOW_NS // 1_000_000_000
+        self._page_bytes = event.page_bytes
         self._zero_pages_count = event.rate_limit != "qemu-10.0"
+        self._allow(event.max_bandwidth_bytes_s)
+
+    def _on_changed(self, event: ev.BandwidthLimitChanged) -> None:
+        self._allow(event.max_bandwidth_bytes_s)
+        self._bytes = self._bucket = 0
+        self._began_ns = self._last_ns = event.t_ns
+
+    def _allow(self, max_bandwidth_bytes_s: int | None) -> None:
+        if max_bandwidth_bytes_s is None:
+            self._allowance_bytes = 0
+            return
+        self._is_limited = True
+        page = self._page_bytes
+        limit = max_bandwidth_bytes_s * WINDOW_NS // 1_000_000_000
         if self._zero_pages_count:  # each page looks before it goes
             self._allowance_bytes = (limit // page + 1) * page
         else:  # a chunk is posted at once, and the page after it is on its way already
             self._allowance_bytes = limit + _CHUNK_BYTES + page
 
     def _on_live(self, event: ev.SetupEnded) -> None:
-        if event.side == "source" and self._allowance_bytes:
+        if event.side == "source":
             self._live = True
             self._began_ns = self._last_ns = event.t_ns
 
@@ -75,7 +86,7 @@ class RateLimitKept(Invariant):
 
     def _on_saved(self, event: ev.PagesSaved) -> None:
         self._slice_is_empty = False
-        if not self._live or (event.how == "zero" and not self._zero_pages_count):
+        if not self._live or not self._allowance_bytes or (event.how == "zero" and not self._zero_pages_count):
             return
         length = event.count * self._page_bytes
         allowance = self._allowance_bytes
@@ -93,5 +104,5 @@ class RateLimitKept(Invariant):
         self._slice_is_empty = True
 
     def _on_slice_ended(self, event: ev.SliceEnded) -> None:
-        if self._live and self._slice_is_empty:
+        if self._live and self._is_limited and self._slice_is_empty:
             self.broken(event, f"slice {event.index} was opened with nothing allowed to be sent in it")

@@ -17,18 +17,21 @@ class StopFitsEstimate(Invariant):
     name = "stop_fits_estimate"
     rule = "protocol 5"
     words = (
-        "The threshold is the last estimate x the downtime limit, and the guest is stopped only when less "
+        "The threshold is the last estimate x the downtime limit of then, and the guest is stopped only when less "
         "than that was left at the last sync, or nothing."
     )
 
     def __init__(self, ledger: Ledger) -> None:
         super().__init__(ledger)
         self._threshold_bytes = 0
+        self._limit_ns = 0
         self._dirty_pages = 0
 
     def checks(self) -> Mapping[Key, Check]:
         """Estimates, syncs and the stop."""
         return {
+            ev.MigrationBegan: self._on_limit,
+            ev.DowntimeLimitChanged: self._on_limit,
             ev.BandwidthEstimated: self._on_estimate,
             ev.BitmapSynced: self._on_synced,
             ev.VmStopped: self._on_stopped,
@@ -38,10 +41,11 @@ class StopFitsEstimate(Invariant):
         """QEMU stops by another rule when it has walked all memory before its first estimate."""
         return self.ledger.began is not None and self.ledger.began.max_rounds > 0
 
+    def _on_limit(self, event: ev.MigrationBegan | ev.DowntimeLimitChanged) -> None:
+        self._limit_ns = event.downtime_limit_ns
+
     def _on_estimate(self, event: ev.BandwidthEstimated) -> None:
-        began = self.ledger.began
-        limit_ns = 0 if began is None else began.downtime_limit_ns
-        fits = event.bandwidth_bytes_s * limit_ns // _SECOND_NS
+        fits = event.bandwidth_bytes_s * self._limit_ns // _SECOND_NS
         if event.threshold_bytes != fits:
             self.broken(event, f"a threshold of {event.threshold_bytes} bytes, where the estimate gives {fits}")
         self._threshold_bytes = event.threshold_bytes

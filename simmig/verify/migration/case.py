@@ -9,7 +9,7 @@ import msgspec
 from simmig.guest import workload
 from simmig.guest.api import PAGE_BYTES
 from simmig.guest.machine import Machine
-from simmig.migration.config import MigrationConfig, RateLimitOf
+from simmig.migration.config import Change, MigrationConfig, RateLimitOf
 from simmig.verify.choices import Choice
 from simmig.verify.faults import Fault
 
@@ -47,6 +47,7 @@ class Small(msgspec.Struct, frozen=True, omit_defaults=True):
     downtime_limit_ns: int = 3_000_000
     send_queue_depth: int = 512
     rate_limit: RateLimitOf = "qemu-7.2"
+    changes: tuple[Change, ...] = ()
     policy: str = "per-iteration"
     policy_parameters: dict[str, Any] = {}
 
@@ -81,6 +82,7 @@ class Small(msgspec.Struct, frozen=True, omit_defaults=True):
             self.control_qp,
             self.send_queue_depth,
             self.rate_limit,
+            self.changes,
         )
 
 

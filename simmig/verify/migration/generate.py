@@ -8,6 +8,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import msgspec
+
+from simmig.migration.config import Change
 from simmig.trace.events import Side
 from simmig.verify import faults as f
 from simmig.verify.choices import KINDS, Drawn
@@ -39,13 +42,31 @@ POLICIES = (
 )
 
 
+_CHANGES = 1 << 64
+"""Added to seeds: draws of their own."""
+
+
 def generate(seed: int, policy: tuple[str, dict[str, Any]] | None = None) -> tuple[Case, Drawn]:
     """The case of a seed, its schedule still to be drawn, and who draws it. `policy` replaces the seed's own."""
     dice = Dice(seed * 2 + 1)
-    small = _migration(dice, policy)
+    small = _changing(Dice(seed * 2 + _CHANGES), _migration(dice, policy))
     faults = _plan(dice, small)
     likelihood = {kind: dice.one((0.01, 0.05, 0.3)) for kind in KINDS if dice.chance(0.4)}
     return Case(small, faults), Drawn(seed * 2 + 2, likelihood)
+
+
+def _changing(dice: Dice, small: Small) -> Small:
+    """Limits that change on the way, from draws of their own: what a seed draws beside them stays."""
+    if not dice.chance(0.15):
+        return small
+    changes = []
+    for _ in range(dice.one((1, 2))):
+        when = dice.one(({"at_ns": 50_000_000}, {"at_ns": 250_000_000}, {"round": 2}, {"round": 3}))
+        downtime_limit_ns = dice.one((None, 100_000, 50_000_000))
+        rates = (0, 4 << 20, 30 << 20)
+        bandwidth = dice.one((None, *rates) if downtime_limit_ns else rates)
+        changes.append(Change(**when, downtime_limit_ns=downtime_limit_ns, max_bandwidth_bytes_s=bandwidth))
+    return msgspec.structs.replace(small, changes=tuple(changes))
 
 
 def _migration(dice: Dice, policy: tuple[str, dict[str, Any]] | None) -> Small:
