@@ -11,6 +11,7 @@ import click
 
 from simmig.cli.calibrate import device_option, devices_of
 from simmig.cli.show import output_options, settings_options, status_line
+from simmig.cli.words import PolicyText, Shipped
 from simmig.experiment.errors import InputError
 
 if TYPE_CHECKING:
@@ -19,10 +20,11 @@ if TYPE_CHECKING:
 
 
 @click.command(short_help="Predict a migration, carry it out on RDMA devices, show both.")
-@click.argument("scenario", type=click.Path(path_type=Path), required=False)
+@click.argument("scenario", type=Shipped(), required=False)
 @click.option(
     "--policy",
     "policies",
+    type=PolicyText(),
     metavar="NAME[,KEY=VALUE]...",
     multiple=True,
     help="Drain policy; replaces the scenario's. With --qemu it may be given again.",

@@ -29,7 +29,7 @@ WIDTH = 140
     help="Where table and pictures go; never over results that are there.",
 )
 def demo(out: Path) -> int:
-    """Migrate an 8 GiB guest over a 40 Gbit/s link under every built-in policy.
+    """Migrate an 8 GiB guest over QEMU's published link (26.5 Gbit/s) under every built-in policy.
 
     Each runs on QEMU's wire as it is, and with the freedoms that the protocol leaves a sender. Leaves a table, a
     trade-off plot and a timeline.

@@ -61,8 +61,8 @@ class Comparison:
         return ordered[len(ordered) // 2]
 
     def rows(self) -> list[Row]:
-        """The figures, side by side."""
-        return [
+        """The figures, side by side; without downtimes where a run did not complete, which has none."""
+        rows = [
             self._row("total time", "total_time_ns", total_time_hit),
             self._row("downtime", "downtime_ns", downtime_hit),
             *(
@@ -78,6 +78,7 @@ class Comparison:
             self._row("waited for the policy", "drain_time_ns", None),
             self._row("  for the control channel", "forced_drain_time_ns", None),
         ]
+        return [row for row in rows if row is not None]
 
     def document(self) -> dict[str, Any]:
         """The object that ``--json`` prints."""
@@ -97,9 +98,11 @@ class Comparison:
             ],
         }
 
-    def _row(self, name: str, key: str, judge: Callable[[float, float], bool] | None) -> Row:
+    def _row(self, name: str, key: str, judge: Callable[[float, float], bool] | None) -> Row | None:
         predicted = _figure(self.predicted, key)
-        measured = [_figure(each, key) for each in self.measured]
+        measured = [figure for each in self.measured if (figure := _figure(each, key)) is not None]
+        if predicted is None or len(measured) < len(self.measured):
+            return None
         ended_well = all(each.good for each in (self.predicted, *self.measured))
         hit = judge(predicted, median(measured)) if judge is not None and ended_well else None
         return Row(name, key, predicted, measured, hit)
@@ -133,8 +136,8 @@ def compare_with(model: Model, scenario: Scenario, repeats: int, tell: Tell) -> 
     return Comparison(model, scenario, predicted, measured)
 
 
-def _figure(result: Result, key: str) -> float:
+def _figure(result: Result, key: str) -> float | None:
     value: Any = result.figures()
     for part in key.split("."):
         value = value[part]
-    return float(value or 0)
+    return None if value is None and key.startswith("downtime") else float(value or 0)

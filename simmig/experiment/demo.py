@@ -135,7 +135,7 @@ def table(rows: list[Comparison]) -> Table:
             row.wire if first_of_wire else "",
             row.policy if good(row) else f"{row.policy} ({figures['status']}, BROKEN)",
             format_time(figures["total_time_ns"]),
-            format_time(figures["downtime_ns"]),
+            "none" if figures["downtime_ns"] is None else format_time(figures["downtime_ns"]),
             format_bytes(figures["pending_bytes_at_stop"]),
             format_bytes(figures["max_pending_bytes"]),
             format_time(sum(figures[name] for name in WAITS)),
@@ -165,5 +165,5 @@ def findings(rows: list[Comparison]) -> Iterator[str]:
 
 def _span(runs: list[dict[str, Any]], figure: str, tell: Callable[[int], str]) -> str:
     """From the least to the most, over the policies."""
-    least, most = (tell(pick(run[figure] for run in runs)) for pick in (min, max))
+    least, most = (tell(pick(run[figure] for run in runs if run[figure] is not None)) for pick in (min, max))
     return least if least == most else f"{least} to {most}"

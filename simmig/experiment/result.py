@@ -2,12 +2,32 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from simmig.trace.metrics import Metrics, Stretch
 
 Engine = Literal["events", "compiled"]
+
+
+SHRINKING = 0.95
+"""A round that has at most that share of what the smallest before it had is smaller."""
+FLAT_ROUNDS = 3
+"""So many rounds in a row that are not are no accident of where a round happened to end."""
+
+
+def flat_since(rounds: Sequence[tuple[int, int]]) -> int | None:
+    """Of rounds, (number, dirty pages) each, the first of those at its end that did not shrink; None: few."""
+    least: int | None = None
+    since: list[int] = []
+    for number, pages in rounds:
+        if least is None or pages <= least * SHRINKING:
+            since = []
+        else:
+            since.append(number)
+        least = pages if least is None else min(least, pages)
+    return since[0] if len(since) >= FLAT_ROUNDS else None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,9 +86,21 @@ class Result:
             return None if self.status == "completed" else False
         return compared.different_pages == 0
 
+    @property
+    def flat_since_round(self) -> int | None:
+        """From which round on the live rounds did not shrink any more; None where they did to the end."""
+        stopped_ns = self.metrics.stopped_ns
+        live = [row for row in self.metrics.rounds if stopped_ns is None or row.began_ns < stopped_ns]
+        return flat_since([(row.index, row.dirty_pages) for row in live])
+
+    def _downtime(self, part_ns: int) -> int | None:
+        """A downtime is from the stop until the guest runs on at the other end: None where it never did."""
+        return part_ns if self.status == "completed" else None
+
     def figures(self) -> dict[str, Any]:
-        """The object that ``--json`` prints: times in ns, sizes in bytes."""
+        """The object that ``--json`` prints: times in ns, sizes in bytes; null is what does not apply."""
         metrics, counts = self.metrics, self.metrics.counts
+        parts = metrics.downtime
         return {
             "status": self.status,
             "reason": self.reason,
@@ -77,13 +109,14 @@ class Result:
             "policy": self.policy,
             "policy_parameters": self.policy_parameters,
             "total_time_ns": metrics.total_time_ns,
-            "downtime_ns": metrics.downtime_ns,
+            "downtime_ns": self._downtime(metrics.downtime_ns),
             "downtime_parts": {
-                "residual_pages_ns": metrics.downtime.residual_pages_ns,
-                "drain_ns": metrics.downtime.drain_ns,
-                "device_state_ns": metrics.downtime.device_state_ns,
-                "switch_ns": metrics.downtime.switch_ns,
+                "residual_pages_ns": self._downtime(parts.residual_pages_ns),
+                "drain_ns": self._downtime(parts.drain_ns),
+                "device_state_ns": self._downtime(parts.device_state_ns),
+                "switch_ns": self._downtime(parts.switch_ns),
             },
+            "flat_since_round": self.flat_since_round,
             "setup_time_ns": metrics.setup_time_ns,
             "rounds": len(metrics.rounds),
             "slices": len(metrics.slices),

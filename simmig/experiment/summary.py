@@ -29,7 +29,7 @@ def summary(result: Result, scenario: Scenario) -> RenderableType:
     shown.add_column(style="bold")
     shown.add_column(justify="right")
     shown.add_column()
-    for row in facts(result):
+    for row in facts(result, scenario.migration.downtime_limit_ns):
         shown.add_row(*row)
     parts: list[RenderableType] = [headline(result, scenario), "", Padding(shown, (0, 2))]
     if result.metrics.rounds:
@@ -61,24 +61,39 @@ def headline(result: Result, scenario: Scenario) -> Text:
     return text
 
 
-def facts(result: Result) -> Iterable[tuple[str, str, str]]:
+def facts(result: Result, downtime_limit_ns: int | None = None) -> Iterable[tuple[str, str, str]]:
     """The figures a person asks for: name, amount with its unit, details; a name left out is the one before it."""
     if result.metrics.began is not None:  # else it is one end's result, and that end was not the source
-        yield from _figures(result)
+        yield from _figures(result, downtime_limit_ns)
     yield from _endings(result)
 
 
-def _figures(result: Result) -> Iterable[tuple[str, str, str]]:
+def _figures(result: Result, downtime_limit_ns: int | None) -> Iterable[tuple[str, str, str]]:
     metrics, counts, parts = result.metrics, result.metrics.counts, result.metrics.downtime
     yield "total time", format_time(metrics.total_time_ns), f"of which setup {format_time(metrics.setup_time_ns)}"
-    spent = (
-        ("residual pages", parts.residual_pages_ns),
-        ("drain", parts.drain_ns),
-        ("device state", parts.device_state_ns),
-        ("switch", parts.switch_ns),
-    )
-    details = ", ".join(f"{name} {format_time(spent_ns)}" for name, spent_ns in spent)
-    yield "downtime", format_time(metrics.downtime_ns), details
+    if result.status == "completed":
+        spent = (
+            ("residual pages", parts.residual_pages_ns),
+            ("drain", parts.drain_ns),
+            ("device state", parts.device_state_ns),
+            ("switch", parts.switch_ns),
+        )
+        details = ", ".join(f"{name} {format_time(spent_ns)}" for name, spent_ns in spent)
+        yield "downtime", format_time(metrics.downtime_ns), details
+        if downtime_limit_ns is not None and metrics.downtime_ns > downtime_limit_ns:
+            over = format_time(metrics.downtime_ns - downtime_limit_ns)
+            yield "", "EXCEEDS", f"the downtime limit of {format_time(downtime_limit_ns)} by {over}"
+    else:
+        stood = "the guest was never stopped"
+        if metrics.stopped_ns is not None:
+            stood = f"the guest stood still for {format_time(metrics.downtime_ns)}, and did not go over"
+        yield "downtime", "none", f"it did not complete; {stood}"
+    if (flat := result.flat_since_round) is not None:
+        yield (
+            "rounds",
+            "flat",
+            f"from round {flat} on they did not shrink: the guest writes as fast as they are sent",
+        )
     zero = f"and {format_bytes(counts.zero_pages * PAGE_BYTES)} of zero pages" if counts.zero_pages else ""
     yield "RAM sent", format_bytes(counts.posted_bytes), zero
     yield "on the wire", format_bytes(metrics.bytes_on_wire), "headers, control and retransmissions included"

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from simmig.cli.main import main
+from simmig.experiment.result import flat_since
 from simmig.trace.reader import read_trace
 from tests.interrupts import heeding
 
@@ -181,8 +182,55 @@ def test_a_guest_that_is_too_busy_does_not_converge(capsys: pytest.CaptureFixtur
     found = figures(capsys, scenario, *busy, "--set", "migration.max_rounds=3", status=1)
     assert found["status"] == "not-converging"
     assert found["reason"]
+    assert found["downtime_ns"] is None
+    assert set(found["downtime_parts"].values()) == {None}
     assert (found["source_running"], found["destination_running"]) == (True, False)
+    assert main(["run", str(scenario), *busy, "--set", "migration.max_rounds=3"]) == 1
+    assert "none  it did not complete; the guest was never stopped" in capsys.readouterr().out
     assert all(found["invariants"].values())
+
+
+def test_a_limit_that_is_exceeded_is_named(capsys: pytest.CaptureFixture[str], scenario: Path) -> None:
+    found = figures(
+        capsys, scenario, "--set", "migration.downtime_limit=20 us", "--set", "guest.workload.rate=1 MiB/s"
+    )
+    assert found["downtime_ns"] > 20_000
+    for limit, exceeded in (("20 us", True), ("1 s", False)):
+        main(
+            [
+                "run",
+                str(scenario),
+                "--set",
+                f"migration.downtime_limit={limit}",
+                "--set",
+                "guest.workload.rate=1 MiB/s",
+            ]
+        )
+        assert ("EXCEEDS  the downtime limit of" in capsys.readouterr().out) is exceeded
+
+
+def test_rounds_that_stop_shrinking_are_told(capsys: pytest.CaptureFixture[str], scenario: Path) -> None:
+    busy = ("--set", "guest.workload.rate=20 GiB/s", "--set", "migration.downtime_limit=10 us")
+    found = figures(capsys, scenario, *busy, "--set", "migration.max_rounds=9", status=1)
+    assert found["flat_since_round"] is not None
+    assert main(["run", str(scenario), *busy, "--set", "migration.max_rounds=9"]) == 1
+    assert f"from round {found['flat_since_round']} on they did not shrink" in capsys.readouterr().out
+    assert figures(capsys, scenario)["flat_since_round"] is None
+
+
+@pytest.mark.parametrize(
+    ("dirty", "since"),
+    [
+        ([100, 50, 25, 12], None),
+        ([100, 50, 50, 50], None),
+        ([100, 50, 50, 49, 52], 3),
+        ([100, 50, 52, 30, 31, 30, 29, 40], 5),
+        ([100, 99, 98, 97], 2),
+        ([], None),
+    ],
+)
+def test_flat_is_three_rounds_that_are_no_smaller(dirty: list[int], since: int | None) -> None:
+    assert flat_since(list(enumerate(dirty, 1))) == since
 
 
 def test_nobody_answers(capsys: pytest.CaptureFixture[str], scenario: Path) -> None:

@@ -23,7 +23,9 @@ MAX_ROWS = 200
 def page_of_run(result: Result, title: str, scenario: Scenario | None = None) -> Page:
     """All there is to know of one run; `title` says what ran."""
     shown: list[Fact] = []
-    for name, amount, details in facts(result):
+    for name, amount, details in facts(
+        result, scenario.migration.downtime_limit_ns if scenario is not None else None
+    ):
         if name != "invariants":  # they have a table of their own
             shown.append(Fact(name or shown[-1].name, amount, details))
     rounds = result.metrics.rounds
@@ -115,7 +117,7 @@ def _run(run: Run) -> list[str]:
         run.policy,
         figures["status"],
         format_time(figures["total_time_ns"]),
-        format_time(figures["downtime_ns"]),
+        "none" if figures["downtime_ns"] is None else format_time(figures["downtime_ns"]),
         format_bytes(figures["pending_bytes_at_stop"]),
         format_bytes(figures["max_pending_bytes"]),
         format_rate(figures["throughput_bit_s"]),

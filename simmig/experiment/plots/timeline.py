@@ -34,8 +34,10 @@ def figure(metrics: Metrics, title: str) -> Figure:
     rates = drawn.add_axes((0.09, 0.37, 0.88, 0.16), sharex=pending)
     waits = drawn.add_axes((0.09, 0.225, 0.88, 0.1), sharex=pending)
     downtime = drawn.add_axes((0.09, 0.065, 0.88, 0.045))
-    took, stood = format_time(metrics.total_time_ns), format_time(metrics.downtime_ns)
-    drawn.suptitle(f"total time {took}, guest stopped for {stood}", x=0.09, y=0.98, ha="left", fontsize=13)
+    took, stood = format_time(metrics.total_time_ns), f"guest stopped for {format_time(metrics.downtime_ns)}"
+    if not any(ended.status == "completed" for ended in metrics.ended.values()):
+        stood = "not completed" if metrics.stopped_ns is None else f"not completed, {stood}"
+    drawn.suptitle(f"total time {took}, {stood}", x=0.09, y=0.98, ha="left", fontsize=13)
     drawn.text(0.09, 0.918, title, fontsize=9, color="#444444")
     draw_pending(pending, metrics)
     _draw_rates(rates, metrics)

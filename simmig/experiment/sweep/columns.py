@@ -53,6 +53,7 @@ _FIGURES: dict[str, Type] = {
     "downtime_parts.switch_ns": "int",
     "setup_time_ns": "int",
     "rounds": "int",
+    "flat_since_round": "int",
     "slices": "int",
     "drains": "int",
     "drain_time_ns": "int",
