@@ -38,6 +38,24 @@ _FEATURES: dict[str, list[Any]] = {
 _CALLS = [(call, errno) for call, errnos in f.VERBS_CALLS.items() for errno in errnos]
 
 
+_REAL: dict[str, list[Any]] = {
+    "pages": [(512,), (1,), (257,), (300, 100), (40, 512, 3)],
+    "zero_fraction": [0.0, 0.3, 1.0],
+    "workload": ["idle", "uniform", "sweep"],
+    "working_set_pages": [64, 1, 300],
+    "rate_bytes_s": [512 << 10, 50 << 20],
+    "device_state_bytes": [1024, 40_000],
+    "pin_all": [False, True],
+    "slice_ns": [50_000_000, 5_000_000, "round", None],
+    "registration_batch": [1, 3],
+    "control_wait": ["completion", "deferred"],
+    "control_qp": ["shared", "own"],
+    "max_rounds": [4, 1],
+    "downtime_limit_ns": [300_000_000, 3_000_000],
+}
+"""What is left of a case on devices, which have a link of their own; of a size for emulated ones."""
+
+
 def faults() -> st.SearchStrategy[f.Fault]:
     """One fault of an honest world: packets, verbs calls, receives not ready, death, a cut, a cancellation."""
     sides = st.sampled_from(SIDES)
@@ -66,3 +84,12 @@ def cases(with_faults: bool = True) -> st.SearchStrategy[Case]:
     choices = st.builds(Choice, st.sampled_from(sorted(KINDS)), st.integers(0, 60), st.integers(1, 3))
     schedules = st.lists(choices, max_size=6, unique_by=lambda each: (each.kind, each.number)).map(tuple)
     return st.builds(Case, migrations, plan, schedules)
+
+
+def real_cases() -> st.SearchStrategy[Case]:
+    """Small migrations for devices to carry out: faults and schedule are not ours to choose."""
+    usual = {name: st.just(_REAL[name][0]) for name in ("rate_bytes_s", "downtime_limit_ns")}
+    drawn = {name: st.sampled_from(options) for name, options in _REAL.items()}
+    migrations = st.fixed_dictionaries({}, optional=drawn)
+    first = st.fixed_dictionaries(usual)
+    return st.builds(lambda usual, drawn: Case(Small(**(usual | drawn))), first, migrations)
