@@ -9,7 +9,8 @@ ALONE := $(if $(filter tests/device,$(TESTS)),tests/device/test_link_taken_down.
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-# rdma-core-tests: rdma-core's own tests of pyverbs, fetched from Debian's package, on simulated devices.
+# rdma-core-tests: rdma-core's own tests of pyverbs on simulated devices, fetched from the packages of Debian 12 (version 44)
+# and 13 (56), on each profile; DEBIAN and PROFILE name fewer, SHOW=--list names what is skipped.
 # pictures: makes those of README.md anew; notebooks: runs them and keeps what they give. test-device: the tests that
 # need RDMA devices, in the lab (`simmig lab`); TESTS names fewer of them, KERNEL another kernel, e.g. 6.12. test-rules: the
 # rules alone, on every stack that docs/deviations.md has a column for; STACKS names fewer.
@@ -33,7 +34,7 @@ test-rules: $(VENV)/.developing
 	$$python -m pytest -p no:xdist -p no:cacheprovider --tb=short tests/device/test_rules_*.py || exit; done
 
 rdma-core-tests: $(VENV)/.developing
-	timeout 600 $(BIN)/python -m tests.verbs.pyverbs.rdma_core
+	timeout 1800 $(BIN)/python -m tests.verbs.pyverbs.rdma_core $(if $(DEBIAN),--debian $(DEBIAN)) $(if $(PROFILE),--profile $(PROFILE)) $(SHOW)
 
 bench: $(VENV)/.developing
 	@set -e; for benchmark in benchmarks/[a-z]*.py; do echo "$$benchmark"; $(BIN)/python "$$benchmark"; done

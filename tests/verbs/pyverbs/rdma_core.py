@@ -163,10 +163,16 @@ def main() -> int:
     parser.add_argument("--list", action="store_true", help="name every test that is skipped")
     parser.add_argument("modules", nargs="*", default=[*MODULES])
     args = parser.parse_args()
+    for profile in args.profile.split(","):
+        if profile not in EXCUSES:
+            parser.error(f"--profile {profile}: there are {', '.join(EXCUSES)}")
     try:
         copies = {"": args.tests.resolve()} if args.tests else {r: fetch(r) for r in args.debian.split(",")}
     except LabError as error:
-        print(f"rdma-core's tests cannot be had from Debian's archive: {error}", file=sys.stderr)
+        print(
+            f"rdma-core's tests cannot be had from Debian's archive, or this is no Debian: {error}",
+            file=sys.stderr,
+        )
         return _NOT_HERE
     except KeyError as error:
         parser.error(f"--debian {error.args[0]}: there are {', '.join(SUITES)}")
