@@ -13,7 +13,7 @@ from multiprocessing.connection import Client, Connection
 from typing import Any
 from weakref import WeakValueDictionary
 
-from simmig.verbs.pyverbs import wire
+from simmig.verbs.pyverbs import session, wire
 from simmig.verbs.pyverbs.base import PyverbsObject, Resource
 
 _LOCAL = ("_number", "_received", "_pid")
@@ -118,6 +118,8 @@ class _Proxy:
                 ):
                     return object.__getattribute__(self, name)  # a program's own, or what all objects have
                 if isinstance(vars(base)[name], types.FunctionType):
+                    if sys.is_finalizing():  # a program's own __del__, at its end: there is nobody to ask any more
+                        return lambda *args, **kwargs: None
                     return lambda *args, **kwargs: _link().call(self, name, args, kwargs)
                 return _link().get(self, name)
         own = object.__getattribute__(self, "__dict__")
@@ -148,8 +150,6 @@ def _is_ours(kind: type) -> bool:
 
 
 def _link() -> Any:
-    from simmig.verbs.pyverbs import session  # noqa: PLC0415  (gone at exit)
-
     return session.link()
 
 

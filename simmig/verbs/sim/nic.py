@@ -30,7 +30,6 @@ class SimDevice:
 
     __slots__ = (
         "_next_key",
-        "_next_qp_num",
         "contexts",
         "device_memory_used",
         "gid_types",
@@ -42,6 +41,7 @@ class SimDevice:
         "listeners",
         "mrs",
         "name",
+        "next_qp_num",
         "profile",
         "qps",
         "routes",
@@ -68,7 +68,7 @@ class SimDevice:
         self.listeners: dict[str, SimListener] = {}
         self._next_key = KEY_STEP
         host.watchers.append(self._die)
-        self._next_qp_num = FIRST_QP_NUM
+        self.next_qp_num = FIRST_QP_NUM
 
     def address(self, mac: str, ip: str) -> None:
         """Give it the GIDs of an interface with that MAC and IPv4 address; before any link is laid."""
@@ -110,8 +110,8 @@ class SimDevice:
 
     def new_qp_num(self) -> int:
         """A queue pair number never given out before."""
-        number = self._next_qp_num
-        self._next_qp_num += 1
+        number = self.next_qp_num
+        self.next_qp_num += 1
         return (self.index * QP_NUMS + number) & 0xFFFFFF
 
     def _die(self) -> None:

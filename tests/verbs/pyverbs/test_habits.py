@@ -61,3 +61,22 @@ def test_devices_that_cannot_be(devices: str) -> None:
 
 def test_nothing_is_said_at_the_end_of_a_program_that_closed_nothing(tmp_path: Path) -> None:
     assert run(tmp_path, "import subprocess\nkept = pair()\nprint('done')") == "done"
+
+
+def test_what_is_closed_by_a_destructor_at_the_very_end_is_no_error(tmp_path: Path) -> None:
+    body = """
+class Connection:
+    def __init__(self):
+        self.cq = CQ(d.Context(name=NAMES[0]), 4)
+    def __del__(self):
+        self.cq.close()
+kept = Connection()
+print("done")
+"""
+    assert run(tmp_path, body) == "done"
+
+
+def test_queue_pair_numbers_have_as_many_digits_on_every_device(tmp_path: Path) -> None:
+    """A message with one's own number is as long as the peer's, whose length the receive was given."""
+    body = "print({len(str(End(name).qp.qp_num)) for name in NAMES})"
+    assert run(tmp_path, body, "--devices", "64") == "{7}"
