@@ -1,17 +1,19 @@
-"""pytest's way in: property tests of a drain policy, in simulation, on devices, in the lab. Light: always loaded.
+"""pytest's way in: property tests of a drain policy, in simulation, on devices, in the lab; devices for programs.
 
-`--simmig-devices A,B` names the devices and requires them; `--simmig-lab` has the tests that need devices run in
-the lab, and reports them here (`simmig.pytest_lab`).
+Light: always loaded. `--simmig-devices A,B` names the devices and requires them; `--simmig-lab` has the tests that
+need devices run in the lab, and reports them here (`simmig.pytest_lab`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterator
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 if TYPE_CHECKING:
+    from simmig.verbs.sim.link import LinkSpec
     from simmig.verify.testing import On
 
 _PROPERTY = "simmig"
@@ -98,3 +100,26 @@ def check_policy(request: pytest.FixtureRequest) -> Callable[..., None]:
         every_migration(policy, on=on, **how)(holds)()
 
     return check
+
+
+@pytest.fixture
+def pyverbs_devices() -> Iterator[Callable[..., list[str]]]:
+    """A function: ``left, right = pyverbs_devices(2, profile="rxe")`` makes simulated devices, and names them.
+
+    From then to the test's end `import pyverbs` is theirs, in this process and all its threads. What a module of
+    tests imports at its top it has before that: run such as ``simmig pyverbs -- python -m pytest``. `devices` is a
+    number or names, `link` a `simmig.verbs.sim.link.LinkSpec`, `seed` decides what a lossy link loses.
+    """
+    from simmig.verbs.pyverbs.launch import simulated  # noqa: PLC0415
+    from simmig.verbs.pyverbs.world import DEFAULT_LINK  # noqa: PLC0415
+    from simmig.verbs.sim.profiles import PROFILES  # noqa: PLC0415
+
+    with ExitStack() as stack:
+
+        def make(
+            devices: int | list[str] = 2, *, profile: str = "ideal", link: LinkSpec = DEFAULT_LINK, seed: int = 0
+        ) -> list[str]:
+            world = stack.enter_context(simulated(devices, PROFILES[profile], link, seed))
+            return list(world.fabric.devices)
+
+        yield make

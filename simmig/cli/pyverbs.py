@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import re
+import signal
 import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,6 +17,7 @@ if TYPE_CHECKING:
 
 _CANNOT_RUN = 126
 _MOST_DEVICES = 64
+_ENDING = (signal.SIGTERM, signal.SIGHUP)
 _NAME = re.compile(r"[A-Za-z][\w.-]{0,62}")
 
 
@@ -47,7 +51,8 @@ def pyverbs(program: tuple[str, ...], devices: str, profile: str, link: str | No
     simmig pyverbs --devices rocep1s0f0,rocep1s0f1 -- python one_that_names_its_devices.py
     simmig pyverbs --profile mlx5 --devices 3 --link roce-100g -- sh -c 'python server.py & python client.py'
 
-    Exit status: the program's; 126 when it cannot be run, 2 for bad input.
+    SIGTERM and SIGHUP are passed on to PROGRAM. Exit status: the program's; 126 when it cannot be run, 2 for bad
+    input.
     """
     from simmig.verbs.pyverbs.launch import served
     from simmig.verbs.pyverbs.world import DEFAULT_LINK
@@ -60,13 +65,27 @@ def pyverbs(program: tuple[str, ...], devices: str, profile: str, link: str | No
         except OSError as error:
             click.echo(f"simmig: cannot run {program[0]}: {error.strerror}", err=True)
             return _CANNOT_RUN
-        while True:
-            try:
-                status = process.wait()
-                break
-            except KeyboardInterrupt:  # the program has been told as well: it ends, or goes on
-                continue
+        with _passed_on(process):
+            while True:
+                try:
+                    status = process.wait()
+                    break
+                except KeyboardInterrupt:  # the program has been told as well: it ends, or goes on
+                    continue
     return status if status >= 0 else 128 - status
+
+
+@contextmanager
+def _passed_on(process: subprocess.Popen[bytes]) -> Iterator[None]:
+    """What asks this command to end asks the program, as long as the block lasts."""
+    before = {
+        number: signal.signal(number, lambda number, frame: process.send_signal(number)) for number in _ENDING
+    }
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _devices(text: str) -> int | list[str]:

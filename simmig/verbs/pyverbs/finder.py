@@ -30,6 +30,7 @@ _INTERNAL = {
     "remote",
     "server",
     "others",
+    "cm_parameters",
     "wire",
     "finder",
     "sysfs",

@@ -29,8 +29,6 @@ _TRAFFIC_NS = 100_000  # a longer silence is somebody's timer
 DEFAULT_LINK = LinkSpec(bandwidth_bit_s=10_000_000_000, latency_ns=1_000, mtu=4096, header_bytes=66)
 _LOOPBACK = LinkSpec(bandwidth_bit_s=100_000_000_000, latency_ns=500, mtu=4096, header_bytes=66)
 _QP_NUMS = 1 << 20  # so that all have as many digits, which programs exchange in messages of that length
-    1 << 20
-)  # all have as many digits: programs send them to each other in messages of their own numbers' length
 _NAMES = {"rxe": "rxe{}", "mlx5": "mlx5_{}"}
 
 

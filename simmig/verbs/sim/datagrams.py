@@ -179,6 +179,19 @@ class Sender(SendQueue):
             if way is not current:
                 way.transmit(burst.wire_bytes, deliver, way.target, self, work)
 
+    def _fail(self, status: int) -> None:
+        """The oldest message fails, and what is behind it is flushed."""
+        if not self.device.profile.stops_only_sending:
+            super()._fail(status)
+            return
+        self._complete(self.pending.popleft(), status)
+        self.qp.enter_send_error()
+
+    def resume(self) -> None:
+        """RTS again, after SQD or SQE."""
+        self.sending = True
+        super().resume()
+
     def arrived(self, burst: _Packets) -> None:
         """A message of which every packet has come is delivered."""
         work = burst.work

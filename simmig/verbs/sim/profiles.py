@@ -66,6 +66,8 @@ class Profile:
     max_outstanding_reads: int = 128
     has_atomic_writes: bool = False
     """Atomic writes of eight bytes (man ibv_wr_post(3); IBA volume 1, annex A19)."""
+    stops_only_sending: bool = True
+    """A send's error puts a queue pair that promises nothing in SQE, where it still receives; else in ERR."""
     reregisters_regions: bool = True
     imports_objects: bool = True
     """Contexts, domains and regions can be imported (man ibv_import_device(3))."""
@@ -126,6 +128,7 @@ RXE = Profile(
     gid_table_entries=1024,
     vendor_id=0xFFFFFF,
     checks_read_response_length=False,
+    stops_only_sending=False,
     reregisters_regions=False,  # nor has Linux 6.12, asked by rdma-core 44
     imports_objects=False,
     has_parent_domains=False,

@@ -11,7 +11,7 @@ from simmig.verbs.sim.buffers import copy_inline
 from simmig.verbs.sim.pd import PD
 from simmig.verbs.sim.pyverbs_error import PyverbsRDMAError
 from simmig.verbs.sim.qp_attr import QPAttr, QPCap, QPInitAttr, QPInitAttrEx
-from simmig.verbs.sim.qp_rules import ERR, RC, RESET, RTS, UD, granted, told
+from simmig.verbs.sim.qp_rules import ERR, RC, RESET, RTS, SQE, UD, granted, told
 from simmig.verbs.sim.qp_states import QPStates
 from simmig.verbs.sim.requester import Requester
 from simmig.verbs.sim.responder import Responder
@@ -214,7 +214,7 @@ class QP(QPStates):
             is_read,
             wr.extra,
         )
-        if self._state == ERR:
+        if self._state >= SQE:
             requester.refuse(work)  # R19
         else:
             requester.post(work)

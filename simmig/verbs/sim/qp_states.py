@@ -180,6 +180,11 @@ class QPStates(PyverbsCM):
         if self.srq is not None:
             self.raise_event(e.IBV_EVENT_QP_LAST_WQE_REACHED)
 
+    def enter_send_error(self) -> None:
+        """Go to SQE: what is queued to be sent completes as flushed, receiving goes on (IBA volume 1, 10.3.1)."""
+        self._state = SQE
+        self.requester.flush()
+
     _tells_drained = False
 
     def sq_drained(self) -> None:

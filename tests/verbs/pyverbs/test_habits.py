@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -80,3 +83,15 @@ def test_queue_pair_numbers_have_as_many_digits_on_every_device(tmp_path: Path) 
     """A message with one's own number is as long as the peer's, whose length the receive was given."""
     body = "print({len(str(End(name).qp.qp_num)) for name in NAMES})"
     assert run(tmp_path, body, "--devices", "64") == "{7}"
+
+
+def test_sigterm_is_passed_on_and_leaves_nothing_behind(tmp_path: Path) -> None:
+    program = "import os, time; print(os.environ['SIMMIG_PYVERBS'], flush=True); time.sleep(60)"
+    command = [sys.executable, "-m", "simmig.cli", "pyverbs", "--", sys.executable, "-c", program]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        address = Path(process.stdout.readline().strip())
+        assert address.exists()
+        process.terminate()
+        assert process.wait(60) == 128 + signal.SIGTERM
+    assert not address.parent.exists()

@@ -14,7 +14,7 @@ from simmig.verbs.sim.pd import PD
 from simmig.verbs.sim.pyverbs_error import PyverbsRDMAError
 from simmig.verbs.sim.qp import QP, QPAttr, QPCap, QPInitAttr
 from simmig.verbs.sim.srq import SRQ, SrqAttr, SrqInitAttr
-from simmig.verbs.sim.wr import SGE, SendWR
+from simmig.verbs.sim.wr import SGE, Destination, SendWR
 from tests.verbs.rig import ALL_ACCESS, End, Rig, attributes, recv_wr, refused, sge
 
 ATOMIC = ALL_ACCESS | e.IBV_ACCESS_REMOTE_ATOMIC
@@ -198,3 +198,40 @@ def test_an_atomic_write_needs_a_region_that_may_be_written_to(rig: Rig) -> None
     wr.set_wr_atomic_write(target.rkey, target.buf, bytes(8))
     left.qp.post_send(wr)
     assert left.wait_one().status == e.IBV_WC_REM_ACCESS_ERR
+
+
+def test_a_datagrams_error_stops_the_send_queue_alone(rig: Rig) -> None:
+    """IBA volume 1, 10.3.1: SQE, out of which RTS leads; soft-RoCE calls rxe_qp_error, as for any."""
+    left, right = rig.left, rig.right
+    for end in (left, right):
+        init = QPInitAttr(qp_type=e.IBV_QPT_UD, scq=end.cq, rcq=end.cq, cap=QPCap(4, 4, 1, 1), sq_sig_all=0)
+        attr = QPAttr()
+        attr.qkey = 7
+        end.qp = QP(end.pd, init, attr)
+
+    def post(end: End, other: End, lkey: int, wr_id: int) -> None:
+        outbox = end.buffer(64)
+        wr = SendWR(wr_id, e.IBV_WR_SEND, 1, 0, [SGE(outbox.buf, 8, lkey or outbox.lkey)], e.IBV_SEND_SIGNALED)
+        gid = other.context.query_gid(1, 1)
+        wr.extra = Destination(AHAttr(is_global=1, gr=GlobalRoute(gid, sgid_index=1)), other.qp.qp_num, 7)
+        end.qp.post_send(wr)
+
+    left.qp.post_recv(recv_wr(left.buffer(104), wr_id=9))
+    post(left, right, 0xBAD00, 1)
+    post(left, right, 0, 2)
+    rig.sim.run()
+    post(left, right, 0, 3)
+    stops_all = not rig.profile.stops_only_sending
+    got = [(wc.wr_id, int(wc.status)) for wc in left.poll_all()]
+    flushed = int(e.IBV_WC_WR_FLUSH_ERR)
+    assert [pair for pair in got if pair[0] != 9] == [(1, got[0][1]), (2, flushed), (3, flushed)]
+    assert got[0][1] in (e.IBV_WC_LOC_PROT_ERR, rig.profile.bad_key_status)
+    assert left.state() == (e.IBV_QPS_ERR if stops_all else e.IBV_QPS_SQE)
+    if stops_all:
+        assert (9, flushed) in got
+        return
+    post(right, left, 0, 4)
+    left.qp.modify(QPAttr(qp_state=e.IBV_QPS_RTS), e.IBV_QP_STATE)
+    post(left, right, 0, 5)
+    rig.sim.run()
+    assert sorted((wc.wr_id, int(wc.status)) for wc in left.poll_all()) == [(5, 0), (9, 0)]
