@@ -67,7 +67,7 @@ def run(
         from simmig.experiment.html.page import require_writable
 
         require_writable(report)
-    result = _run(loaded, out, _devices(backend, names))
+    result = _run(loaded, out, report, _devices(backend, names))
     status = show_result(result, loaded, out, as_json)
     if report is not None:
         from simmig.experiment.html.page import write
@@ -96,7 +96,8 @@ def _devices(backend: str, names: tuple[str, ...]) -> Devices | None:
         raise InputError(f"--backend rdma: {error}") from None
 
 
-def _run(scenario: Scenario, out: Path | None, devices: Devices | None) -> Result:
+def _run(scenario: Scenario, out: Path | None, report: Path | None, devices: Devices | None) -> Result:
+    from simmig.cli.engine import prepare
     from simmig.cli.progress import Progress
     from simmig.experiment.output import OutputDir
     from simmig.experiment.report import CarryOut, run_into
@@ -104,7 +105,8 @@ def _run(scenario: Scenario, out: Path | None, devices: Devices | None) -> Resul
     with OutputDir(out) if out is not None else nullcontext() as directory, status_line("setup") as show:
         progress = [Progress(show)] if show is not None else []
         if devices is None:
-            return run_into(directory, scenario, progress)
+            simulate = prepare(scenario, whole=out is not None or report is not None, show=show)
+            return run_into(directory, scenario, progress, simulate)
         from simmig.experiment.run_rdma import run_rdma
         from simmig.verbs.rdma.errors import RdmaUnavailable
 

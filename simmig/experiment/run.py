@@ -59,6 +59,7 @@ def run(
     sink: Sink | None = None,
     subject: Subject | None = None,
     traced: bool = True,
+    most_events: int | None = None,
 ) -> Result:
     """Simulate one migration.
 
@@ -69,6 +70,7 @@ def run(
         subject: a guest in place of the scenario's.
         traced: False when nobody wants the trace or its digest: the same figures, and where `leap` can, a hundred
             times as fast, with no invariant checked and no memory compared. The result names the engine.
+        most_events: where `leap` can, a longer trace than that is not made: the result is one without.
 
     Raises InputError when the guest cannot be built or the user's own policy raises.
     """
@@ -77,7 +79,7 @@ def run(
         if result is not None:
             return result
     if traced and subject is None:
-        result = _leapt(scenario, readers, sink)
+        result = _leapt(scenario, readers, sink, most_events)
         if result is not None:
             return result
     metrics, invariants = Metrics(), Invariants()
@@ -102,7 +104,9 @@ def run(
     )
 
 
-def _leapt(scenario: Scenario, readers: Sequence[Reader], sink: Sink | None) -> Result | None:
+def _leapt(
+    scenario: Scenario, readers: Sequence[Reader], sink: Sink | None, most_events: int | None
+) -> Result | None:
     """The same by compiled code, where it can: the same trace, and every invariant checked on it."""
     invariants: list[Invariants] = []
 
@@ -110,8 +114,10 @@ def _leapt(scenario: Scenario, readers: Sequence[Reader], sink: Sink | None) -> 
         invariants.append(Invariants())
         return Recorder((invariants[-1], *readers), sink)
 
-    result = leap.traced(scenario, record, again=not readers and sink is None)
-    return result and replace(result, invariants=invariants[-1].results())
+    result = leap.traced(scenario, record, not readers and sink is None, most_events)
+    if result is None or result.trace_sha256 is None:
+        return result
+    return replace(result, invariants=invariants[-1].results())
 
 
 class World:

@@ -170,6 +170,11 @@ class Recorded:
         """From the lowest recorded page to the highest."""
         return self._span
 
+    def tables(self) -> tuple[Pages, Pages, Pages, Pages]:
+        """Intervals' ends and the writes by then, from 0; the rows' first pages and the writes before them."""
+        ends_ns, totals = (np.array(table, dtype=np.int64) for table in (self._ends_ns, self._totals))
+        return ends_ns, totals, self._firsts, self._row_starts
+
     def writes_by(self, guest_ns: int) -> int:
         """All of the intervals gone by, and an even share of the running one."""
         last = len(self._ends_ns) - 1

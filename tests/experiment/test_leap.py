@@ -9,6 +9,7 @@ import ast
 import fcntl
 import importlib
 import shutil
+import tempfile
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -123,9 +124,25 @@ def first_difference(what: Scenario) -> str:
 # --- random scenarios ---
 
 working_sets = st.integers(1, 1000).map(lambda pages: f"{pages * 4} KiB")
+rows = st.tuples(st.integers(0, 5_000_000), st.integers(0, 900), st.integers(0, 100))
+
+
+def recording(steps: list[tuple[int, int, int]]) -> dict[str, str]:
+    """A recorded workload: rows of (nanoseconds since the row before, first page, pages)."""
+    now_ns, lines = 1, ["time_ns,first_page,pages"]
+    for step_ns, first_page, count in steps:
+        now_ns += step_ns
+        lines.append(f"{now_ns},{first_page},{count}")
+    text = "\n".join([*lines, ""])
+    path = Path(tempfile.gettempdir()) / f"simmig-{zlib.crc32(text.encode()):08x}.csv"
+    path.write_text(text)
+    return {"kind": "recorded", "file": str(path)}
+
+
 rates = st.sampled_from(["1 MiB/s", "100 MiB/s", "1 GiB/s", "3 GiB/s"])
 workloads = st.one_of(
     st.just({"kind": "idle"}),
+    st.lists(rows, max_size=12).map(recording),
     st.fixed_dictionaries(
         {"kind": st.sampled_from(["uniform", "sweep"]), "working_set": working_sets, "rate": rates}
     ),
@@ -277,11 +294,11 @@ def test_the_policies_known_are_all_there_are() -> None:
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [
-        ({"migration": {"transport": "tcp"}}, "transport"),
-        ({"migration": {"control_qp": "own"}}, "control queue pair"),
-        ({"link__loss": 0.01}, "loss"),
-        ({"link__latency": "50 ms"}, "latency"),
-        ({"device": {"profile": "rxe"}, "link__latency": "10 ms"}, "the device's window"),
+        ({"migration": {"transport": "tcp"}}, "its transport"),
+        ({"migration": {"control_qp": "own"}}, "a control queue pair of its own"),
+        ({"link__loss": 0.01}, "its link's loss"),
+        ({"link__latency": "50 ms"}, "its link's latency"),
+        ({"device": {"profile": "rxe"}, "link__latency": "10 ms"}, "the device's packet window"),
     ],
 )
 def test_what_a_leap_does_not_know_is_left_to_the_event_model(changes: dict[str, Any], reason: str) -> None:

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from simmig.trace import events as ev
 from simmig.trace.recorder import Recorder
+from tests.endtoend.worlds import scenario
 from tests.experiment.test_leap import Leap, leap  # noqa: F401  (a fixture)
 
 pytest.importorskip("numba")
@@ -59,9 +60,10 @@ def filled(example: Any, values: list[int], lines: Any) -> ev.AnyEvent:
 @given(data=st.data())
 def test_the_memory_followed_is_the_latest_reading_of_each_page(leap: Leap, data: st.DataObject) -> None:  # noqa: F811
     """Writes are read in the order of their posts, at once or later, and zeros come by themselves."""
-    from simmig.experiment.leap import follow, record  # noqa: PLC0415
+    from simmig.experiment.leap import begin, follow, record  # noqa: PLC0415
 
     pages = 20
+    (state,), memory = begin.begin(scenario(guest__memory=f"{pages * 4} KiB"), 1)
     expected = [0] * pages
     rows: list[list[int]] = []
     posted: list[tuple[int, int]] = []
@@ -90,5 +92,5 @@ def test_the_memory_followed_is_the_latest_reading_of_each_page(leap: Leap, data
     cut = data.draw(st.integers(0, len(rows)))
     ring = follow.begin_ring()
     for part in (table[:cut].copy(), table[cut:].copy()):
-        assert follow.follow(part, len(part), ring, arrived) == 0
+        assert follow.follow(state, memory, part, len(part), ring, arrived) == 0
     assert arrived[0].tolist() == expected

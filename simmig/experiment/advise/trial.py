@@ -10,8 +10,14 @@ from typing import Any
 
 from simmig.experiment.advise.space import Candidate
 from simmig.experiment.load import Overrides, build_scenario
+from simmig.experiment.result import Result
 from simmig.experiment.schema import Hotspot, Scenario, Uniform
 from simmig.experiment.sweep.work import simulate
+
+LOOK_AFTER_ROUNDS = 4
+"""The first pass sends all memory, the next what was dirtied meanwhile: from then on rounds tell where it goes."""
+SHRINKING = 0.9
+"""A round that begins with less than that share of the one before has shrunk."""
 
 
 @dataclass(frozen=True)
@@ -38,21 +44,48 @@ class Outcome:
         completed: all of them completed, and nothing that must hold was broken.
         total_time_ns: the mean.
         downtime_ns: the longest.
+        flat: one did not, and its rounds had stopped to shrink.
     """
 
     completed: bool
     total_time_ns: int
     downtime_ns: int
+    flat: bool = False
 
 
 def try_out(question: Question, candidate: Candidate, seeds: Sequence[int]) -> Outcome:
-    """Simulate a candidate with each of these seeds."""
-    results = [simulate(question.scenario(candidate, seed)) for seed in seeds]
+    """Simulate a candidate with each of these seeds, up to the first with which it does not complete."""
+    results: list[Result] = []
+    for seed in seeds:
+        results.append(_migrate(question.scenario(candidate, seed)))
+        if not results[-1].good:
+            break
     return Outcome(
         all(result.good for result in results),
         sum(result.metrics.total_time_ns for result in results) // len(results),
         max(result.metrics.downtime_ns for result in results),
+        _is_flat(results[-1]),
     )
+
+
+def _migrate(scenario: Scenario) -> Result:
+    """Simulate it; one whose rounds stop to shrink is given up early, for no later round can tell more."""
+    migration = scenario.migration
+    if migration.max_rounds <= LOOK_AFTER_ROUNDS:
+        return simulate(scenario)
+    begun = migration.model_copy(update={"max_rounds": LOOK_AFTER_ROUNDS})
+    first = simulate(scenario.model_copy(update={"migration": begun}))
+    if first.status != "not-converging" or _is_flat(first):
+        return first
+    return simulate(scenario)
+
+
+def _is_flat(result: Result) -> bool:
+    """Whether it did not converge and its last round began with about as much as the one before it, or more."""
+    rounds = result.metrics.rounds
+    if result.status != "not-converging" or len(rounds) < LOOK_AFTER_ROUNDS:
+        return False
+    return rounds[-1].dirty_pages >= SHRINKING * rounds[-2].dirty_pages
 
 
 def depends_on_seed(scenario: Scenario) -> bool:

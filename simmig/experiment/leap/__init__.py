@@ -42,17 +42,20 @@ def untraced(scenario: Scenario) -> Result | None:
     return leap(scenario)
 
 
-def traced(scenario: Scenario, record: Callable[[], Recorder], again: bool) -> Result | None:
+def traced(
+    scenario: Scenario, record: Callable[[], Recorder], again: bool, most_events: int | None = None
+) -> Result | None:
     """The same with a trace, for the recorder that `record` makes; None where the event model has to make it.
 
     Figures and digest are the event model's, and memory is compared; invariants are for the recorder's readers.
-    A run that is given up on the way is heard of by a recorder only if there may be another one, `again`.
+    A run that is given up on the way is heard of by a recorder only if there may be another one, `again`. A trace
+    of more than about `most_events` is not made.
     """
     if not worthwhile(scenario):
         return None
     from simmig.experiment.leap.leap import leap_traced  # noqa: PLC0415
 
-    return leap_traced(scenario, record, again)
+    return leap_traced(scenario, record, again, most_events)
 
 
 def worthwhile(scenario: Scenario) -> bool:

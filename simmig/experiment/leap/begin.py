@@ -10,12 +10,13 @@ from numpy.random import PCG64
 from numpy.typing import NDArray
 
 from simmig.experiment.leap.envelope import POLICIES
-from simmig.experiment.leap.guest import HOTSPOT, IDLE, SWEEP, UNIFORM
+from simmig.experiment.leap.guest import HOTSPOT, IDLE, RECORDED, SWEEP, UNIFORM
 from simmig.experiment.leap.source import UNLIMITED, WHOLE_ROUND
-from simmig.experiment.leap.state import ROW, Memory, new_state
+from simmig.experiment.leap.state import ROW, Declined, Memory, new_state
 from simmig.experiment.machine import machine_of
 from simmig.experiment.policy_choice import make_policy
-from simmig.experiment.schema import Host, Hotspot, Scenario, Sweep, Uniform
+from simmig.experiment.schema import Host, Hotspot, Idle, Recorded, Scenario, Sweep, Uniform
+from simmig.guest import workload
 from simmig.guest.api import PAGE_BYTES, RamBlock
 from simmig.guest.machine import MACHINE_NAME, Machine
 from simmig.migration import savevm
@@ -26,6 +27,7 @@ from simmig.migration.rdma_stream import PIN_BYTES_S
 
 _NS_BITS = 8_000_000_000
 _SECOND_NS = 1_000_000_000
+_LARGE = 2.0**62
 _COSTS = (
     "post",
     "post_byte",
@@ -104,15 +106,18 @@ def _set_migration(s: Any, scenario: Scenario, machine: Machine) -> None:
 
 
 def _set_workload(s: Any, machine: Machine, scenario: Scenario) -> None:
-    workload = scenario.guest.workload
-    kinds: dict[type, int] = {Sweep: SWEEP, Uniform: UNIFORM, Hotspot: HOTSPOT}
-    s["workload"] = kinds.get(type(workload), IDLE)
-    if not isinstance(workload, Sweep | Uniform | Hotspot):
+    table = scenario.guest.workload
+    kinds: dict[type, int] = {Idle: IDLE, Sweep: SWEEP, Uniform: UNIFORM, Hotspot: HOTSPOT, Recorded: RECORDED}
+    kind = kinds.get(type(table))
+    if kind is None:
+        raise Declined
+    s["workload"] = s["kind"] = kind if machine.workload.span else IDLE
+    if not isinstance(table, Sweep | Uniform | Hotspot):
         return
-    s["rate"], s["span"] = workload.rate_bytes_s, len(machine.workload.span)
-    if isinstance(workload, Hotspot):
-        s["hot"] = workload.hot_set_bytes // PAGE_BYTES
-        s["hot_below"] = int(workload.hot_fraction * 2**32)
+    s["rate"], s["span"] = table.rate_bytes_s, len(machine.workload.span)
+    if isinstance(table, Hotspot):
+        s["hot"] = table.hot_set_bytes // PAGE_BYTES
+        s["hot_below"] = int(table.hot_fraction * 2**32)
     random = PCG64(scenario.seed).state["state"]
     for name, value in (("pcg", random["state"]), ("pcg_inc", random["inc"])):
         s[f"{name}_high"], s[f"{name}_low"] = divmod(value, 1 << 64)
@@ -125,7 +130,7 @@ def _memory(s: Any, scenario: Scenario, machine: Machine, slice_rows: int, trace
     chunks = -(-lengths // CHUNK_PAGES)
     pages = _bytes(machine.pages)
     pages[: machine.pages] = 1
-    log = _bytes(len(machine.workload.span))
+    log = _bytes(machine.workload.span.stop)
     balloon = given_back(scenario, machine)
     for first, count in balloon:
         pages[first : first + count] = 0
@@ -155,8 +160,21 @@ def _memory(s: Any, scenario: Scenario, machine: Machine, slice_rows: int, trace
         rounds=np.empty((scenario.migration.max_rounds + 2, ROW), dtype=np.int64),
         slices=np.empty((slice_rows, ROW), dtype=np.int64),
         place=np.zeros(total, dtype=np.int32),
-        written=np.zeros(len(machine.workload.span) if traced else 0, dtype=np.int32),
+        written=np.zeros(machine.workload.span.stop if traced else 0, dtype=np.int32),
+        **_recorded(machine),
     )
+
+
+def _recorded(machine: Machine) -> dict[str, NDArray[np.int64]]:
+    """A recorded workload's tables; raises Declined where they need more than 64 bits on the way."""
+    names = ("recorded_ends", "recorded_totals", "recorded_firsts", "recorded_starts")
+    if not isinstance(machine.workload, workload.Recorded):
+        return dict.fromkeys(names, np.zeros(0, dtype=np.int64))
+    tables = machine.workload.tables()
+    ends, totals = tables[:2]
+    if float(np.max(np.diff(totals), initial=0)) * float(np.max(np.diff(ends), initial=0)) > _LARGE:
+        raise Declined
+    return dict(zip(names, tables, strict=True))
 
 
 def _bytes(count: int) -> NDArray[np.uint8]:

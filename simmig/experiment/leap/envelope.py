@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from simmig.experiment.schema import Hotspot, Idle, Scenario, Sweep, Uniform
+from simmig.experiment.schema import Scenario
 from simmig.verbs.sim.profiles import PROFILES
 
 POLICIES = (
@@ -25,19 +25,18 @@ MIN_BANDWIDTH_BIT_S = 1_000_000
 
 
 def outside(scenario: Scenario) -> str | None:
-    """Why the event model has to simulate this one; None when a leap can."""
+    """What the event model has to simulate this one for; None when a leap can."""
     migration, guest, link = scenario.migration, scenario.guest, scenario.link
     window = PROFILES[scenario.device.profile].window_packets
     packet_ns = -(-(link.mtu_bytes + link.header_bytes) * 8_000_000_000 // link.bandwidth_bit_s)
     reasons = {
-        "transport": migration.transport != "rdma",
+        "its transport": migration.transport != "rdma",
         "limits that change": bool(migration.change),
-        "control queue pair": migration.control_qp != "shared",
-        "recorded workload": not isinstance(guest.workload, Idle | Uniform | Sweep | Hotspot),
-        "dirty rate": getattr(guest.workload, "rate_bytes_s", 0) > MAX_RATE_BYTES_S,
-        "loss": link.loss > 0,
-        "latency": link.latency_ns > MAX_LATENCY_NS,
-        "bandwidth": link.bandwidth_bit_s < MIN_BANDWIDTH_BIT_S,
-        "the device's window": packet_ns + 2 * link.latency_ns > window * packet_ns,
+        "a control queue pair of its own": migration.control_qp != "shared",
+        "how fast the guest writes": getattr(guest.workload, "rate_bytes_s", 0) > MAX_RATE_BYTES_S,
+        "its link's loss": link.loss > 0,
+        "its link's latency": link.latency_ns > MAX_LATENCY_NS,
+        "how slow its link is": link.bandwidth_bit_s < MIN_BANDWIDTH_BIT_S,
+        "the device's packet window": packet_ns + 2 * link.latency_ns > window * packet_ns,
     }
     return next((reason for reason, holds in reasons.items() if holds), None)

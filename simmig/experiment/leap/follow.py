@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from simmig.experiment.leap import record
-from simmig.experiment.leap.state import RING_MASK, RING_SIZE, Ints, Readings, entry
+from simmig.experiment.leap.guest import written_by
+from simmig.experiment.leap.state import RING_MASK, RING_SIZE, Ints, Memory, Readings, entry
 
 
 def begin_ring() -> Ints:
@@ -14,7 +17,7 @@ def begin_ring() -> Ints:
 
 
 @entry
-def follow(rows: Ints, end_row: int, ring: Ints, arrived: Readings) -> int:
+def follow(s: Any, m: Memory, rows: Ints, end_row: int, ring: Ints, arrived: Readings) -> int:
     """Go through those rows; `arrived` (one row) has of each page which reading it holds, 0 for none.
 
     A reading is known by how many writes of the guest's came before it, and one more.
@@ -30,7 +33,10 @@ def follow(rows: Ints, end_row: int, ring: Ints, arrived: Readings) -> int:
             ring[RING_SIZE, reads] += 1
             place = ordinal & RING_MASK
             if reads:
-                ring[place, 2] = rows[row, 2]
+                writes = rows[row, 2]
+                if rows[row, 3]:
+                    writes = max(writes, written_by(s, m, rows[row, 1]))
+                ring[place, 2] = writes
             else:
                 ring[place, 0], ring[place, 1] = rows[row, 2], rows[row, 3]
             if ring[RING_SIZE, 1 - reads] > ordinal:

@@ -15,7 +15,7 @@ from simmig.experiment.leap.state import Declined, Memory, compiled
 
 MOST_WRITES = (1 << 31) - 2
 """Of which a trace can tell each from the others."""
-IDLE, SWEEP, UNIFORM, HOTSPOT = 0, 1, 2, 3
+IDLE, SWEEP, UNIFORM, HOTSPOT, RECORDED = 0, 1, 2, 3, 4
 
 _LOW = np.uint64(0xFFFFFFFF)
 _32 = np.uint64(32)
@@ -24,6 +24,8 @@ _58, _63, _64 = np.uint64(58), np.uint64(63), np.uint64(64)
 _0, _1 = np.uint64(0), np.uint64(1)
 _MULTIPLIER_HIGH = np.uint64(0x2360ED051FC65DA4)
 _MULTIPLIER_LOW = np.uint64(0x4385DF649FCCF645)
+_SECOND_NS = 1_000_000_000
+_PAGE_BYTES = 4096
 _ONES = np.uint64(0x0101010101010101)
 
 
@@ -48,8 +50,54 @@ def draw(s: Any) -> Any:
 
 
 @compiled
-def _page(s: Any, write: int) -> int:
+def written_by(s: Any, m: Memory, now: int) -> int:
+    """How many pages the workload writes by then."""
+    if s.kind != RECORDED:
+        seconds = now // _SECOND_NS
+        return (s.rate * seconds + s.rate * (now - seconds * _SECOND_NS) // _SECOND_NS) // _PAGE_BYTES
+    ends, totals = m.recorded_ends, m.recorded_totals
+    last = len(ends) - 1
+    if now > ends[last]:
+        width, writes = ends[last] - ends[last - 1], totals[last] - totals[last - 1]
+        again = (now - ends[last]) // width
+        return totals[last] + writes * again + writes * (now - ends[last] - again * width) // width
+    low, high = 0, last
+    while low < high:
+        middle = (low + high) // 2
+        if ends[middle] < now:
+            low = middle + 1
+        else:
+            high = middle
+    if not low:
+        return 0
+    width = ends[low] - ends[low - 1]
+    return totals[low - 1] + (totals[low] - totals[low - 1]) * (now - ends[low - 1]) // width
+
+
+@compiled
+def _recorded_page(m: Memory, write: int) -> int:
+    """Which page a recorded write hits; behind the last one the last interval's come again."""
+    totals, starts = m.recorded_totals, m.recorded_starts
+    end = len(totals) - 1
+    writes = max(totals[end] - totals[end - 1], 1)
+    again_from = totals[end] - writes
+    if write > again_from:
+        write = again_from + (write - again_from) % writes
+    low, high = 0, len(starts)
+    while low < high:
+        middle = (low + high) // 2
+        if starts[middle] <= write:
+            low = middle + 1
+        else:
+            high = middle
+    return m.recorded_firsts[low - 1] + write - starts[low - 1]
+
+
+@compiled
+def _page(s: Any, m: Memory, write: int) -> int:
     """Which page that write hits."""
+    if s.workload == RECORDED:
+        return _recorded_page(m, write)
     if s.workload == SWEEP:
         return write % s.span
     bits = draw(s)
@@ -66,12 +114,12 @@ def advance(s: Any, m: Memory, now: int) -> None:
     """Have the guest write what it has written by then."""
     if s.workload == IDLE:
         return
-    target = record.written_by(s, now)
+    target = written_by(s, m, now)
     zeros, traced = len(m.zero) > 0, len(m.written) > 0
     if traced and target > MOST_WRITES:
         raise Declined
     for write in range(s.writes, target):
-        page = _page(s, write)
+        page = _page(s, m, write)
         if s.logging:
             m.log[page] = 1
         if zeros:

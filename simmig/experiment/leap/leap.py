@@ -10,9 +10,11 @@ from typing import Any
 
 from simmig.experiment.leap import meter
 from simmig.experiment.leap.begin import begin, given_back
+from simmig.experiment.leap.call_back import Callback
 from simmig.experiment.leap.decide import OWN
 from simmig.experiment.leap.envelope import POLICIES
 from simmig.experiment.leap.guest import MOST_WRITES
+from simmig.experiment.leap.interrupt import held
 from simmig.experiment.leap.own_policy import OwnPolicy
 from simmig.experiment.leap.source import migrate
 from simmig.experiment.leap.state import Declined, Memory, TableFull
@@ -40,19 +42,21 @@ def leap(scenario: Scenario) -> Result | None:
     return None if ran is None else _result(scenario, *ran)
 
 
-def leap_traced(scenario: Scenario, record: Callable[[], Recorder], again: bool) -> Result | None:
+def leap_traced(
+    scenario: Scenario, record: Callable[[], Recorder], again: bool, most_events: int | None = None
+) -> Result | None:
     """The same, with every event of the trace for a recorder; the result has the trace's digest, too.
 
     A run may be given up on the way. Where it is no matter that a recorder has heard of it (`again`) the next try
-    gets another one; else it is run without a trace first.
+    gets another one; else it is run without a trace first, as where a trace may be too long: then there is none.
     """
     rows = _FIRST_ROWS
-    if not again:
+    if most_events is not None or not again:
         ran = _run(scenario)
-        if ran is None:
+        if ran is None or ran[0]["writes"] > MOST_WRITES:
             return None
-        if ran[0]["writes"] > MOST_WRITES:
-            return None
+        if most_events is not None and _events_of(ran[0]) > most_events:
+            return _result(scenario, *ran)
         rows = max(1, int(ran[0]["slices"]))
     while True:
         state, memory = begin(scenario, rows, traced=True)
@@ -60,7 +64,7 @@ def leap_traced(scenario: Scenario, record: Callable[[], Recorder], again: bool)
         trace = Trace(state[0], memory, recorder, _ends)
         recorder.emit(_began(scenario))
         try:
-            _go(state[0], memory, _take_policy(scenario, state[0]))
+            _go(state[0], memory, _take_policy(scenario, state[0]), trace)
         except TableFull:
             rows *= 16
         except Declined:
@@ -77,16 +81,27 @@ def leap_traced(scenario: Scenario, record: Callable[[], Recorder], again: bool)
             return dataclasses.replace(result, trace_sha256=digest)
 
 
-def _go(s: Any, memory: Memory, own: OwnPolicy | None) -> None:
-    with own.asked() if own is not None else nullcontext():
+def _events_of(s: Any) -> int:
+    """About how many a trace has: three a write, six a message and its answer."""
+    source, destination = s["posted"].tolist()
+    return int(3 * source + 6 * destination)
+
+
+def _go(s: Any, memory: Memory, own: OwnPolicy | None, trace: Trace | None = None) -> None:
+    """Migrate; a signal ends it where a round begins, or rows of a trace are handed on."""
+    with held() as pending, own.asked() if own is not None else nullcontext():
+        watch = Callback(lambda _round: len(pending))
+        s["watch_address"] = watch.address
+        if trace is not None:
+            trace.pending = pending
         migrate(s, memory)
 
 
 def _run(scenario: Scenario) -> tuple[Any, Memory] | None:
     rows = _FIRST_ROWS
     while True:
-        state, memory = begin(scenario, rows)
         try:
+            state, memory = begin(scenario, rows)
             own = _take_policy(scenario, state[0])
             _go(state[0], memory, own)
         except TableFull:

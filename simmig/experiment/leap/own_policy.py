@@ -29,8 +29,6 @@ class OwnPolicy:
         self._state = state
         self.function = Callback(self._ask)
         self.answering = Answering(policy.drain)
-        self.interrupted: BaseException | None = None
-        """What came while it was asked and is not its own: a signal's."""
 
     def _ask(self, point: int) -> int:
         try:
@@ -38,9 +36,6 @@ class OwnPolicy:
             if target is None:
                 return NONE
             return min(target, _MOST) if isinstance(target, int) and target >= 0 else _NO_ANSWER
-        except KeyboardInterrupt as error:
-            self.interrupted = error
-            return _NO_ANSWER
         except (*RAISED, Endless):
             return _NO_ANSWER
 
@@ -49,8 +44,6 @@ class OwnPolicy:
         """While compiled code runs: what it prints goes aside, and it has as long to answer as ever."""
         with prints_aside(), patience(lambda: self.answering.calls, self.answering.stuck):
             yield
-        if self.interrupted is not None:
-            raise self.interrupted
 
     @property
     def posted_bytes(self) -> int:

@@ -24,9 +24,6 @@ MEMORY_READ, COMPARED, SOURCE_ENDED, DESTINATION_OVER = 38, 39, 40, 41
 # Why there is a drain: a message is sent (its type), READY for it is due, or one of these.
 READY_FOR, ACKNOWLEDGEMENT, LAST_MESSAGE, POINT = 12, 24, 25, 26
 
-_SECOND_NS = 1_000_000_000
-_PAGE_BYTES = 4096
-
 
 @compiled
 def _row(s: Any, form: int, t: int, a: int, b: int, c: int, d: int, e: int) -> None:
@@ -60,14 +57,7 @@ def wide(s: Any, form: int, t: int, a: int, b: int, c: int, d: int, e: int) -> N
 
 
 @compiled
-def written_by(s: Any, now: int) -> int:
-    """How many pages the guest's workload has written by then."""
-    seconds = now // _SECOND_NS
-    return (s.rate * seconds + s.rate * (now - seconds * _SECOND_NS) // _SECOND_NS) // _PAGE_BYTES
-
-
-@compiled
 def memory_read(s: Any) -> None:
-    """The device reads what the oldest write not yet read is to carry, as the guest has it now."""
+    """The device reads what the oldest write not yet read is to carry: as the guest has it now, if it runs."""
     if s.traced:
-        _row(s, MEMORY_READ, s.now, max(s.writes, written_by(s, s.now) if s.workload else 0), 0, 0, 0, 0)
+        _row(s, MEMORY_READ, s.now, s.writes, s.workload, 0, 0, 0)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from simmig.experiment.leap import meter, record
+from simmig.experiment.leap.call_back import call_back
 from simmig.experiment.leap.connect import connect
 from simmig.experiment.leap.control import (
     answered,
@@ -49,7 +50,17 @@ from simmig.experiment.leap.peer import (
     rest,
 )
 from simmig.experiment.leap.ram import flush, merge, put_back, take
-from simmig.experiment.leap.state import LOST, NONE, PENDING, READY_BUFFER, SENDS, Memory, compiled, entry
+from simmig.experiment.leap.state import (
+    LOST,
+    NONE,
+    PENDING,
+    READY_BUFFER,
+    SENDS,
+    Declined,
+    Memory,
+    compiled,
+    entry,
+)
 from simmig.experiment.leap.wire import push, transmit
 from simmig.migration.config import CHUNK_PAGES, WINDOW_NS
 from simmig.migration.control import PATIENCE_NS
@@ -102,6 +113,8 @@ def _begin_round(s: Any, m: Memory) -> None:
     meter.open_row(s, m.rounds, s.rounds, s.rounds + 1, before, t, s.dirty)
     s.rounds += 1
     record.one_of(s, record.ROUND_BEGAN, t, s.rounds, s.dirty)
+    if call_back(s.watch_address, s.rounds):
+        raise Declined
 
 
 @compiled

@@ -59,6 +59,7 @@ class Memory(NamedTuple):
     when none can be); the `words` are the same bytes, eight at a time. Of each chunk: `last`, the ordinal of its
     latest write, `known`, whether it is registered, `order`, the chunks as they were registered, and `place`,
     which of these it was. `written`, for a trace alone, has of each page the guest's latest write, counted from 1.
+    A recorded workload's writes are in the last four (`Recorded.tables`), empty for others.
     """
 
     pages: NDArray[np.uint8]
@@ -76,6 +77,10 @@ class Memory(NamedTuple):
     slices: Ints
     place: NDArray[np.int32]
     written: NDArray[np.int32]
+    recorded_ends: Ints
+    recorded_totals: Ints
+    recorded_firsts: Ints
+    recorded_starts: Ints
 
 
 _INT, _FLOAT = "i8", "f8"
@@ -143,7 +148,10 @@ _FIELDS: list[tuple[Any, ...]] = [
     *((name, _INT) for name in ("block_end_page", "registration_batch", "registered", "posted_bytes")),
     *((name, _INT) for name in ("completed_bytes", "pending", "max_pending")),
     # the guest
-    *((name, _INT) for name in ("workload", "rate", "span", "hot", "hot_below", "writes", "told", "logging")),
+    *(
+        (name, _INT)
+        for name in ("workload", "kind", "rate", "span", "hot", "hot_below", "writes", "told", "logging")
+    ),
     *((name, "u8") for name in ("pcg_high", "pcg_low", "pcg_inc_high", "pcg_inc_low")),
     # the source
     *(
@@ -166,7 +174,7 @@ _FIELDS: list[tuple[Any, ...]] = [
         for name in ("start_bytes", "device_bytes", "ending_bytes", "patience_ns", "diverged", "source_end")
     ),
     # the trace
-    *((name, _INT) for name in ("traced", "rows", "trace_address")),
+    *((name, _INT) for name in ("traced", "rows", "trace_address", "watch_address")),
     ("trace", _INT, (TRACE_ROWS, TRACE_COLUMNS)),
     # figures
     ("counts", _INT, (COUNTS,)),
@@ -210,7 +218,7 @@ _TYPES: dict[Any, Any] = {
         (
             *(_BYTES, _WORDS, _BYTES, _WORDS, _BYTES, _INTS, _BYTES, numba.int32[::1]),
             *(_INTS, _INTS, _INTS, numba.int64[:, ::1], numba.int64[:, ::1]),
-            *(numba.int32[::1], numba.int32[::1]),
+            *(numba.int32[::1], numba.int32[::1], _INTS, _INTS, _INTS, _INTS),
         ),
         Memory,
     ),

@@ -10,6 +10,7 @@ import numpy as np
 from simmig.experiment.leap import record
 from simmig.experiment.leap.call_back import Callback
 from simmig.experiment.leap.follow import begin_ring, follow
+from simmig.experiment.leap.interrupt import Pending
 from simmig.experiment.leap.keys import key_at
 from simmig.experiment.leap.lines import room_for, templates, write_lines
 from simmig.experiment.leap.state import TRACE_ROWS, Memory, Readings
@@ -47,6 +48,8 @@ class Trace:
         self._ring = begin_ring()
         self._arrived = _as_at_first(state, memory)
         self.compared: ev.MemoryCompared | None = None
+        self.pending: Pending = []
+        """Signals that wait to be handled."""
         self.raised: BaseException | None = None
         self.function = Callback(self._take)
         state["trace_address"] = self.function.address
@@ -57,7 +60,7 @@ class Trace:
         except BaseException as error:
             self.raised = error
             return 1
-        return 0
+        return len(self.pending)
 
     def finish(self) -> str:
         """Take what is left, and what is counted when all is over; returns the digest."""
@@ -68,7 +71,7 @@ class Trace:
         return self._recorder.sha256()
 
     def _hand_on(self, count: int) -> None:
-        if not follow(self._rows, count, self._ring, self._arrived):
+        if not follow(self._s, self._memory, self._rows, count, self._ring, self._arrived):
             self._write(0, count)
             return
         begin = 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import re
 import shlex
@@ -16,7 +17,11 @@ from simmig.cli.main import main
 from simmig.experiment.advise.confidence import kept_share, seeds_for
 from simmig.experiment.advise.search import Choice, to_test
 from simmig.experiment.advise.space import Candidate
-from simmig.experiment.advise.trial import Outcome
+from simmig.experiment.advise.trial import Outcome, _is_flat
+from simmig.experiment.run import run
+from simmig.migration.policies import builtin
+from simmig.trace.metrics import Stretch
+from tests.endtoend import worlds
 from tests.experiment.sweep.small import write
 
 
@@ -123,6 +128,30 @@ def test_one_run_is_enough_where_nothing_is_drawn(scenario: Path, capsys: pytest
     status, found = advise(scenario, capsys, *idle)
     assert status == 0
     assert (found["depends_on_seed"], found["seeds"], found["kept_share_at_least"]) == (False, 1, 1.0)
+
+
+def test_a_guest_that_outruns_every_policy_is_soon_given_up(
+    scenario: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Every built-in policy once, with one seed, and no more rounds than tell that they do not shrink."""
+    busy = 'guest.workload={ kind = "uniform", working_set = "8 MiB", rate = "4 GiB/s" }'
+    status, found = advise(scenario, capsys, "--downtime", "1 ms", "--set", busy)
+    assert status == 1
+    assert found["tried"] == len(builtin())
+    assert found["completed"] == 0
+    settings = ("--set", busy, "--set", "migration.downtime_limit=1 ms")
+    assert main(["run", str(scenario), *settings, "--json"]) == 1
+    assert json.loads(capsys.readouterr().out)["status"] == "not-converging"
+
+
+@pytest.mark.parametrize(
+    ("dirty", "flat"), [([9, 8, 7, 7], True), ([9, 8, 10, 9], True), ([9, 8, 7, 5], False), ([9, 9, 9], False)]
+)
+def test_rounds_are_flat_when_the_last_begins_as_the_one_before(dirty: list[int], flat: bool) -> None:
+    result = run(worlds.scenario(guest__memory="1 MiB"))
+    result.metrics.rounds = [Stretch(i, i, i, pages * 100) for i, pages in enumerate(dirty)]
+    assert _is_flat(dataclasses.replace(result, status="not-converging")) is flat
+    assert not _is_flat(result)
 
 
 @pytest.mark.parametrize(

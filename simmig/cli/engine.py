@@ -1,0 +1,62 @@
+"""Which engine simulates a run, and what is said of it: compiled code for big guests, if it can."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+import click
+
+from simmig.experiment import leap
+from simmig.experiment.leap.envelope import outside
+from simmig.experiment.run import run
+
+if TYPE_CHECKING:
+    from simmig.experiment.report import CarryOut
+    from simmig.experiment.result import Result
+    from simmig.experiment.schema import Scenario
+    from simmig.trace.readers import Reader
+    from simmig.trace.recorder import Sink
+
+BIG_IDLE_BYTES, BIG_BUSY_BYTES = 128 << 30, 4 << 30
+"""Guests from which on the event model takes longer than compiling: idle ones, and those that write."""
+BUSY_BYTES_S = 64 << 20
+MOST_EVENTS = 10_000_000
+"""A longer trace takes more than some ten seconds to check: --out or --report ask for it."""
+
+
+def prepare(scenario: Scenario, whole: bool, show: Callable[[str], None] | None) -> CarryOut:
+    """How to simulate it; for a big guest compiles first what is not compiled, and says so on standard error.
+
+    `whole`: with its trace, however long that is.
+    """
+    if is_big(scenario):
+        beyond = outside(scenario)
+        if beyond is not None:
+            _say(f"this runs event by event, for {beyond} is beyond the compiled engine: it may take long")
+        elif not leap.is_ready():
+            (show or _say)("compiling the fast engine, once for this version of simmig: it takes a minute")
+            if not leap.prepare():
+                _say("without numba this runs event by event, which may take long: pip install 'simmig[fast]'")
+    return functools.partial(_simulate, None if whole else MOST_EVENTS)
+
+
+def is_big(scenario: Scenario) -> bool:
+    """Whether the event model would take more than a minute or so."""
+    busy = getattr(scenario.guest.workload, "rate_bytes_s", 0) >= BUSY_BYTES_S
+    return scenario.guest.memory_bytes >= (BIG_BUSY_BYTES if busy else BIG_IDLE_BYTES)
+
+
+def _simulate(most_events: int | None, scenario: Scenario, readers: Sequence[Reader], sink: Sink | None) -> Result:
+    result = run(scenario, readers, sink, most_events=most_events)
+    if result.engine == "compiled" and result.trace_sha256 is None:
+        _say(
+            f"the trace would have more than {MOST_EVENTS // 10**6} million events: it was not made, and no "
+            "invariant was checked; with --out DIR or --report FILE it is"
+        )
+    return result
+
+
+def _say(text: str) -> None:
+    click.echo(f"simmig: {text}", err=True)
