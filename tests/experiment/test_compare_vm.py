@@ -10,11 +10,12 @@ import pytest
 from simmig.cli.main import main
 from simmig.experiment.calibrate import Model
 from simmig.experiment.calibrate_log import Figure as Calibrated
-from simmig.experiment.compare_vm import Figure, Watched, predict, scenarios, start_afresh
+from simmig.experiment.compare_vm import Figure, predict, scenarios, start_afresh
 from simmig.experiment.errors import InputError
 from simmig.experiment.machine import Devices
 from simmig.experiment.model_file import read_model, write_model
 from simmig.experiment.observe import Observation
+from simmig.experiment.watched_vm import Watched
 from simmig.guest.api import RamBlock
 
 MS = 1_000_000
