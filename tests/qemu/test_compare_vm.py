@@ -10,10 +10,13 @@ from typing import Any
 import pytest
 
 from simmig.guest.qemu.watch import kernel_knows
-from simmig.lab.vm import counted
-from tests.qemu.rig import THERE, scratch, vm
+from simmig.lab import firmware
+from simmig.lab.vm import Vm, counted
+from tests.qemu.rig import MIB, THERE, scratch
 
 PORT = 4461
+IMAGE = firmware.image(MIB // 4, working_set_bytes=MIB, zero_bytes=8 * MIB)
+"""Slow enough to converge on whatever machine the lab is."""
 MODEL = """
 link = { bandwidth = "100 Mbit/s", latency = "100 us" }
 host = {}
@@ -26,9 +29,12 @@ def test_a_running_vm_is_compared_and_lives_on() -> None:
     async def body() -> dict[str, Any]:
         with scratch() as directory:
             (directory / "model.toml").write_text(MODEL)
+            a, b = directory / "a", directory / "b"
+            a.mkdir()
+            b.mkdir()
             async with (
-                vm(directory, "a", shared=True) as source,
-                vm(directory, "b", incoming=f"rdma:{THERE}:{PORT}") as destination,
+                Vm(a, IMAGE, 32 * MIB, shared=True) as source,
+                Vm(b, IMAGE, 32 * MIB, incoming=f"rdma:{THERE}:{PORT}") as destination,
             ):
                 await source.says(2)
                 command = [sys.executable, "-m", "simmig.cli", "compare", "--qemu", str(source.monitor_socket)]
