@@ -32,6 +32,12 @@ if TYPE_CHECKING:
 @click.option(
     "--report", type=click.Path(path_type=Path), metavar="FILE", help="Write one HTML file with everything in it."
 )
+@click.option(
+    "--against",
+    metavar="WHAT",
+    multiple=True,
+    help="Compare with another scenario, policy or TABLE.KEY=VALUE, in one table and picture; may be given again.",
+)
 @output_options
 def run(
     scenario: Path,
@@ -42,6 +48,7 @@ def run(
     names: tuple[str, ...],
     out: Path | None,
     report: Path | None,
+    against: tuple[str, ...],
     as_json: bool,
 ) -> int:
     """Simulate the migration that SCENARIO describes, or carry it out on two RDMA devices.
@@ -57,11 +64,18 @@ def run(
     simmig run quickstart
     simmig run quickstart --policy pending-limit,limit='16 MiB' --out out/my-run
     simmig run quickstart --set migration.slice=unlimited --json
+    simmig run quickstart --against migration.transport=tcp --against per-chunk --out out/compared
     simmig run quickstart --backend rdma --device rxe0 --device rxe1
     simmig run quickstart --set guest.workload="{ kind = 'idle' }"
     """
     from simmig.experiment.load import Overrides, load_scenario
 
+    if against:
+        if backend != "sim" or names or report is not None:
+            raise click.UsageError("--against compares simulations: without --backend, --device and --report.")
+        from simmig.cli.against import run_against
+
+        return run_against(scenario, Overrides(settings, policy, seed), against, out, as_json)
     loaded = load_scenario(scenario, Overrides(settings, policy, seed))
     if report is not None:
         from simmig.experiment.html.page import require_writable

@@ -1,0 +1,64 @@
+"""``simmig run A --against B``: one table and one picture of several simulated runs."""
+
+from __future__ import annotations
+
+import sys
+from contextlib import nullcontext
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from simmig.cli.show import status_line
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from simmig.experiment.against import Ran
+    from simmig.experiment.load import Overrides
+    from simmig.experiment.output import OutputDir
+
+
+def run_against(
+    scenario: Path, overrides: Overrides, against: Sequence[str], out: Path | None, as_json: bool
+) -> int:
+    """Carry them out and show them; exit status 1 when one did not complete or broke an invariant."""
+    from simmig.experiment.against import carry_out, document, sides, table
+    from simmig.experiment.output import OutputDir
+    from simmig.experiment.report import json_document
+    from simmig.experiment.summary import as_text
+
+    asked = sides(scenario, overrides, against)
+    with OutputDir(out) if out is not None else nullcontext() as directory:
+        with status_line("simulating") as show:
+            ran = carry_out(asked, show or (lambda _: None))
+        if directory is not None:
+            _write(directory, ran)
+    if as_json:
+        click.echo(json_document(document(ran)), nl=False)
+    elif sys.stdout.isatty():
+        from rich.console import Console
+
+        Console(highlight=False).print(table(ran))
+    else:
+        click.echo(as_text(table(ran), 160), nl=False)
+    if out is not None and not as_json:
+        click.echo(
+            f"\n  Results are in {out}: comparison.txt, comparison.json and, with matplotlib, comparison.png."
+        )
+    return 0 if all(each.result.good for each in ran) else 1
+
+
+def _write(directory: OutputDir, ran: Sequence[Ran]) -> None:
+    from simmig.experiment.against import document, table
+    from simmig.experiment.report import can_plot, json_document
+    from simmig.experiment.summary import as_text
+
+    (directory.work / "comparison.txt").write_text(as_text(table(ran), 160), encoding="utf-8")
+    (directory.work / "comparison.json").write_bytes(json_document(document(ran)))
+    if can_plot():
+        from simmig.experiment.plots.against import figure
+        from simmig.experiment.plots.style import save
+
+        save(figure([(each.side.name, each.result) for each in ran]), directory.work / "comparison.png")
+    directory.keep()
