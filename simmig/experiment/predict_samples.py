@@ -5,25 +5,27 @@
   rate that was shown), and `query-dirty-rate` at any interval. Writes to a working set of W pages at a rate r
   leave W (1 - exp(-r t / W)) distinct pages dirty after t: W and r by least squares. That is a `uniform` workload.
 - *Zero pages*: the share of duplicates among all pages told.
-- *Setup, downtime limit*: as told. The transport is not: what it and its processors need is in the bandwidth. What
-  is simulated is chunks on a link of that bandwidth and hardly any delay, at no other cost.
+- *Setup, downtime limit*: as told. The transport is not: what it and its processors need is in the bandwidth. So
+  the migration is reckoned (`predict_reckon`), and only simulated where it is asked for over RDMA.
 
-The model is made from the first half of the samples' time and held against the rest.
+The model is made from the first half of the samples' time and held against the rest; how far that is off counts in
+the range beside the errors of all recordings.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 from simmig.experiment.errors import InputError
 from simmig.experiment.load import Overrides, build_scenario
+from simmig.experiment.predict_guest import UNKNOWN_DEVICE_STATE_BYTES
 from simmig.experiment.predict_range import known_errors, range_of
-from simmig.experiment.result import Result
+from simmig.experiment.predict_reckon import Reckoned, can_reckon, reckon
 from simmig.experiment.run import run
 from simmig.trace.qemu_log import LogError
 from simmig.trace.qemu_samples import DirtyRate, Sample, read_samples
@@ -34,16 +36,22 @@ _PATIENCE = 30
 """Rounds after which a migration counts as not converging."""
 _SIZES = 40
 """Working sets tried, evenly in the logarithm between the least that was seen dirty and all memory."""
+_AS_GOOD = 0.02
+"""Fits that are off by so much more than the best are as good; one interval alone fits a small set or a large."""
 _RUNNING = ("active", "unbounded", "device", "pre-switchover")
 
 
 @dataclass(frozen=True, slots=True)
 class Dirtying:
-    """The guest: `working_set_pages` written at `pages_s`; 0 where nothing was dirtied. `intervals` told it."""
+    """The guest: `working_set_pages` written at `pages_s`; 0 where nothing was dirtied. `intervals` told it.
+
+    `ends` are the smallest set, with its rate, and the largest that agree with them as well.
+    """
 
     working_set_pages: int
     pages_s: float
     intervals: int
+    ends: tuple[tuple[int, float], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +73,7 @@ class SampledPrediction:
 
     Attributes:
         recorded: the last sample.
+        may_not_complete: whether it fails to with a bandwidth or a guest that the samples allow as well.
         predicted, total_range_ns, downtime_range_ns: the migration, and where it should lie in nine of ten cases.
         check: model of the first half of the time; predicted over recorded of what the rest tells, by figure.
     """
@@ -72,7 +81,8 @@ class SampledPrediction:
     samples: int
     model: SampledModel
     recorded: Sample
-    predicted: Result
+    predicted: Reckoned
+    may_not_complete: bool
     total_range_ns: tuple[int, int]
     downtime_range_ns: tuple[int, int]
     check: dict[str, float]
@@ -85,19 +95,27 @@ def predict_samples(path: Path, overrides: Overrides) -> SampledPrediction:
     except LogError as error:
         raise InputError(str(error)) from None
     model = model_of(path, samples, rates)
+    guests = [replace(model.dirtying, working_set_pages=size, pages_s=rate) for size, rate in model.dirtying.ends]
     results = [
-        _simulate(path, model, bandwidth, overrides)
+        _simulate(path, each, bandwidth, overrides)
+        for each in (model, *(replace(model, dirtying=guest) for guest in guests))
         for bandwidth in (model.bandwidth_bytes_s, *model.bandwidth_range_bytes_s)
     ]
-    errors = known_errors()
+    completed = [each for each in results if each.good] or results
+    check = _check(path, samples, rates)
+    ratios = [
+        [*(getattr(each, name) for each in known_errors()), 1 / check.get(name, 1.0)]
+        for name in ("total_time", "downtime")
+    ]
     return SampledPrediction(
         len(samples),
         model,
         samples[-1],
         results[0],
-        range_of([each.metrics.total_time_ns for each in results], [each.total_time for each in errors]),
-        range_of([each.metrics.downtime_ns for each in results], [each.downtime for each in errors]),
-        _check(path, samples, rates),
+        not all(each.good for each in results),
+        range_of([each.total_time_ns for each in completed], ratios[0]),
+        range_of([each.downtime_ns for each in completed], ratios[1]),
+        check,
     )
 
 
@@ -136,14 +154,17 @@ def fit_dirtying(points: Sequence[tuple[float, float]], memory_pages: int) -> Di
     if not seen:
         return Dirtying(0, 0.0, len(points))
     least = min(float(memory_pages), max(pages for _, pages in seen) * 1.001)
-    best = (math.inf, least, 0.0)
+    fits = []
     for step in range(_SIZES + 1):
         size = least * (memory_pages / least) ** (step / _SIZES)
         rates = sorted(-size / seconds * math.log1p(-min(pages / size, 0.9999)) for seconds, pages in seen)
         for rate in (rates[len(rates) // 2], sum(rates) / len(rates)):
             off = sum((size * -math.expm1(-rate * s / size) / pages - 1) ** 2 for s, pages in seen)
-            best = min(best, (off, size, rate))
-    return Dirtying(max(1, round(best[1])), best[2], len(seen))
+            fits.append((off, size, rate))
+    enough = min(off for off, _, _ in fits) + _AS_GOOD**2 * len(seen)
+    good = sorted((size, rate) for off, size, rate in fits if off <= enough)
+    (size, rate), ends = good[len(good) // 2], (good[0], good[-1])
+    return Dirtying(max(1, round(size)), rate, len(seen), tuple((max(1, round(s)), r) for s, r in ends))
 
 
 def _speeds(samples: Sequence[Sample]) -> list[tuple[float, float]]:
@@ -179,8 +200,9 @@ def _sync_intervals(samples: Sequence[Sample]) -> list[tuple[float, float]]:
     return found
 
 
-def _simulate(path: Path, model: SampledModel, bandwidth_bytes_s: float, overrides: Overrides) -> Result:
-    return run(build_scenario(tables(model, bandwidth_bytes_s), path, overrides), traced=False)
+def _simulate(path: Path, model: SampledModel, bandwidth_bytes_s: float, overrides: Overrides) -> Reckoned:
+    scenario = build_scenario(tables(model, bandwidth_bytes_s), path, overrides)
+    return reckon(scenario) if can_reckon(scenario) else Reckoned.of(run(scenario, traced=False))
 
 
 def tables(model: SampledModel, bandwidth_bytes_s: float) -> dict[str, Any]:
@@ -195,7 +217,12 @@ def tables(model: SampledModel, bandwidth_bytes_s: float) -> dict[str, Any]:
             "rate": f"{round(dirtying.pages_s * PAGE_BYTES)} B/s",
         }
     return {
-        "guest": {"memory": f"{model.memory_bytes} B", "zero_fraction": model.zero_share, "workload": workload},
+        "guest": {
+            "memory": f"{model.memory_bytes} B",
+            "device_state": f"{UNKNOWN_DEVICE_STATE_BYTES} B",
+            "zero_fraction": model.zero_share,
+            "workload": workload,
+        },
         "link": {"bandwidth": f"{max(1000, round(8 * bandwidth_bytes_s))} bit/s", "latency": "1 us"},
         "host": {"connect": f"{model.setup_ms} ms"},
         "migration": {
@@ -216,10 +243,14 @@ def _check(path: Path, samples: Sequence[Sample], rates: Sequence[DirtyRate]) ->
         model = model_of(path, first, rates)
     except InputError:
         return {}
-    metrics = _simulate(path, model, model.bandwidth_bytes_s, Overrides()).metrics
+    found = _simulate(path, model, model.bandwidth_bytes_s, Overrides())
     told = {
-        "total_time": (metrics.total_time_ns / 1e6, last.total_ms),
-        "downtime": (metrics.downtime_ns / 1e6, last.downtime_ms),
-        "transferred": (metrics.counts.posted_bytes, last.transferred_bytes),
+        "total_time": (found.total_time_ns / 1e6, last.total_ms),
+        "downtime": (found.downtime_ns / 1e6, last.downtime_ms),
+        "transferred": (found.posted_bytes, last.transferred_bytes),
     }
-    return {name: predicted / recorded for name, (predicted, recorded) in told.items() if recorded > 0}
+    return {
+        name: predicted / recorded
+        for name, (predicted, recorded) in told.items()
+        if recorded > 0 and predicted > 0
+    }

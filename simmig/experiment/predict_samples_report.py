@@ -21,6 +21,7 @@ def figures(prediction: SampledPrediction) -> dict[str, Any]:
         "check": prediction.check,
         "predicted": prediction.predicted.figures()
         | {
+            "may_not_complete": prediction.may_not_complete,
             "total_time_range_ns": list(prediction.total_range_ns),
             "downtime_range_ns": list(prediction.downtime_range_ns),
         },
@@ -51,18 +52,22 @@ def _model(prediction: SampledPrediction) -> Iterator[str]:
 
 
 def _table(prediction: SampledPrediction) -> Iterator[str]:
-    recorded, metrics = prediction.recorded, prediction.predicted.metrics
+    recorded, predicted = prediction.recorded, prediction.predicted
     done = recorded.status == "completed"
     yield f"{'':16}{'recorded':>14}{'predicted':>14}   range"
     rows = (
-        ("total time", recorded.total_ms if done else -1, metrics.total_time_ns, prediction.total_range_ns),
-        ("downtime", recorded.downtime_ms, metrics.downtime_ns, prediction.downtime_range_ns),
+        ("total time", recorded.total_ms if done else -1, predicted.total_time_ns, prediction.total_range_ns),
+        ("downtime", recorded.downtime_ms, predicted.downtime_ns, prediction.downtime_range_ns),
     )
     for name, told_ms, predicted_ns, (low, high) in rows:
         told = format_time(told_ms * _MS) if told_ms >= 0 else "not told"
-        yield f"{name:16}{told:>14}{format_time(predicted_ns):>14}   {format_time(low)} to {format_time(high)}"
+        forecast = format_time(predicted_ns) if predicted_ns else "none"
+        between = f"{format_time(low)} to {format_time(high)}" if high else ""
+        yield f"{name:16}{told:>14}{forecast:>14}   {between}".rstrip()
     if prediction.predicted.status != "completed":
         yield f"The predicted migration does not complete: {prediction.predicted.reason}."
+    elif prediction.may_not_complete:
+        yield "With another bandwidth or guest that the samples allow as well, it does not complete."
 
 
 def _checks(prediction: SampledPrediction) -> Iterator[str]:

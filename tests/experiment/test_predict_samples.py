@@ -171,6 +171,33 @@ def test_a_what_if_goes_on_from_the_samples(tmp_path: Path, capsys: pytest.Captu
     assert "total time" in text
 
 
+def test_a_guest_of_any_size_is_answered_at_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """No page of it is simulated: 256 GiB would take hours."""
+    documents = precopy(256 << 30, 1200.0 * MIB, 16 << 30, 300.0 * MIB, 0.3)
+    path = written(tmp_path / "samples.jsonl", documents)
+    assert main(["predict", str(path), "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["predicted"]["engine"] == "reckoned"
+    recorded_ns = documents[-1]["total-time"] * 1e6  # type: ignore[operator]
+    assert told["predicted"]["total_time_ns"] == pytest.approx(recorded_ns, rel=0.1)
+    change = "migration.change=[{round = 2, downtime_limit = '60 s'}]"
+    assert main(["predict", str(path), "--json", "--set", change]) == 0
+    sooner = json.loads(capsys.readouterr().out)
+    assert sooner["predicted"]["total_time_ns"] < told["predicted"]["total_time_ns"]
+    assert sooner["predicted"]["downtime_ns"] > 10 * told["predicted"]["downtime_ns"]
+
+
+def test_one_interval_alone_fits_small_sets_and_large() -> None:
+    """After 4 s 1000 distinct pages were dirty: 1000 written often, or 1000 of very many."""
+    found = fit_dirtying([(4.0, 1000.0)], 100_000)
+    (small, fast), (large, slow) = found.ends
+    assert small < 1010
+    assert large == 100_000
+    assert fast > 2 * slow
+    assert slow == pytest.approx(250, rel=0.02)
+    assert small < found.working_set_pages < large
+
+
 def test_samples_that_tell_too_little_are_bad_input(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = written(tmp_path / "samples.jsonl", [{"status": "active", "total-time": 5}])
     assert main(["predict", str(path)]) == 2
