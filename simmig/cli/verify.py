@@ -20,6 +20,7 @@ from simmig.experiment.errors import InputError
 
 if TYPE_CHECKING:
     from simmig.verify.explore import Tally, Unfinished
+    from simmig.verify.own import Own
     from simmig.verify.subject import Subject
 
 DEFAULT_BUDGET_S = 60.0
@@ -29,6 +30,7 @@ _FOR_EVER = 1 << 62
 
 
 @click.command(short_help="Try to break the protocol under faults and odd schedules.")
+@click.argument("protocol", required=False, metavar="[FILE.py[:NAME]]")
 @click.option("--seeds", type=click.IntRange(1), metavar="N", help="Check that many random cases.")
 @click.option("--seed", type=click.IntRange(0), metavar="FIRST", help="The first seed. Default: a fresh one.")
 @click.option("--exhaustive", is_flag=True, help="Check every fault and every schedule within the bound.")
@@ -45,6 +47,11 @@ _FOR_EVER = 1 << 62
     metavar="NAME[,KEY=VALUE]...",
     help="Check this drain policy, or path/to/file.py:Name.",
 )
+@click.option(
+    "--devices",
+    metavar="NAME,NAME",
+    help="Run a protocol of your own once, unharmed, on these two RDMA devices, instead of exploring it.",
+)
 @click.option("--replay", type=click.Path(path_type=Path), metavar="FILE", help="Play a counterexample again.")
 @click.option("--jobs", type=click.IntRange(1), help="Processes. Default: one a core.")
 @click.option("--budget", metavar="TIME", help='Stop after that time, e.g. "60 s".')
@@ -58,11 +65,13 @@ _FOR_EVER = 1 << 62
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead.")
 def verify(
+    protocol: str | None,
     seeds: int | None,
     seed: int | None,
     exhaustive: bool,
     deviations: int,
     policy: str | None,
+    devices: str | None,
     replay: Path | None,
     jobs: int | None,
     budget: str | None,
@@ -71,6 +80,8 @@ def verify(
 ) -> int:
     """Run the protocol, as it ships, under faults and schedules, and hold every run to the invariants.
 
+    With FILE.py a protocol of your own in its place (docs/own-protocol.md): the first one in it, or NAME.
+
     Without options: a minute of fresh seeds. A failure is shrunk, drawn as a chart, and written to DIR as a
     replay file and a picture.
 
@@ -78,12 +89,20 @@ def verify(
     simmig verify --seeds 1000
     simmig verify --exhaustive
     simmig verify --policy my_policy.py:MyPolicy
+    simmig verify examples/ring_rpc.py --seeds 500
+    simmig verify examples/ring_rpc.py --devices rxe0,rxe1
     simmig verify --replay counterexamples/one_side_runs-1a2b3c4d.json
     """
     if replay is not None:
-        if seeds is not None or seed is not None or exhaustive or policy is not None:
+        if seeds is not None or seed is not None or exhaustive or policy or protocol or devices:
             raise click.UsageError("--replay stands alone: the file says what to play.")
         return _replay(replay, as_json)
+    if protocol is not None and policy is not None:
+        raise click.UsageError("--policy is the migration's: a protocol of your own has none.")
+    if devices is not None:
+        if protocol is None or seeds is not None or seed is not None or exhaustive:
+            raise click.UsageError("--devices runs a protocol of your own once: name its FILE.py, and no seeds.")
+        return _on_devices(protocol, devices, as_json)
     if exhaustive and (seeds is not None or seed is not None):
         raise click.UsageError("--exhaustive checks all within its bound: --seeds and --seed go without it.")
     from simmig.experiment.output import require_place
@@ -95,7 +114,7 @@ def verify(
 
     first = secrets.randbelow(_SEED_LIMIT) if seed is None else seed
     try:
-        subject = _subject(policy)
+        subject = _subject(protocol, policy)
         if exhaustive:
             return _exhaustive(subject, deviations, cores, deadline, out, as_json)
         return _seeds(subject, first, seeds, policy, cores, deadline, out, as_json)
@@ -188,7 +207,7 @@ def _named(subject: str) -> Subject:
     """What a replay file calls a subject; the migration needs no name."""
     from simmig.verify.migration.subject import MIGRATION
 
-    return MIGRATION
+    return _own(subject) if subject else MIGRATION
 
 
 def _again(subject: Subject, seed: int, policy: str | None, out: Path) -> list[str]:
@@ -199,10 +218,49 @@ def _again(subject: Subject, seed: int, policy: str | None, out: Path) -> list[s
     return words if out == DEFAULT_OUT else [*words, "--out", str(out)]
 
 
-def _subject(policy: str | None) -> Subject:
+def _subject(protocol: str | None, policy: str | None) -> Subject:
+    """What is to be checked; raises InputError."""
     from simmig.verify.migration.subject import Migrations
 
-    return Migrations(_chosen(policy))
+    if protocol is None:
+        return Migrations(_chosen(policy))
+    return _own(protocol)
+
+
+def _own(protocol: str) -> Own:
+    from simmig.verify.own import Own, ProtocolError, load
+
+    try:
+        load(protocol)
+    except ProtocolError as error:
+        raise InputError(str(error)) from error
+    return Own(protocol)
+
+
+def _on_devices(protocol: str, devices: str, as_json: bool) -> int:
+    """Exit status 1 when it did not complete, or something did not hold."""
+    from simmig.verbs.rdma.errors import RdmaUnavailable
+    from simmig.verify.own_devices import play_on_devices
+    from simmig.verify.report import described
+
+    own = _own(protocol)
+    names = devices.split(",")
+    if len(names) != 2:
+        raise InputError(f"--devices {devices}: two names with a comma between them, the one that dials first")
+    case = own.case_type()
+    try:
+        verdict = play_on_devices(own, case, (names[0], names[1]))
+    except (RdmaUnavailable, OSError) as error:
+        raise InputError(f"--devices {devices}: {error}") from error
+    broken = [each.invariant for each in verdict.broken]
+    if as_json:
+        document = {"status": verdict.status, "reason": verdict.reason, "broken": broken}
+        click.echo(json.dumps(document | {"events": len(verdict.events)}, indent=2))
+    else:
+        click.echo("\n".join(described(own, case, verdict)))
+        held = ", ".join(kind.name for kind in own.protocol.invariants)
+        click.echo(f"on {names[0]} and {names[1]}: {'FAILED' if broken else f'{held}: held'}")
+    return 0 if verdict.status == "completed" and not broken else 1
 
 
 def _tell(
