@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 from typing import Any
 
 from simmig.verbs.pyverbs import session
@@ -25,6 +26,7 @@ from simmig.verbs.pyverbs.cq_words import (
 )
 from simmig.verbs.pyverbs.device import Context
 from simmig.verbs.pyverbs.pd import PD
+from simmig.verbs.pyverbs.wakeup import Wakeup
 from simmig.verbs.sim import cq as sim
 
 _EMPTY = 2  # what ibv_start_poll returns: ENOENT
@@ -34,7 +36,10 @@ _ALL_WC_FLAGS = 0x7F  # IBV_WC_STANDARD_FLAGS; what else there is needs clocks a
 class CompChannel(Resource):
     """Where completion events arrive."""
 
+    client_side = ("fd",)
+
     def __init__(self, context: Context) -> None:
+        self._wakeup: Wakeup | None = None
         self._context: Context | None = only(context, Context, "context")
         self.sim = sim.CompChannel(context.sim)
         self._cqs: WeakSet[Any] = WeakSet()
@@ -45,7 +50,31 @@ class CompChannel(Resource):
         """Wait for the next event, which must be that CQ's; one of another's is not counted there either."""
         events = self.sim.events
         session.world().wait(lambda: events, "Failed to get CQ event")
-        self.sim.get_cq_event(expected_cq.sim)
+        try:
+            self.sim.get_cq_event(expected_cq.sim)
+        finally:
+            self.settle_fd()
+
+    @property
+    def fd(self) -> int:
+        """A file to wait for with select or poll: readable while an event waits. Time then passes as real time."""
+        if "_descriptor" not in self.__dict__:
+            self.__dict__["_descriptor"] = os.open(self.export(), os.O_RDONLY | os.O_NONBLOCK)
+        return int(self.__dict__["_descriptor"])
+
+    def export(self) -> str:
+        """The path of that file."""
+        if self._wakeup is None:
+            self._wakeup = Wakeup(session.world().directory)
+            self.sim.posted = self.settle_fd
+            self.settle_fd()
+            session.world().keep_pace(self)
+        return self._wakeup.path
+
+    def settle_fd(self) -> None:
+        """Have the file tell what is so."""
+        if self._wakeup is not None:
+            self._wakeup.tell(bool(self.sim.events))
 
     def add_ref(self, obj: Any) -> None:
         """A CQ reports here."""
@@ -59,6 +88,13 @@ class CompChannel(Resource):
         self._closed = True
         self.sim.close()
         self._context = None
+        if self._wakeup is not None:
+            session.world().lose_pace(self)
+            self._wakeup.close()
+            self._wakeup = None
+        descriptor = self.__dict__.pop("_descriptor", None)
+        if descriptor is not None:
+            os.close(descriptor)
 
 
 class _Queue(Resource):
@@ -136,6 +172,8 @@ class _Queue(Resource):
         self._closed = True
         self.sim.close()
         self.context = None
+        if self._channel is not None:
+            self._channel.settle_fd()
         self._channel = None
 
 

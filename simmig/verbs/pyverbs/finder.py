@@ -30,6 +30,7 @@ _INTERNAL = {
     "remote",
     "server",
     "others",
+    "wakeup",
     "cm_parameters",
     "wire",
     "finder",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -25,6 +26,7 @@ IDLE_POLL_NS = 1_000_000
 """What a poll of an idle completion queue lets pass at most."""
 LOOK_NS = 1_000
 """What a look into memory lets pass."""
+_PACE_S = 0.001
 _TRAFFIC_NS = 100_000  # a longer silence is somebody's timer
 DEFAULT_LINK = LinkSpec(bandwidth_bit_s=10_000_000_000, latency_ns=1_000, mtu=4096, header_bytes=66)
 _LOOPBACK = LinkSpec(bandwidth_bit_s=100_000_000_000, latency_ns=500, mtu=4096, header_bytes=66)
@@ -83,6 +85,7 @@ class World:
         for one, other in combinations(devices, 2):
             self.fabric.connect(one, other, self.spec)
         self.idle_ns = max(IDLE_POLL_NS, 4 * self.spec.latency_ns)
+        self._watchers: list[Any] = []
         self.handles: dict[int, Any] = {}
         """What can be imported, by its handle."""
         self._next_handle = count(1)
@@ -144,6 +147,29 @@ class World:
     def look(self) -> None:
         """A look into memory has been taken."""
         self.pass_time(LOOK_NS)
+
+    def keep_pace(self, watcher: Any) -> None:
+        """Time passes as real time while there is a watcher, for a program that waits where nobody can see it."""
+        self._watchers.append(watcher)
+        if len(self._watchers) == 1:
+            threading.Thread(target=self._keep_pace, name="pyverbs pace", daemon=True).start()
+
+    def lose_pace(self, watcher: Any) -> None:
+        """One watcher less."""
+        self._watchers.remove(watcher)
+
+    def _keep_pace(self) -> None:
+        last = time.monotonic()
+        while True:
+            time.sleep(_PACE_S)
+            with session.lock:
+                if not self._watchers:
+                    return
+                now = time.monotonic()
+                end_ns, last = self.now_ns + int((now - last) * 1e9), now
+                while self.env.peek() <= end_ns:
+                    self.env.step()
+                session.changed.notify_all()
 
     def _step(self) -> bool:
         """The next event; False when a timer's was waited for in real time and something else happened."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 from collections import deque
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -61,7 +62,7 @@ class WC(msgspec.Struct, eq=False):
 class CompChannel(PyverbsCM, Waitable):
     """Where completion events of CQs arrive. A source of `Runtime.wait`: ready while it holds an event."""
 
-    __slots__ = ("_closed", "_context", "_cqs", "events", "ready")
+    __slots__ = ("_closed", "_context", "_cqs", "events", "posted", "ready")
 
     ready: bool
     """Whether an event can be taken without waiting."""
@@ -71,6 +72,7 @@ class CompChannel(PyverbsCM, Waitable):
         self._context = context
         self.events: deque[CQ] = deque()
         self.ready = False
+        self.posted: Callable[[], None] | None = None  # told of each event
         self._cqs: list[CQ] = []
         self._closed = False
         context.add_ref(self)
@@ -113,6 +115,8 @@ class CompChannel(PyverbsCM, Waitable):
         """Deliver an event."""
         self.events.append(cq)
         self.ready = True
+        if self.posted is not None:
+            self.posted()
         for waiter in self.waiters:
             if waiter.waiting and self in waiter.sources:
                 waiter.wake(True)

@@ -95,3 +95,22 @@ def test_sigterm_is_passed_on_and_leaves_nothing_behind(tmp_path: Path) -> None:
         process.terminate()
         assert process.wait(60) == 128 + signal.SIGTERM
     assert not address.parent.exists()
+
+
+def test_an_events_arrival_can_be_selected_for(tmp_path: Path) -> None:
+    """man ibv_get_cq_event(3): a program polls the channel's file descriptor among others."""
+    body = """
+import select
+left, right = pair()
+poller = select.poll()
+poller.register(right.channel.fd, select.POLLIN)
+right.cq.req_notify()
+right.qp.post_recv(RecvWR(7, 1, [SGE(right.mr.buf, 64, right.mr.lkey)]))
+before = poller.poll(0)
+left.qp.post_send(SendWR(1, e.IBV_WR_SEND, 1, 0, [SGE(left.mr.buf, 64, left.mr.lkey)]))
+woken = poller.poll(60_000)
+right.channel.get_cq_event(right.cq)
+right.cq.ack_events(1)
+print(len(before), len(woken), right.cq.poll(1)[1][0].wr_id, len(poller.poll(0)))
+"""
+    assert run(tmp_path, body) == "0 1 7 0"
