@@ -13,6 +13,7 @@ from simmig.cli.calibrate import calibrate
 from simmig.cli.compare import compare
 from simmig.cli.demo import demo
 from simmig.cli.ends import receive, send
+from simmig.cli.explain import explain, schema
 from simmig.cli.init import init
 from simmig.cli.lab import lab
 from simmig.cli.observe import observe
@@ -53,6 +54,8 @@ cli.add_command(plot)
 cli.add_command(advise)
 cli.add_command(demo)
 cli.add_command(verify)
+cli.add_command(explain)
+cli.add_command(schema)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
@@ -32,29 +33,52 @@ def _mtu(length_bytes: int) -> int:
     return length_bytes
 
 
-def _between(low: int, high: int, tell: Callable[[int], str]) -> AfterValidator:
-    def validate(value: Any) -> Any:
-        if isinstance(value, int) and not low <= value <= high:
-            raise ValueError(f"{tell(value)} is out of bounds: from {tell(low)} to {tell(high)}")
+@dataclass(frozen=True)
+class Between:
+    """A check of bounds, both of them allowed; `simmig.experiment.reference` tells them."""
+
+    low: int
+    high: int
+    tell: Callable[[int], str]
+
+    def __call__(self, value: Any) -> Any:
+        """The value; raises ValueError. Words in a quantity's place are not looked at."""
+        if isinstance(value, int) and not self.low <= value <= self.high:
+            raise ValueError(
+                f"{self.tell(value)} is out of bounds: from {self.tell(self.low)} to {self.tell(self.high)}"
+            )
         return value
 
-    return AfterValidator(validate)
+
+def _between(low: int, high: int, tell: Callable[[int], str]) -> AfterValidator:
+    return AfterValidator(Between(low, high, tell))
+
+
+@dataclass(frozen=True)
+class OrWord:
+    """A quantity, or one of a few words in its place."""
+
+    parse: Callable[[object], int | None]
+    words: Mapping[str, Any]
+
+    def __call__(self, value: object) -> Any:
+        """What either stands for; raises ValueError."""
+        if isinstance(value, str) and value in self.words:
+            return self.words[value]
+        try:
+            return self.parse(value)
+        except units.QuantityError as error:
+            near = difflib.get_close_matches(str(value)[:255], self.words, n=1)
+            also = (
+                f'; did you mean "{near[0]}"?'
+                if near
+                else ", or " + " or ".join(f'"{word}"' for word in self.words)
+            )
+            raise ValueError(f"{error}{also}") from error
 
 
 def _or_word(parse: Callable[[object], int | None], words: dict[str, Any]) -> BeforeValidator:
-    """A quantity, or one of a few words in its place."""
-
-    def validate(value: object) -> Any:
-        if isinstance(value, str) and value in words:
-            return words[value]
-        try:
-            return parse(value)
-        except units.QuantityError as error:
-            near = difflib.get_close_matches(str(value)[:255], words, n=1)
-            also = f'; did you mean "{near[0]}"?' if near else ", or " + " or ".join(f'"{word}"' for word in words)
-            raise ValueError(f"{error}{also}") from error
-
-    return BeforeValidator(validate)
+    return BeforeValidator(OrWord(parse, words))
 
 
 def _rate_limit(value: object) -> int | None:
