@@ -21,6 +21,9 @@ SEARCH_SEEDS = 3
 FINALISTS = 5
 """Of the search's front at most as many are put to the test, one after the other, until one passes."""
 
+SAME_TIME = 1.01
+"""Who takes at most so many times the shortest total time is as short: of these the least downtime is the best."""
+
 Tell = Callable[[str, int, int], None]
 """Takes what is being done, how much of it is done, and of how much."""
 
@@ -176,10 +179,15 @@ def to_test(keepers: Sequence[Choice]) -> list[Choice]:
     First those of their front, with its end, the least downtime: what undoes one undoes its near copies, too.
     """
     front = list(_front(keepers))
+    as_short_ns = round(SAME_TIME * front[0].outcome.total_time_ns) if front else 0
+    as_short = [choice for choice in front if choice.outcome.total_time_ns <= as_short_ns]
+    front = [*as_short[-1:], *front[len(as_short) :]]
     outcomes = {choice.outcome for choice in front}
     others = {choice.outcome: choice for choice in reversed(keepers) if choice.outcome not in outcomes}
     chosen = [*front[: FINALISTS - 1], *front[FINALISTS - 1 :][-1:], *reversed(others.values())][:FINALISTS]
-    return sorted(chosen, key=lambda choice: choice.outcome.total_time_ns)
+    return sorted(
+        chosen, key=lambda choice: (max(choice.outcome.total_time_ns, as_short_ns), choice.outcome.downtime_ns)
+    )
 
 
 def _over_seeds(question: Question, candidate: Candidate, executor: Executor, seeds: Sequence[int]) -> Outcome:

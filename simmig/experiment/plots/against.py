@@ -25,7 +25,7 @@ def figure(runs: Sequence[tuple[str, Result]]) -> Figure:
         total, downtime = drawn.subplots(1, 2, sharey=True)
         _draw_totals(total, [result for _, result in runs])
         _draw_downtimes(downtime, [result for _, result in runs])
-        names = ["\n".join(textwrap.wrap(name, _NAME_WIDTH)[:2]) for name, _ in runs]
+        names = [textwrap.fill(name, _NAME_WIDTH, max_lines=2, placeholder=" \u2026") for name, _ in runs]
         total.set_yticks(range(len(runs)), names)
         total.set_ylim(len(runs) - 0.5, -0.5)  # whatever has no bar has its lane as well
         for axes in (total, downtime):

@@ -93,6 +93,16 @@ def test_the_one_with_most_to_spare_is_tested_however_long() -> None:
     assert to_test([]) == []
 
 
+def test_less_downtime_is_not_traded_for_a_hundredth_of_the_time() -> None:
+    first, better, longer = choice("first", 1000, 49), choice("better", 1003, 19), choice("longer", 1020, 10)
+    worse = choice("worse", 1004, 48)
+    names = [chosen.candidate.policy for chosen in to_test([first, better, worse, longer])]
+    assert names[0] == "better"
+    assert names[-1] == "longer"
+    many = [choice(str(n), 1000 + n, 49 - n) for n in range(9)]
+    assert to_test(many)[0].candidate.policy == "8"
+
+
 def test_what_fresh_seeds_undo_is_told_as_they_saw_it(
     scenario: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
