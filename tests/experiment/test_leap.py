@@ -277,6 +277,20 @@ def test_a_guest_that_outruns_the_link_ends_alike(leap: Leap) -> None:
     assert result.status == "not-converging"
 
 
+def test_a_destination_slow_to_hear_of_the_end_finds_itself_disconnected(leap: Leap) -> None:
+    """The source has told it that all is over, and gone, before it takes the message: it says nothing."""
+    result = check(
+        leap,
+        guest={"memory": "5 MiB", "workload": {"kind": "sweep", "working_set": "4 MiB", "rate": "3 GiB/s"}},
+        link={"bandwidth": "40 Gbit/s", "latency": "0 us", "mtu": "256 B", "header": "0 B"},
+        migration={"max_bandwidth": "10 MiB/s", "max_rounds": 1, "downtime_limit": "1 ms"},
+        policy={"name": "final-only"},
+        destination_host={"model": "qemu-docs-2013"},
+        host={},
+    )
+    assert result.status == "not-converging"
+
+
 def test_a_destination_that_waits_long_asks_for_signs_of_life(leap: Leap) -> None:
     """One slice of 12 s: two probes."""
     check(

@@ -148,7 +148,8 @@ def _serve(s: Any, kind: int, arg: int) -> None:
         s.p_registered += arg
         _answer(s, REGISTER_RESULT, RESULT_ROW_BYTES * arg)
     elif kind == ERROR:
-        push(s, transmit(s, 1, DATAGRAM_BYTES), LOST)
+        if not s.lost[1]:  # who has been disconnected says nothing
+            push(s, transmit(s, 1, DATAGRAM_BYTES), LOST)
         _over(s)
 
 
