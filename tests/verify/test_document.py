@@ -27,7 +27,7 @@ def test_every_rule_and_choice_is_told(row: str) -> None:
 
 def test_nothing_else_is_told() -> None:
     told = {line for line in TEXT.splitlines() if line.startswith("| `")}
-    faults = told - ROWS
+    faults = {line for line in told - ROWS if not line.startswith("| `--")}  # pytest's options have a table, too
     tags = {str(kind.__struct_config__.tag) for kind in get_args(Fault)}
     named = {word.strip("` ") for line in faults for word in line.split("|")[1].split(",")}
     assert named == tags
