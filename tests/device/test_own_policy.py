@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
 
+from simmig.migration.policies import Point, Sender
 from simmig.migration.policies.per_round import PerRound
 from simmig.verify import testing
 from simmig.verify.migration import on_devices
 from simmig.verify.testing import every_migration
 from tests.device.conftest import DESTINATION, SOURCE
-from tests.verify.test_testing import Crashing, Forgetful
+from tests.verify.test_testing import Negative
+
+
+@dataclass
+class Raising:
+    """At fault in every migration, so that how many a slow machine carries out does not matter."""
+
+    def drain(self, point: Point, sender: Sender) -> int | None:
+        return 1 // 0 if point is Point.SLICE_END else None
 
 
 @pytest.fixture(autouse=True)
@@ -39,11 +49,11 @@ def test_a_good_policy_passes() -> None:
 
 
 @pytest.mark.parametrize(
-    ("policy", "told"), [(Forgetful, "BROKEN: pending_within_promise"), (Crashing, "raised ZeroDivisionError")]
+    ("policy", "told"), [(Raising, "the policy raised ZeroDivisionError"), (Negative, "the policy answered -1")]
 )
 def test_a_wrong_policy_is_told_with_its_simulation(policy: Any, told: str) -> None:
     with pytest.raises(AssertionError) as caught:
-        run(policy, 30, examples=50)
+        run(policy, 20)
     there, simulated = str(caught.value).split("the same migration in simulation", 1)
     assert told in there
     assert told in simulated
