@@ -79,6 +79,7 @@ def run(
         if result is not None:
             return result
     if traced and subject is None:
+        require_memory(machine_of(scenario))
         result = _leapt(scenario, readers, sink, most_events)
         if result is not None:
             return result
