@@ -155,7 +155,7 @@ def test_bad_overrides_are_told(overrides: Overrides, told: str) -> None:
 def test_a_log_that_cannot_be_used_is_bad_input(tmp_path: Path) -> None:
     path = tmp_path / "src.trace.gz"
     path.write_bytes(trace(QUICK).read_bytes()[:30])
-    with pytest.raises(InputError, match=r"src.trace.gz: not a QEMU trace log.*gzip stream has no end"):
+    with pytest.raises(InputError, match=r"src.trace.gz: not a QEMU trace log.*compressed stream has no end"):
         predict(path)
 
 

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from simmig.experiment.leap.envelope import outside
+from simmig.experiment.leap.interrupt import heard
 from simmig.experiment.result import Result
 from simmig.experiment.schema import Scenario
 from simmig.trace.recorder import Recorder
@@ -84,7 +85,8 @@ def prepare() -> bool:
     before = config.CACHE_DIR
     config.CACHE_DIR = str(marker.parent)
     try:
-        importlib.import_module("simmig.experiment.leap.leap")
+        with heard():
+            importlib.import_module("simmig.experiment.leap.leap")
     finally:
         config.CACHE_DIR = before
     marker.touch()
