@@ -11,12 +11,11 @@ from typing import TYPE_CHECKING
 
 import click
 
+from simmig.cli.show import print_shown
 from simmig.cli.words import PolicyText, Setting, Shipped
 from simmig.experiment.errors import InputError
 
 if TYPE_CHECKING:
-    from rich.console import RenderableType
-
     from simmig.experiment.advise.search import Advice
 
 
@@ -94,7 +93,7 @@ def advise(
     if as_json:
         click.echo(json_document(figures(advice, scenario, settings)), nl=False)
     else:
-        _print(report(advice, scenario, settings))
+        print_shown(report(advice, scenario, settings), 160, whole_lines=True)
     return 0 if advice.winner is not None else 1
 
 
@@ -119,17 +118,6 @@ def _write(advice: Advice, directory: Path, scenario: Path, settings: tuple[str,
     (directory / "advice.json").write_bytes(json_document(figures(advice, scenario, settings)))
     if can_plot() and advice.front:
         draw(advice, directory / "front.png")
-
-
-def _print(shown: RenderableType) -> None:
-    from rich.console import Console
-
-    from simmig.experiment.summary import as_text
-
-    if sys.stdout.isatty():
-        Console(highlight=False, soft_wrap=True).print(shown)
-    else:
-        click.echo(as_text(shown, 160), nl=False)
 
 
 @contextmanager

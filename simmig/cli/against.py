@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from simmig.cli.show import status_line
+from simmig.cli.show import print_shown, status_line
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -26,7 +25,6 @@ def run_against(
     from simmig.experiment.against import carry_out, document, sides, table
     from simmig.experiment.output import OutputDir
     from simmig.experiment.report import json_document
-    from simmig.experiment.summary import as_text
 
     asked = sides(scenario, overrides, against)
     with OutputDir(out) if out is not None else nullcontext() as directory:
@@ -36,12 +34,8 @@ def run_against(
             _write(directory, ran)
     if as_json:
         click.echo(json_document(document(ran)), nl=False)
-    elif sys.stdout.isatty():
-        from rich.console import Console
-
-        Console(highlight=False).print(table(ran))
     else:
-        click.echo(as_text(table(ran), 160), nl=False)
+        print_shown(table(ran), 160)
     if out is not None and not as_json:
         click.echo(
             f"\n  Results are in {out}: comparison.txt, comparison.json and, with matplotlib, comparison.png."

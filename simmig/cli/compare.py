@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from simmig.cli.calibrate import device_option, devices_of
-from simmig.cli.show import output_options, settings_options, status_line
+from simmig.cli.show import output_options, print_shown, settings_options, status_line
 from simmig.cli.words import PolicyText, Shipped
 from simmig.experiment.errors import InputError
 
@@ -139,18 +138,12 @@ def _write(directory: OutputDir, comparison: Comparison) -> None:
 
 
 def _show(comparison: Comparison, out: Path | None, as_json: bool) -> None:
-    from rich.console import Console
-
     from simmig.experiment.compare_report import report
     from simmig.experiment.report import json_document
-    from simmig.experiment.summary import as_text
 
     if as_json:
         click.echo(json_document(comparison.document()), nl=False)
         return
-    if sys.stdout.isatty():
-        Console(highlight=False).print(report(comparison))
-    else:
-        click.echo(as_text(report(comparison)), nl=False)
+    print_shown(report(comparison))
     if out is not None:
         click.echo(f"\n  Results are in {out}: comparison.txt, .json and .png, and the model as model.toml.")

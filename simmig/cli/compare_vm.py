@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,7 +10,7 @@ import click
 
 from simmig.cli.calibrate import devices_of
 from simmig.cli.ends import address
-from simmig.cli.show import require_qemu, status_line
+from simmig.cli.show import print_shown, require_qemu, status_line
 from simmig.experiment.errors import InputError
 
 if TYPE_CHECKING:
@@ -107,19 +106,13 @@ def _write(directory: OutputDir, comparison: VmComparison) -> None:
 
 
 def _show(comparison: VmComparison, out: Path | None, as_json: bool) -> None:
-    from rich.console import Console
-
     from simmig.experiment.compare_vm_report import vm_report
     from simmig.experiment.report import json_document
-    from simmig.experiment.summary import as_text
 
     if as_json:
         click.echo(json_document(comparison.document()), nl=False)
         return
-    if sys.stdout.isatty():
-        Console(highlight=False).print(vm_report(comparison))
-    else:
-        click.echo(as_text(vm_report(comparison)), nl=False)
+    print_shown(vm_report(comparison))
     if out is not None:
         click.echo(
             f"\n  Results are in {out}: comparison.txt and .json, the model, and vm.csv, a recorded workload."

@@ -10,6 +10,8 @@ import click
 
 from simmig.experiment import leap
 from simmig.experiment.leap.envelope import outside
+from simmig.experiment.machine import machine_of
+from simmig.experiment.memory_need import require_memory
 from simmig.experiment.run import run
 
 if TYPE_CHECKING:
@@ -29,13 +31,14 @@ MOST_EVENTS = 10_000_000
 def prepare(scenario: Scenario, whole: bool, show: Callable[[str], None] | None) -> CarryOut:
     """How to simulate it; for a big guest compiles first what is not compiled, and says so on standard error.
 
-    `whole`: with its trace, however long that is.
+    `whole`: with its trace, however long that is. Raises InputError when memory does not suffice.
     """
     if is_big(scenario):
         beyond = outside(scenario)
         if beyond is not None:
             _say(f"this runs event by event, for {beyond} is beyond the compiled engine: it may take long")
         elif not leap.is_ready():
+            require_memory(machine_of(scenario))  # before a minute goes into compiling
             (show or _say)("compiling the fast engine, once for this version of simmig: it takes a minute")
             if not leap.prepare():
                 _say("without numba this runs event by event, which may take long: pip install 'simmig[fast]'")

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
+from simmig.cli.show import print_shown, status_line
 from simmig.cli.words import PolicyText, Setting
 
 if TYPE_CHECKING:
     from simmig.experiment.load import Overrides
-    from simmig.experiment.predict import Prediction, Tell
+    from simmig.experiment.predict import Prediction
 
 
 @click.command()
@@ -94,7 +93,7 @@ def _predict(trace: Path, overrides: Overrides, out: Path | None) -> Prediction:
     from simmig.experiment.predict import predict as simulate
     from simmig.experiment.predict_report import write_into
 
-    with OutputDir(out) if out is not None else nullcontext() as directory, _progress() as tell:
+    with OutputDir(out) if out is not None else nullcontext() as directory, status_line("reading") as tell:
         prediction = simulate(trace, overrides, tell)
         if directory is not None:
             write_into(directory, prediction)
@@ -102,26 +101,8 @@ def _predict(trace: Path, overrides: Overrides, out: Path | None) -> Prediction:
 
 
 def _print_report(prediction: Prediction, out: Path | None) -> None:
-    from rich.console import Console
-
     from simmig.experiment.predict_report import report
-    from simmig.experiment.summary import as_text
 
-    if sys.stdout.isatty():
-        Console(highlight=False).print(report(prediction))
-    else:
-        click.echo(as_text(report(prediction)), nl=False)
+    print_shown(report(prediction))
     if out is not None:
         click.echo(f"\n  Results are in {out}: prediction.txt and .json, and the simulated run's files.")
-
-
-@contextmanager
-def _progress() -> Iterator[Tell | None]:
-    """On a terminal, a line that tells how far it is; elsewhere nothing."""
-    if not sys.stderr.isatty():
-        yield None
-        return
-    from rich.console import Console
-
-    with Console(stderr=True).status("reading") as status:
-        yield status.update

@@ -13,6 +13,8 @@ import click
 from simmig.cli.words import PolicyText, Setting, Shipped
 
 if TYPE_CHECKING:
+    from rich.console import RenderableType
+
     from simmig.experiment.result import Result
     from simmig.experiment.schema import Scenario
 
@@ -95,16 +97,26 @@ def show_result(result: Result, scenario: Scenario, out: Path | None, as_json: b
     return 0 if result.good else 1
 
 
-def _print_summary(result: Result, scenario: Scenario, out: Path | None) -> None:
+def print_shown(shown: RenderableType, width: int | None = None, whole_lines: bool = False) -> None:
+    """Print what rich can draw: in colours on a terminal, elsewhere as plain text of `width` columns.
+
+    With `whole_lines` what is wider than the terminal stays on its line: a command that is to be pasted.
+    """
     from rich.console import Console
 
-    from simmig.experiment.report import can_plot
-    from simmig.experiment.summary import as_text, summary
+    from simmig.experiment.summary import WIDTH, as_text
 
     if sys.stdout.isatty():
-        Console(highlight=False).print(summary(result, scenario))
+        Console(highlight=False, soft_wrap=whole_lines).print(shown)
     else:
-        click.echo(as_text(summary(result, scenario)), nl=False)
+        click.echo(as_text(shown, width or WIDTH), nl=False)
+
+
+def _print_summary(result: Result, scenario: Scenario, out: Path | None) -> None:
+    from simmig.experiment.report import can_plot
+    from simmig.experiment.summary import summary
+
+    print_shown(summary(result, scenario))
     if out is not None:
         picture = "timeline.png to look at" if can_plot() else "no timeline.png without pip install 'simmig[plot]'"
         click.echo(f"\n  Results are in {out}: {picture}, timeline.json to open in ui.perfetto.dev.")

@@ -92,8 +92,7 @@ class _Reckoning:
         slice_ns = scenario.migration.slice_ns
         self._slice_ns = slice_ns if isinstance(slice_ns, int) else math.inf
         self._now_ns = scenario.host.connect_ns
-        self._limits = Limits(scenario.migration.config(), 0)
-        self._limit_ns = scenario.migration.downtime_limit_ns
+        self._limits = Limits(scenario.migration.config(), 0, None)
         self._limit_bytes_s = self._limits.max_bandwidth_bytes_s
         self._stop_bytes = guest.device_state_bytes
         self._memory = self._left = memory * (1 - guest.zero_fraction)
@@ -140,11 +139,9 @@ class _Reckoning:
 
     def _close_window(self, length_ns: float) -> None:
         now_ns = round(self._now_ns)
-        if self._limits.downtime_limit_changed(now_ns, self._round):
-            self._limit_ns = self._limits.downtime_limit_ns
-        if self._limits.bandwidth_changed(now_ns, self._round):
-            self._limit_bytes_s = self._limits.max_bandwidth_bytes_s
-        self._threshold = self._window_sent / length_ns * self._limit_ns
+        self._limit_bytes_s = self._limits.take_max_bandwidth(now_ns, self._round)
+        limit_ns = self._limits.take_downtime_limit(now_ns, self._round)
+        self._threshold = self._window_sent / length_ns * limit_ns
         self._window_ends_ns = self._now_ns + WINDOW_NS
         self._window_sent = 0.0
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from simmig.guest.api import PAGE_BYTES
 from simmig.migration.config import WINDOW_NS, MigrationConfig
 
 _SECOND_NS = 1_000_000_000
@@ -32,3 +33,12 @@ class Convergence:
         self.threshold_bytes = self.bandwidth_bytes_s * self.limit_ns // _SECOND_NS
         self._began_ns = now_ns
         self._position = position
+
+
+def divergence(rounds: int, dirty_pages: int, threshold_bytes: int) -> str:
+    """Why a migration that does not converge gives up, in words."""
+    left = dirty_pages * PAGE_BYTES
+    return (
+        f"after {rounds} rounds {left / 2**20:.0f} MiB are dirty, more than the "
+        f"{threshold_bytes / 2**20:.0f} MiB that fit into the downtime limit"
+    )

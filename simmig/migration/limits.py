@@ -3,32 +3,38 @@
 from __future__ import annotations
 
 from simmig.migration.config import Change, MigrationConfig
+from simmig.trace.events import BandwidthLimitChanged, DowntimeLimitChanged, Emit
 
 
 class Limits:
-    """What was asked for at first, and what the changes made of it since."""
+    """What was asked for at first (nanoseconds, bytes a second), and what the changes made of it since."""
 
-    def __init__(self, config: MigrationConfig, began_ns: int) -> None:
+    def __init__(self, config: MigrationConfig, began_ns: int, emit: Emit | None) -> None:
         self.downtime_limit_ns = config.downtime_limit_ns
         self.max_bandwidth_bytes_s = config.max_bandwidth_bytes_s or None
         self._changes = config.changes
         self._began_ns = began_ns
+        self._emit = emit
 
-    def downtime_limit_changed(self, now_ns: int, round_index: int) -> bool:
-        """Take the downtime limit that holds from now on; whether it is another one."""
+    def take_downtime_limit(self, now_ns: int, round_index: int) -> int:
+        """The downtime limit that holds from now on; a change is told."""
         before = self.downtime_limit_ns
         for change in self._due(now_ns, round_index):
             if change.downtime_limit_ns is not None:
                 self.downtime_limit_ns = change.downtime_limit_ns
-        return self.downtime_limit_ns != before
+        if self.downtime_limit_ns != before and self._emit is not None:
+            self._emit(DowntimeLimitChanged(now_ns, "source", self.downtime_limit_ns))
+        return self.downtime_limit_ns
 
-    def bandwidth_changed(self, now_ns: int, round_index: int) -> bool:
-        """Take the rate limit that holds from now on; whether it is another one."""
+    def take_max_bandwidth(self, now_ns: int, round_index: int) -> int | None:
+        """The rate limit that holds from now on, None for none; a change is told."""
         before = self.max_bandwidth_bytes_s
         for change in self._due(now_ns, round_index):
             if change.max_bandwidth_bytes_s is not None:
                 self.max_bandwidth_bytes_s = change.max_bandwidth_bytes_s or None
-        return self.max_bandwidth_bytes_s != before
+        if self.max_bandwidth_bytes_s != before and self._emit is not None:
+            self._emit(BandwidthLimitChanged(now_ns, "source", self.max_bandwidth_bytes_s))
+        return self.max_bandwidth_bytes_s
 
     def _due(self, now_ns: int, round_index: int) -> list[Change]:
         elapsed_ns = now_ns - self._began_ns

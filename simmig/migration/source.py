@@ -13,7 +13,7 @@ from simmig.migration.config import (
     NotConverging,
     Outcome,
 )
-from simmig.migration.convergence import Convergence
+from simmig.migration.convergence import Convergence, divergence
 from simmig.migration.limits import Limits
 from simmig.migration.pace import LongSlice, Pace, TimedSlice, Unpaced
 from simmig.migration.policies.own_code import RAISED, told
@@ -26,10 +26,8 @@ from simmig.migration.tcp_stream import SocketSource
 from simmig.trace.events import (
     AskedBy,
     BandwidthEstimated,
-    BandwidthLimitChanged,
     BitmapSynced,
     DeviceStateSent,
-    DowntimeLimitChanged,
     DrainBegan,
     DrainEnded,
     Emit,
@@ -130,7 +128,7 @@ class _Source:
     async def run(self) -> Outcome:
         """The whole migration."""
         self._record_begin()
-        self._limits = Limits(self._config, self.now_ns)
+        self._limits = Limits(self._config, self.now_ns, self._emit)
         try:
             await self._open()
             await self._setup()
@@ -309,11 +307,8 @@ class _Source:
             self._emit(SliceEnded(self.now_ns, "source", self.slice))
 
     def _estimate(self) -> None:
-        convergence, limits, now_ns = self._convergence, self._limits, self.now_ns
-        if limits.downtime_limit_changed(now_ns, self.round):
-            convergence.limit_ns = limits.downtime_limit_ns
-            if self._emit is not None:
-                self._emit(DowntimeLimitChanged(now_ns, "source", limits.downtime_limit_ns))
+        convergence, now_ns = self._convergence, self.now_ns
+        convergence.limit_ns = self._limits.take_downtime_limit(now_ns, self.round)
         convergence.close_window(now_ns, self._open_stream.tell())
         if self._emit is not None:
             bandwidth, threshold = convergence.bandwidth_bytes_s, convergence.threshold_bytes
@@ -328,11 +323,9 @@ class _Source:
             await self._runtime.sleep(wait_ns)
 
     def _renew_rate(self) -> None:
-        limits = self._limits
-        if self._rate.renew(self.now_ns) and limits.bandwidth_changed(self.now_ns, self.round):
-            self._rate.allow(limits.max_bandwidth_bytes_s)
-            if self._emit is not None:
-                self._emit(BandwidthLimitChanged(self.now_ns, "source", limits.max_bandwidth_bytes_s))
+        now_ns = self.now_ns
+        if self._rate.renew(now_ns):
+            self._rate.allow(self._limits.take_max_bandwidth(now_ns, self.round))
 
     # The stop and the switch.
 
@@ -447,12 +440,3 @@ class _Source:
                     rate_limit=config.rate_limit if config.is_ever_limited else None,
                 )
             )
-
-
-def divergence(rounds: int, dirty_pages: int, threshold_bytes: int) -> str:
-    """Why a migration that does not converge gives up, in words."""
-    left = dirty_pages * PAGE_BYTES
-    return (
-        f"after {rounds} rounds {left / 2**20:.0f} MiB are dirty, more than the "
-        f"{threshold_bytes / 2**20:.0f} MiB that fit into the downtime limit"
-    )

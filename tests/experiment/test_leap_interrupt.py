@@ -1,4 +1,4 @@
-"""Ctrl-C while the fast engine is compiled."""
+"""Ctrl-C while the fast engine is compiled, or runs."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from contextlib import suppress
 
 import pytest
 
-from simmig.experiment.leap.interrupt import heard
+from simmig.experiment.leap.interrupt import heard, held
 
 
 def lose_it() -> None:
@@ -38,3 +38,41 @@ def test_other_errors_and_none_stay_what_they_are() -> None:
     with heard():
         pass
     assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_what_comes_while_compiled_code_runs_waits_for_its_end() -> None:
+    seen = []
+
+    def run() -> None:
+        with held() as pending:
+            signal.raise_signal(signal.SIGINT)
+            seen.append(len(pending))
+
+    with pytest.raises(KeyboardInterrupt):
+        run()
+    assert seen == [1]
+
+
+def test_a_second_one_does_not_wait() -> None:
+    seen = []
+
+    def run() -> None:
+        with held():
+            signal.raise_signal(signal.SIGINT)
+            with suppress(KeyboardInterrupt):
+                signal.raise_signal(signal.SIGINT)
+                seen.append("it waited")
+
+    with pytest.raises(KeyboardInterrupt):
+        run()
+    assert seen == []
+
+
+def test_one_that_came_is_handled_when_the_run_fails_too() -> None:
+    def run() -> None:
+        with held():
+            signal.raise_signal(signal.SIGINT)
+            raise RuntimeError("a fault")
+
+    with pytest.raises(KeyboardInterrupt):
+        run()

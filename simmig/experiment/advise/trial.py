@@ -10,14 +10,12 @@ from typing import Any
 
 from simmig.experiment.advise.space import Candidate
 from simmig.experiment.load import Overrides, build_scenario
-from simmig.experiment.result import Result
+from simmig.experiment.result import FLAT_ROUNDS, Result
 from simmig.experiment.schema import Hotspot, Scenario, Uniform
 from simmig.experiment.sweep.work import simulate
 
-LOOK_AFTER_ROUNDS = 4
+LOOK_AFTER_ROUNDS = 2 + FLAT_ROUNDS
 """The first pass sends all memory, the next what was dirtied meanwhile: from then on rounds tell where it goes."""
-SHRINKING = 0.9
-"""A round that begins with less than that share of the one before has shrunk."""
 
 
 @dataclass(frozen=True)
@@ -81,11 +79,8 @@ def _migrate(scenario: Scenario) -> Result:
 
 
 def _is_flat(result: Result) -> bool:
-    """Whether it did not converge and its last round began with about as much as the one before it, or more."""
-    rounds = result.metrics.rounds
-    if result.status != "not-converging" or len(rounds) < LOOK_AFTER_ROUNDS:
-        return False
-    return rounds[-1].dirty_pages >= SHRINKING * rounds[-2].dirty_pages
+    """Whether it did not converge, and for want of rounds that shrink."""
+    return result.status == "not-converging" and result.flat_since_round is not None
 
 
 def depends_on_seed(scenario: Scenario) -> bool:

@@ -3,18 +3,10 @@
 from __future__ import annotations
 
 from simmig.experiment.schema import Scenario
+from simmig.migration import policies
 from simmig.verbs.sim.profiles import PROFILES
 
-POLICIES = (
-    "final-only",
-    "at-switch",
-    "per-round",
-    "downtime-budget",
-    "pending-limit",
-    "every-bytes",
-    "per-iteration",
-    "per-chunk",
-)
+POLICIES = tuple(policies.builtin())
 """Those that are compiled, in the order of their codes; any other is asked in Python."""
 MAX_LATENCY_NS = 30_000_000
 """Above it the round trip comes near the ack timeout (67 ms), whose timers a leap leaves out."""

@@ -24,9 +24,9 @@ from simmig.experiment.policy_choice import make_policy, parameters_of
 from simmig.experiment.result import Result
 from simmig.experiment.schema import Scenario
 from simmig.migration.config import SEND_QUEUE_DEPTH
+from simmig.migration.convergence import divergence
 from simmig.migration.lane import depths
 from simmig.migration.policies import promise_of
-from simmig.migration.source import divergence
 from simmig.trace import events as ev
 from simmig.trace.metrics import Counts, DowntimeParts, Metrics, Stretch
 from simmig.trace.recorder import Recorder

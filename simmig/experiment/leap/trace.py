@@ -10,7 +10,6 @@ import numpy as np
 from simmig.experiment.leap import record
 from simmig.experiment.leap.call_back import Callback
 from simmig.experiment.leap.follow import begin_ring, follow
-from simmig.experiment.leap.interrupt import Pending
 from simmig.experiment.leap.keys import key_at
 from simmig.experiment.leap.lines import room_for, templates, write_lines
 from simmig.experiment.leap.state import TRACE_ROWS, Memory, Readings
@@ -19,6 +18,7 @@ from simmig.migration.registration import WHOLE_BLOCK
 from simmig.migration.wire import BUFFER_BYTES
 from simmig.trace import events as ev
 from simmig.trace.recorder import Recorder
+from simmig.verbs.sim.interrupt import Handling
 
 _BUFFER_PAGES = BUFFER_BYTES // 4096
 
@@ -48,7 +48,7 @@ class Trace:
         self._ring = begin_ring()
         self._arrived = _as_at_first(state, memory)
         self.compared: ev.MemoryCompared | None = None
-        self.pending: Pending = []
+        self.pending: list[Handling] = []
         """Signals that wait to be handled."""
         self.raised: BaseException | None = None
         self.function = Callback(self._take)

@@ -17,6 +17,8 @@ from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
+from simmig.migration import policies
+
 BLACK, ORANGE, SKY, GREEN = "#000000", "#E69F00", "#56B4E9", "#009E73"
 YELLOW, BLUE, VERMILLION, PURPLE = "#F0E442", "#0072B2", "#D55E00", "#CC79A7"
 GREY, DARK = "#999999", "#444444"
@@ -73,16 +75,7 @@ _STYLES = (
     Style("#004D40", ">", "\\\\"),
     Style("#882255", "p", "xx"),
 )
-POLICIES = (
-    "final-only",
-    "at-switch",
-    "per-round",
-    "downtime-budget",
-    "pending-limit",
-    "every-bytes",
-    "per-iteration",
-    "per-chunk",
-)
+POLICIES = tuple(policies.builtin())
 """The built-in policies, from those that wait least to those that wait most: each has its own look everywhere."""
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import msgspec
 
+from simmig.migration import policies
 from simmig.migration.config import Change
 from simmig.trace.events import Side
 from simmig.verify import faults as f
@@ -30,16 +31,7 @@ _LONG: dict[str, tuple[Any, ...]] = {
 }
 """What takes several windows of the bandwidth estimate, each of which may decide."""
 PARAMETERS: dict[str, dict[str, Any]] = {"pending-limit": {"limit": 1 << 20}, "every-bytes": {"interval": 1 << 20}}
-POLICIES = (
-    "final-only",
-    "at-switch",
-    "per-round",
-    "downtime-budget",
-    "pending-limit",
-    "every-bytes",
-    "per-iteration",
-    "per-chunk",
-)
+POLICIES = tuple(policies.builtin())
 
 
 _CHANGES = 1 << 64
