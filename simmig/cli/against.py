@@ -22,6 +22,7 @@ def run_against(
     scenario: Path, overrides: Overrides, against: Sequence[str], out: Path | None, as_json: bool
 ) -> int:
     """Carry them out and show them; exit status 1 when one did not complete or broke an invariant."""
+    from simmig.cli.engine import prepare
     from simmig.experiment.against import carry_out, document, sides, table
     from simmig.experiment.output import OutputDir
     from simmig.experiment.report import json_document
@@ -29,7 +30,9 @@ def run_against(
     asked = sides(scenario, overrides, against)
     with OutputDir(out) if out is not None else nullcontext() as directory:
         with status_line("simulating") as show:
-            ran = carry_out(asked, show or (lambda _: None))
+            ran = carry_out(
+                asked, lambda each: prepare(each, False, show)(each, (), None), show or (lambda _: None)
+            )
         if directory is not None:
             _write(directory, ran)
     if as_json:

@@ -15,12 +15,11 @@ from simmig.experiment.data import find
 from simmig.experiment.errors import InputError
 from simmig.experiment.load import Overrides, load_scenario
 from simmig.experiment.result import Result
-from simmig.experiment.run import run
 from simmig.experiment.schema import Scenario
 from simmig.migration import policies
 
-BAND = 10
-"""More runs than that are no picture any more, but a sweep."""
+MOST_RUNS = 10
+"""More than that are no picture any more, but a sweep."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +44,7 @@ def sides(path: Path, overrides: Overrides, against: Sequence[str]) -> list[Side
     Each of `against` is another scenario (a file, or a shipped one's name), a policy ("NAME[,key=value]...") or
     settings of the same scenario ("table.key=value", several of them with semicolons between).
     """
-    if len(against) >= BAND:
+    if len(against) >= MOST_RUNS:
         raise InputError(
             f"--against: {len(against)} runs to compare with are a sweep; write one (simmig init quick)"
         )
@@ -71,12 +70,14 @@ def _side(path: Path, overrides: Overrides, what: str) -> Side:
     return Side(other.stem, load_scenario(other, overrides))
 
 
-def carry_out(asked: Sequence[Side], tell: Callable[[str], None]) -> list[Ran]:
+def carry_out(
+    asked: Sequence[Side], simulate: Callable[[Scenario], Result], tell: Callable[[str], None]
+) -> list[Ran]:
     """Simulate them, one after the other."""
     ran = []
     for number, side in enumerate(asked, 1):
         tell(f"simulating {number} of {len(asked)}: {side.name}")
-        ran.append(Ran(side, run(side.scenario)))
+        ran.append(Ran(side, simulate(side.scenario)))
     return ran
 
 

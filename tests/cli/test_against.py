@@ -12,6 +12,7 @@ from simmig.cli.main import main
 from simmig.experiment.against import carry_out, sides
 from simmig.experiment.load import Overrides
 from simmig.experiment.plots.against import figure
+from simmig.experiment.run import run
 from tests.cli.test_run import SCENARIO
 
 
@@ -59,7 +60,7 @@ def test_what_does_not_complete_has_no_bar(scenario: str, capsys: pytest.Capture
     assert main(["run", scenario, "--against", never]) == 1
     (row,) = (line for line in capsys.readouterr().out.splitlines() if "not-converging" in line)
     assert " none " in row
-    ran = carry_out(sides(Path(scenario), Overrides(), [never]), lambda _: None)
+    ran = carry_out(sides(Path(scenario), Overrides(), [never]), run, lambda _: None)
     total, downtime = figure([(each.side.name, each.result) for each in ran]).axes[:2]
     assert len(total.patches) == 1
     widths = [bar.get_width() for bar in downtime.patches if isinstance(bar, Rectangle)]
