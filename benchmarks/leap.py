@@ -17,7 +17,7 @@ from unittest import mock
 
 from simmig.experiment import leap
 from simmig.experiment.result import Result
-from simmig.experiment.run import World, run
+from simmig.experiment.runs.run import World, run
 from simmig.migration import policies
 from simmig.migration.policies.policy import Point, Sender
 from simmig.trace.recorder import Recorder

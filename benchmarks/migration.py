@@ -20,9 +20,9 @@ from typing import Any
 import simpy
 
 from simmig.experiment import leap
-from simmig.experiment.load import build_scenario
-from simmig.experiment.run import World, run
-from simmig.experiment.schema import Scenario
+from simmig.experiment.runs.run import World, run
+from simmig.experiment.scenario.load import build_scenario
+from simmig.experiment.scenario.schema import Scenario
 
 TIMEOUTS = 300_000
 ROUNDS = 10

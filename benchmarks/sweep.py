@@ -24,10 +24,10 @@ from pathlib import Path
 import pyarrow.parquet as pq
 
 from simmig.experiment import leap
-from simmig.experiment.sweep.pool import processes
-from simmig.experiment.sweep.spec import Sweep, load_sweep
-from simmig.experiment.sweep.sweep import run_sweep
-from simmig.experiment.sweep.work import simulate
+from simmig.experiment.studies.sweep.pool import processes
+from simmig.experiment.studies.sweep.spec import Sweep, load_sweep
+from simmig.experiment.studies.sweep.sweep import run_sweep
+from simmig.experiment.studies.sweep.work import simulate
 
 ROUNDS = 5
 BUSY = """

@@ -22,13 +22,13 @@ from pathlib import Path
 from statistics import median, pstdev
 from typing import Any
 
-from simmig.experiment.calibrate import Model, calibrate
-from simmig.experiment.compare import downtime_hit, total_time_hit
-from simmig.experiment.load import Overrides, load_scenario
-from simmig.experiment.machine import Devices
-from simmig.experiment.pair import run_pair
-from simmig.experiment.run import run
-from simmig.experiment.schema import Scenario
+from simmig.experiment.fit.calibrate import Model, calibrate
+from simmig.experiment.fit.compare import downtime_hit, total_time_hit
+from simmig.experiment.runs.pair import run_pair
+from simmig.experiment.runs.run import run
+from simmig.experiment.scenario.load import Overrides, load_scenario
+from simmig.experiment.scenario.machine import Devices
+from simmig.experiment.scenario.schema import Scenario
 
 HERE = Path(__file__).resolve().parent
 ROWS, PAGE = HERE / "fidelity.jsonl", HERE / "fidelity.md"

@@ -26,9 +26,10 @@ from pathlib import Path
 from live_vm_cases import GROUPS, Case
 from qemu.qmp import ExecuteError, QMPError
 
-from simmig.experiment import ends, machines
-from simmig.experiment.ends import Address, EndResult
-from simmig.experiment.ends_qemu import migrate_vm
+from simmig.experiment.runs import ends
+from simmig.experiment.runs.ends import Address, EndResult
+from simmig.experiment.runs.ends_qemu import migrate_vm
+from simmig.experiment.scenario import machines
 from simmig.lab import firmware
 from simmig.lab.qemu import find
 from simmig.lab.vm import Vm, counted

@@ -24,11 +24,11 @@ from typing import Any
 from live_vm import PORT, netem
 
 from simmig.experiment import units
-from simmig.experiment.calibrate import Model
-from simmig.experiment.compare_vm import Figure, PolicyRow, document, measure_in, predict, scenarios
-from simmig.experiment.ends import Address
-from simmig.experiment.model_file import read_model
-from simmig.experiment.watched_vm import watch_vm
+from simmig.experiment.fit.calibrate import Model
+from simmig.experiment.fit.compare_vm import Figure, PolicyRow, document, measure_in, predict, scenarios
+from simmig.experiment.fit.model_file import read_model
+from simmig.experiment.fit.watched_vm import watch_vm
+from simmig.experiment.runs.ends import Address
 from simmig.lab import firmware
 from simmig.lab.vm import Vm, counted
 from simmig.verbs.rdma import device

@@ -13,12 +13,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from simmig.experiment.predict import predict
-from simmig.experiment.predict_range import Errors, range_of
+from simmig.experiment.fit.predict import predict
+from simmig.experiment.fit.predict_range import Errors, range_of
 
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "predictions.md"
-ERRORS = ROOT / "simmig" / "experiment" / "prediction_errors.toml"
+ERRORS = ROOT / "simmig" / "experiment" / "fit" / "prediction_errors.toml"
 SUFFIX = ".src.trace.gz"
 
 

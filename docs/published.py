@@ -10,9 +10,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from simmig.experiment.data import data_dir
-from simmig.experiment.load import load_scenario
-from simmig.experiment.run import run
+from simmig.experiment.runs.run import run
+from simmig.experiment.scenario.data import data_dir
+from simmig.experiment.scenario.load import load_scenario
 
 TOLERANCE = {"fit": 0.05, "check": 0.10}
 """How far from the published figure a simulated one may be and still be a hit."""

@@ -22,13 +22,13 @@ from typing import TYPE_CHECKING, overload
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from simmig.experiment.plots import downtime as _downtime
-from simmig.experiment.plots import parameter as _parameter
-from simmig.experiment.plots import space
-from simmig.experiment.plots import timelines as _timelines
-from simmig.experiment.plots import tradeoff as _tradeoff
-from simmig.experiment.plots import winner as _winner
-from simmig.experiment.plots.results import column
+from simmig.experiment.reports.plots import downtime as _downtime
+from simmig.experiment.reports.plots import parameter as _parameter
+from simmig.experiment.reports.plots import space
+from simmig.experiment.reports.plots import timelines as _timelines
+from simmig.experiment.reports.plots import tradeoff as _tradeoff
+from simmig.experiment.reports.plots import winner as _winner
+from simmig.experiment.reports.plots.results import column
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from simmig import plot
 from simmig.cli.main import main
 from simmig.experiment.errors import InputError
-from tests.experiment.plots.frames import frame, row, series
+from tests.experiment.reports.plots.frames import frame, row, series
 
 GBIT = 10**9
 SCENARIO = """# A small guest.

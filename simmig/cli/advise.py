@@ -16,7 +16,7 @@ from simmig.cli.words import PolicyText, Setting, Shipped
 from simmig.experiment.errors import InputError
 
 if TYPE_CHECKING:
-    from simmig.experiment.advise.search import Advice
+    from simmig.experiment.studies.advise.search import Advice
 
 
 @click.command(short_help="Find the policy with the shortest migration that keeps a downtime.")
@@ -68,14 +68,14 @@ def advise(
     """
     if importlib.util.find_spec("optuna") is None:
         raise click.ClickException("the search is Optuna's: pip install 'simmig[advise]'")
-    from simmig.experiment.advise.report import figures, report
-    from simmig.experiment.advise.search import search
-    from simmig.experiment.advise.space import Space, chosen_policies, free
-    from simmig.experiment.advise.trial import Question
     from simmig.experiment.output import OutputDir
-    from simmig.experiment.report import json_document
-    from simmig.experiment.sweep.pool import cores, processes
-    from simmig.experiment.toml_file import read_toml
+    from simmig.experiment.reports.report import json_document
+    from simmig.experiment.scenario.toml_file import read_toml
+    from simmig.experiment.studies.advise.report import figures, report
+    from simmig.experiment.studies.advise.search import search
+    from simmig.experiment.studies.advise.space import Space, chosen_policies, free
+    from simmig.experiment.studies.advise.trial import Question
+    from simmig.experiment.studies.sweep.pool import cores, processes
 
     left_free = free(settings)
     space = Space(chosen_policies(policies), _downtime_ns(downtime), left_free if freedoms else ())
@@ -110,9 +110,9 @@ def _downtime_ns(text: str) -> int:
 
 
 def _write(advice: Advice, directory: Path, scenario: Path, settings: tuple[str, ...]) -> None:
-    from simmig.experiment.advise.report import draw, figures, report
-    from simmig.experiment.report import can_plot, json_document
-    from simmig.experiment.summary import as_text
+    from simmig.experiment.reports.report import can_plot, json_document
+    from simmig.experiment.reports.summary import as_text
+    from simmig.experiment.studies.advise.report import draw, figures, report
 
     (directory / "advice.txt").write_text(as_text(report(advice, scenario, settings), 160), encoding="utf-8")
     (directory / "advice.json").write_bytes(json_document(figures(advice, scenario, settings)))

@@ -13,9 +13,9 @@ from simmig.cli.show import print_shown, status_line
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from simmig.experiment.against import Ran
-    from simmig.experiment.load import Overrides
     from simmig.experiment.output import OutputDir
+    from simmig.experiment.scenario.load import Overrides
+    from simmig.experiment.studies.against import Ran
 
 
 def run_against(
@@ -23,9 +23,9 @@ def run_against(
 ) -> int:
     """Carry them out and show them; exit status 1 when one did not complete or broke an invariant."""
     from simmig.cli.engine import prepare
-    from simmig.experiment.against import carry_out, document, sides, table
     from simmig.experiment.output import OutputDir
-    from simmig.experiment.report import json_document
+    from simmig.experiment.reports.report import json_document
+    from simmig.experiment.studies.against import carry_out, document, sides, table
 
     asked = sides(scenario, overrides, against)
     with OutputDir(out) if out is not None else nullcontext() as directory:
@@ -47,15 +47,15 @@ def run_against(
 
 
 def _write(directory: OutputDir, ran: Sequence[Ran]) -> None:
-    from simmig.experiment.against import document, table
-    from simmig.experiment.report import can_plot, json_document
-    from simmig.experiment.summary import as_text
+    from simmig.experiment.reports.report import can_plot, json_document
+    from simmig.experiment.reports.summary import as_text
+    from simmig.experiment.studies.against import document, table
 
     (directory.work / "comparison.txt").write_text(as_text(table(ran), 160), encoding="utf-8")
     (directory.work / "comparison.json").write_bytes(json_document(document(ran)))
     if can_plot():
-        from simmig.experiment.plots.against import figure
-        from simmig.experiment.plots.style import save
+        from simmig.experiment.reports.plots.against import figure
+        from simmig.experiment.reports.plots.style import save
 
         save(figure([(each.side.name, each.result) for each in ran]), directory.work / "comparison.png")
     directory.keep()

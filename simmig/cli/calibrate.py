@@ -11,7 +11,7 @@ from simmig.cli.show import status_line
 from simmig.experiment.errors import InputError
 
 if TYPE_CHECKING:
-    from simmig.experiment.machine import Devices
+    from simmig.experiment.scenario.machine import Devices
 
 device_option = click.option(
     "--device",
@@ -40,11 +40,11 @@ def calibrate(names: tuple[str, ...], out: Path | None, as_json: bool) -> int:
     simmig lab --rate '100 Mbit/s' --delay '2 ms' -- simmig calibrate --out lab.toml
     simmig run quickstart --set link.model=lab.toml --set host.model=lab.toml
     """
-    from simmig.experiment.calibrate import calibrate as measure
-    from simmig.experiment.model_file import write_model
+    from simmig.experiment.fit.calibrate import calibrate as measure
+    from simmig.experiment.fit.model_file import write_model
     from simmig.experiment.output import require_new_file
-    from simmig.experiment.pair import PeerFailed
-    from simmig.experiment.summary import as_text
+    from simmig.experiment.reports.summary import as_text
+    from simmig.experiment.runs.pair import PeerFailed
     from simmig.verbs.rdma.errors import RdmaUnavailable
 
     if out is not None:
@@ -61,11 +61,11 @@ def calibrate(names: tuple[str, ...], out: Path | None, as_json: bool) -> int:
     if out is not None:
         write_model(model, out)
     if as_json:
-        from simmig.experiment.report import json_document
+        from simmig.experiment.reports.report import json_document
 
         click.echo(json_document(model.document()), nl=False)
     else:
-        from simmig.experiment.compare_report import calibrated
+        from simmig.experiment.fit.compare_report import calibrated
 
         click.echo(as_text(calibrated(model)), nl=False)
     return 0
@@ -73,7 +73,7 @@ def calibrate(names: tuple[str, ...], out: Path | None, as_json: bool) -> int:
 
 def devices_of(names: tuple[str, ...]) -> Devices:
     """The two named, or this host's two."""
-    from simmig.experiment.machine import Devices
+    from simmig.experiment.scenario.machine import Devices
     from simmig.verbs.rdma import binding, device
     from simmig.verbs.rdma.errors import RdmaUnavailable
 

@@ -14,7 +14,7 @@ from simmig.cli.words import PolicyText, Shipped
 from simmig.experiment.errors import InputError
 
 if TYPE_CHECKING:
-    from simmig.experiment.compare import Comparison
+    from simmig.experiment.fit.compare import Comparison
     from simmig.experiment.output import OutputDir
 
 
@@ -96,10 +96,10 @@ def compare(
         raise InputError(f"--{'for' if only == 'duration' else only.replace('_', '-')}: goes with --qemu only")
     if len(policies) > 1:
         raise InputError("--policy: one, but with --qemu")
-    from simmig.experiment import compare as comparing
-    from simmig.experiment.load import Overrides, load_scenario
+    from simmig.experiment.fit import compare as comparing
     from simmig.experiment.output import OutputDir
-    from simmig.experiment.pair import PeerFailed
+    from simmig.experiment.runs.pair import PeerFailed
+    from simmig.experiment.scenario.load import Overrides, load_scenario
     from simmig.verbs.rdma.errors import RdmaUnavailable
 
     loaded = load_scenario(scenario, Overrides(settings, policies[0] if policies else None, seed))
@@ -120,16 +120,16 @@ def compare(
 
 
 def _write(directory: OutputDir, comparison: Comparison) -> None:
-    from simmig.experiment.compare_report import report
-    from simmig.experiment.model_file import write_model
-    from simmig.experiment.report import can_plot, json_document
-    from simmig.experiment.summary import as_text, headline
+    from simmig.experiment.fit.compare_report import report
+    from simmig.experiment.fit.model_file import write_model
+    from simmig.experiment.reports.report import can_plot, json_document
+    from simmig.experiment.reports.summary import as_text, headline
 
     (directory.work / "comparison.txt").write_text(as_text(report(comparison)), encoding="utf-8")
     (directory.work / "comparison.json").write_bytes(json_document(comparison.document()))
     write_model(comparison.model, directory.work / "model.toml")
     if can_plot():
-        from simmig.experiment.plots.compare import plot_compare
+        from simmig.experiment.reports.plots.compare import plot_compare
 
         measured = comparison.typical()
         title = headline(measured, comparison.scenario).plain
@@ -138,8 +138,8 @@ def _write(directory: OutputDir, comparison: Comparison) -> None:
 
 
 def _show(comparison: Comparison, out: Path | None, as_json: bool) -> None:
-    from simmig.experiment.compare_report import report
-    from simmig.experiment.report import json_document
+    from simmig.experiment.fit.compare_report import report
+    from simmig.experiment.reports.report import json_document
 
     if as_json:
         click.echo(json_document(comparison.document()), nl=False)

@@ -14,7 +14,7 @@ from simmig.cli.show import print_shown, require_qemu, status_line
 from simmig.experiment.errors import InputError
 
 if TYPE_CHECKING:
-    from simmig.experiment.compare_vm import VmComparison
+    from simmig.experiment.fit.compare_vm import VmComparison
     from simmig.experiment.output import OutputDir
 
 _WATCHED = "5 s"
@@ -38,7 +38,7 @@ def compare_vm(
 ) -> int:
     """Carry it out and show it; the arguments are the command's options."""
     from simmig.experiment.output import OutputDir
-    from simmig.experiment.pair import PeerFailed
+    from simmig.experiment.runs.pair import PeerFailed
     from simmig.verbs.rdma.errors import RdmaUnavailable
 
     require_qemu()
@@ -50,8 +50,8 @@ def compare_vm(
         )
     if model is not None and len(names) > 1:
         raise InputError("--device: with --model, once at most: the device to send from")
-    from simmig.experiment import compare_vm as comparing
-    from simmig.experiment import model_file
+    from simmig.experiment.fit import compare_vm as comparing
+    from simmig.experiment.fit import model_file
 
     asked = comparing.Asked(
         qmp=qemu,
@@ -93,10 +93,10 @@ def _watch_ns(text: str) -> int:
 
 
 def _write(directory: OutputDir, comparison: VmComparison) -> None:
-    from simmig.experiment.compare_vm_report import vm_report
-    from simmig.experiment.model_file import write_model
-    from simmig.experiment.report import json_document
-    from simmig.experiment.summary import as_text
+    from simmig.experiment.fit.compare_vm_report import vm_report
+    from simmig.experiment.fit.model_file import write_model
+    from simmig.experiment.reports.report import json_document
+    from simmig.experiment.reports.summary import as_text
 
     (directory.work / "comparison.txt").write_text(as_text(vm_report(comparison)), encoding="utf-8")
     (directory.work / "comparison.json").write_bytes(json_document(comparison.document()))
@@ -106,8 +106,8 @@ def _write(directory: OutputDir, comparison: VmComparison) -> None:
 
 
 def _show(comparison: VmComparison, out: Path | None, as_json: bool) -> None:
-    from simmig.experiment.compare_vm_report import vm_report
-    from simmig.experiment.report import json_document
+    from simmig.experiment.fit.compare_vm_report import vm_report
+    from simmig.experiment.reports.report import json_document
 
     if as_json:
         click.echo(json_document(comparison.document()), nl=False)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import click
 
 if TYPE_CHECKING:
-    from simmig.experiment.demo import Comparison
+    from simmig.experiment.studies.demo import Comparison
 
 
 WIDTH = 140
@@ -38,10 +38,10 @@ def demo(out: Path) -> int:
         raise click.ClickException(
             "the demo draws pictures, and there is no matplotlib: pip install 'simmig[plot]'"
         )
-    from simmig.experiment.data import data_dir
-    from simmig.experiment.demo import LEGEND, compare, draw, findings, good, runs, table, write_csv
     from simmig.experiment.output import OutputDir
-    from simmig.experiment.summary import as_text
+    from simmig.experiment.reports.summary import as_text
+    from simmig.experiment.scenario.data import data_dir
+    from simmig.experiment.studies.demo import LEGEND, compare, draw, findings, good, runs, table, write_csv
 
     scenario = data_dir("scenarios") / "quickstart.toml"
     with OutputDir(out) as directory:

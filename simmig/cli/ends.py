@@ -14,10 +14,10 @@ from simmig.cli.show import optional_scenario_options, output_options, require_q
 from simmig.experiment.errors import InputError, cut
 
 if TYPE_CHECKING:
-    from simmig.experiment.ends import Address
-    from simmig.experiment.report import CarryOut
+    from simmig.experiment.reports.report import CarryOut
     from simmig.experiment.result import Result
-    from simmig.experiment.schema import Scenario
+    from simmig.experiment.runs.ends import Address
+    from simmig.experiment.scenario.schema import Scenario
 
 
 @click.command(short_help="Migrate a guest of this process, a kept machine or a running QEMU's VM.")
@@ -71,7 +71,8 @@ def send(
     simmig send --qemu /run/vm.qmp --to 10.9.9.2:4444 --policy per-chunk --set migration.pin_all=true
     """
     from simmig.cli.progress import Progress
-    from simmig.experiment import ends, machines
+    from simmig.experiment.runs import ends
+    from simmig.experiment.scenario import machines
 
     destination = address("--to", to)
     if scenario is None and load is None and qemu is None:
@@ -97,7 +98,7 @@ def _send_qemu(
 ) -> int:
     require_qemu()
     from simmig.cli.progress import Progress
-    from simmig.experiment import ends_qemu
+    from simmig.experiment.runs import ends_qemu
 
     with status_line("setup") as show:
         live = [Progress(show)] if show is not None else []
@@ -140,7 +141,8 @@ def receive(
     Ctrl-C ends the wait, or cancels the migration: the guest then goes on running at the source.
     """
     from simmig.cli.progress import Received
-    from simmig.experiment import ends, machines
+    from simmig.experiment.runs import ends
+    from simmig.experiment.scenario import machines
 
     overrides = (settings, policy, seed)
     loaded = machines.scenario_for(None, overrides) if scenario is None else _loaded(scenario, overrides)
@@ -174,14 +176,14 @@ def _where_it_is(save: Path | None) -> str:
 
 
 def _loaded(scenario: Path, overrides: tuple[tuple[str, ...], str | None, int | None]) -> Scenario:
-    from simmig.experiment.load import Overrides, load_scenario
+    from simmig.experiment.scenario.load import Overrides, load_scenario
 
     return load_scenario(scenario, Overrides(*overrides))
 
 
 def _carry_out(scenario: Scenario, out: Path | None, carry_out: CarryOut) -> Result:
     from simmig.experiment.output import OutputDir
-    from simmig.experiment.report import run_into
+    from simmig.experiment.reports.report import run_into
     from simmig.verbs.rdma.errors import RdmaUnavailable
 
     with OutputDir(out) if out is not None else nullcontext() as directory:
@@ -193,7 +195,7 @@ def _carry_out(scenario: Scenario, out: Path | None, carry_out: CarryOut) -> Res
 
 def address(option: str, text: str) -> Address:
     """The first IP address of a host, and a port."""
-    from simmig.experiment.ends import Address
+    from simmig.experiment.runs.ends import Address
 
     host, colon, port = text.rpartition(":")
     if "://" in text or text.startswith(("rdma:", "tcp:")):

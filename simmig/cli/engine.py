@@ -10,14 +10,14 @@ import click
 
 from simmig.experiment import leap
 from simmig.experiment.leap.envelope import outside
-from simmig.experiment.machine import machine_of
-from simmig.experiment.memory_need import require_memory
-from simmig.experiment.run import run
+from simmig.experiment.runs.memory_need import require_memory
+from simmig.experiment.runs.run import run
+from simmig.experiment.scenario.machine import machine_of
 
 if TYPE_CHECKING:
-    from simmig.experiment.report import CarryOut
+    from simmig.experiment.reports.report import CarryOut
     from simmig.experiment.result import Result
-    from simmig.experiment.schema import Scenario
+    from simmig.experiment.scenario.schema import Scenario
     from simmig.trace.readers import Reader
     from simmig.trace.recorder import Sink
 

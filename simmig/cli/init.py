@@ -24,12 +24,12 @@ def init(name: str | None, directory: Path | None) -> int:
     simmig init roce-100g my-nic
     simmig init my_policy
     """
-    from simmig.experiment.starters import copy, starters
+    from simmig.experiment.scenario.starters import copy, starters
 
     if name is None:
         from rich.table import Table
 
-        from simmig.experiment.summary import as_text
+        from simmig.experiment.reports.summary import as_text
 
         table = Table(box=None, padding=(0, 2, 0, 0), show_header=False)
         for each in starters().values():

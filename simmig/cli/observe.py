@@ -37,9 +37,9 @@ def observe(qemu: Path, duration: str, every: str, out: Path) -> int:
     simmig observe --qemu /run/vm.qmp --for '10 s' --out vm.csv
     """
     require_qemu()
-    from simmig.experiment import observe as observing
     from simmig.experiment import units
     from simmig.experiment.output import write_file
+    from simmig.experiment.runs import observe as observing
 
     times = {}
     for option, text in (("--for", duration), ("--every", every)):

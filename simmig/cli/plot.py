@@ -15,8 +15,8 @@ from simmig.experiment.errors import InputError
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from simmig.experiment.html.page import Page
     from simmig.experiment.output import OutputDir
+    from simmig.experiment.reports.html.page import Page
 
 _KINDS = ("tradeoff", "parameter", "winner", "downtime", "timelines")
 
@@ -67,8 +67,8 @@ def plot(
     """
     if importlib.util.find_spec("matplotlib") is None:
         raise click.ClickException("there is no matplotlib to draw with: pip install 'simmig[plot]'")
-    from simmig.experiment.html.page import require_writable, write
     from simmig.experiment.output import OutputDir
+    from simmig.experiment.reports.html.page import require_writable, write
 
     endings = _endings(formats)
     if report is not None:
@@ -86,7 +86,7 @@ def plot(
 
 
 def _save(drawn: dict[str, Figure], endings: list[str], directory: OutputDir, out: Path) -> None:
-    from simmig.experiment.plots.style import save
+    from simmig.experiment.reports.plots.style import save
 
     for kind, figure in drawn.items():
         for ending in endings:
@@ -100,11 +100,11 @@ def _draw(
     results: tuple[Path, ...], kinds: tuple[str, ...], x: str | None, y: str | None, conditions: tuple[str, ...]
 ) -> tuple[dict[str, Figure], Callable[[], Page]]:
     """The pictures, and what makes the report that has them."""
-    from simmig.experiment.html.runs import page_of_runs
-    from simmig.experiment.html.sweep import page_of_sweep
-    from simmig.experiment.plots import kinds as known
-    from simmig.experiment.plots import space, timelines
-    from simmig.experiment.plots.results import narrowed, read_results
+    from simmig.experiment.reports.html.runs import page_of_runs
+    from simmig.experiment.reports.html.sweep import page_of_sweep
+    from simmig.experiment.reports.plots import kinds as known
+    from simmig.experiment.reports.plots import space, timelines
+    from simmig.experiment.reports.plots.results import narrowed, read_results
 
     runs = known.runs_of(results)
     if runs:
@@ -127,8 +127,8 @@ def _draw(
 
 
 def _endings(formats: str) -> list[str]:
-    from simmig.experiment.explain import nearest
-    from simmig.experiment.plots.style import FORMATS
+    from simmig.experiment.reports.plots.style import FORMATS
+    from simmig.experiment.scenario.explain import nearest
 
     endings = list(dict.fromkeys(ending.strip() for ending in formats.split(",")))
     for ending in endings:

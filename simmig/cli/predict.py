@@ -12,8 +12,8 @@ from simmig.cli.show import print_shown, status_line
 from simmig.cli.words import PolicyText, Setting
 
 if TYPE_CHECKING:
-    from simmig.experiment.load import Overrides
-    from simmig.experiment.predict import Prediction
+    from simmig.experiment.fit.predict import Prediction
+    from simmig.experiment.scenario.load import Overrides
 
 
 @click.command()
@@ -56,15 +56,15 @@ def predict(trace: Path, policy: str | None, settings: tuple[str, ...], out: Pat
     simmig predict src.trace.gz
     simmig predict src.trace.gz --set migration.slice=round --policy pending-limit,limit='16 MiB'
     """
-    from simmig.experiment.load import Overrides
+    from simmig.experiment.scenario.load import Overrides
     from simmig.trace.qemu_samples import holds_samples
 
     if holds_samples(trace):
         return _from_samples(trace, Overrides(settings, policy), out, as_json)
     prediction = _predict(trace, Overrides(settings, policy), out)
     if as_json:
-        from simmig.experiment.predict_report import figures
-        from simmig.experiment.report import json_document
+        from simmig.experiment.fit.predict_report import figures
+        from simmig.experiment.reports.report import json_document
 
         click.echo(json_document(figures(prediction)), nl=False)
     else:
@@ -73,10 +73,10 @@ def predict(trace: Path, policy: str | None, settings: tuple[str, ...], out: Pat
 
 
 def _from_samples(path: Path, overrides: Overrides, out: Path | None, as_json: bool) -> int:
+    from simmig.experiment.fit.predict_samples import predict_samples
+    from simmig.experiment.fit.predict_samples_report import figures, report
     from simmig.experiment.output import OutputDir
-    from simmig.experiment.predict_samples import predict_samples
-    from simmig.experiment.predict_samples_report import figures, report
-    from simmig.experiment.report import json_document
+    from simmig.experiment.reports.report import json_document
 
     with OutputDir(out) if out is not None else nullcontext() as directory:
         prediction = predict_samples(path, overrides)
@@ -89,9 +89,9 @@ def _from_samples(path: Path, overrides: Overrides, out: Path | None, as_json: b
 
 
 def _predict(trace: Path, overrides: Overrides, out: Path | None) -> Prediction:
+    from simmig.experiment.fit.predict import predict as simulate
+    from simmig.experiment.fit.predict_report import write_into
     from simmig.experiment.output import OutputDir
-    from simmig.experiment.predict import predict as simulate
-    from simmig.experiment.predict_report import write_into
 
     with OutputDir(out) if out is not None else nullcontext() as directory, status_line("reading") as tell:
         prediction = simulate(trace, overrides, tell)
@@ -101,7 +101,7 @@ def _predict(trace: Path, overrides: Overrides, out: Path | None) -> Prediction:
 
 
 def _print_report(prediction: Prediction, out: Path | None) -> None:
-    from simmig.experiment.predict_report import report
+    from simmig.experiment.fit.predict_report import report
 
     print_shown(report(prediction))
     if out is not None:

@@ -102,7 +102,7 @@ def _devices(text: str) -> int | list[str]:
 
 
 def _link(model: str) -> LinkSpec:
-    from simmig.experiment.load import build_scenario
+    from simmig.experiment.scenario.load import build_scenario
     from simmig.verbs.sim.link import LinkSpec
 
     table = build_scenario({"link": {"model": model}, "guest": {"memory": "1 MiB"}}, Path("--link")).link

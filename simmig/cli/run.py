@@ -12,9 +12,9 @@ from simmig.cli.show import output_options, scenario_options, show_result, statu
 from simmig.experiment.errors import InputError
 
 if TYPE_CHECKING:
-    from simmig.experiment.machine import Devices
     from simmig.experiment.result import Result
-    from simmig.experiment.schema import Scenario
+    from simmig.experiment.scenario.machine import Devices
+    from simmig.experiment.scenario.schema import Scenario
 
 
 @click.command(short_help="Simulate one migration, or carry it out on RDMA devices.")
@@ -68,7 +68,7 @@ def run(
     simmig run quickstart --backend rdma --device rxe0 --device rxe1
     simmig run quickstart --set guest.workload="{ kind = 'idle' }"
     """
-    from simmig.experiment.load import Overrides, load_scenario
+    from simmig.experiment.scenario.load import Overrides, load_scenario
 
     if against:
         if backend != "sim" or names or report is not None:
@@ -78,14 +78,14 @@ def run(
         return run_against(scenario, Overrides(settings, policy, seed), against, out, as_json)
     loaded = load_scenario(scenario, Overrides(settings, policy, seed))
     if report is not None:
-        from simmig.experiment.html.page import require_writable
+        from simmig.experiment.reports.html.page import require_writable
 
         require_writable(report)
     result = _run(loaded, out, report, _devices(backend, names))
     status = show_result(result, loaded, out, as_json)
     if report is not None:
-        from simmig.experiment.html.page import write
-        from simmig.experiment.html.runs import page_of
+        from simmig.experiment.reports.html.page import write
+        from simmig.experiment.reports.html.runs import page_of
 
         write(page_of(result, loaded), report)
     return status
@@ -93,7 +93,7 @@ def run(
 
 def _devices(backend: str, names: tuple[str, ...]) -> Devices | None:
     """The devices to run on; None for a simulation."""
-    from simmig.experiment.machine import Devices
+    from simmig.experiment.scenario.machine import Devices
 
     if backend == "sim":
         if names:
@@ -114,14 +114,14 @@ def _run(scenario: Scenario, out: Path | None, report: Path | None, devices: Dev
     from simmig.cli.engine import prepare
     from simmig.cli.progress import Progress
     from simmig.experiment.output import OutputDir
-    from simmig.experiment.report import CarryOut, run_into
+    from simmig.experiment.reports.report import CarryOut, run_into
 
     with OutputDir(out) if out is not None else nullcontext() as directory, status_line("setup") as show:
         progress = [Progress(show)] if show is not None else []
         if devices is None:
             simulate = prepare(scenario, whole=out is not None or report is not None, show=show)
             return run_into(directory, scenario, progress, simulate)
-        from simmig.experiment.run_rdma import run_rdma
+        from simmig.experiment.runs.run_rdma import run_rdma
         from simmig.verbs.rdma.errors import RdmaUnavailable
 
         carry_out: CarryOut = lambda s, readers, sink: run_rdma(s, devices, progress, readers, sink)  # noqa: E731

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from simmig.experiment.result import Result
-    from simmig.experiment.schema import Scenario
+    from simmig.experiment.scenario.schema import Scenario
 
 _SCENARIO = (
     click.argument("scenario", type=Shipped()),
@@ -89,7 +89,7 @@ def require_qemu() -> None:
 def show_result(result: Result, scenario: Scenario, out: Path | None, as_json: bool) -> int:
     """Print it, and where its files are; returns the exit status."""
     if as_json:
-        from simmig.experiment.report import json_document
+        from simmig.experiment.reports.report import json_document
 
         click.echo(json_document(result.figures()), nl=False)
     else:
@@ -104,7 +104,7 @@ def print_shown(shown: RenderableType, width: int | None = None, whole_lines: bo
     """
     from rich.console import Console
 
-    from simmig.experiment.summary import WIDTH, as_text
+    from simmig.experiment.reports.summary import WIDTH, as_text
 
     if sys.stdout.isatty():
         Console(highlight=False, soft_wrap=whole_lines).print(shown)
@@ -113,8 +113,8 @@ def print_shown(shown: RenderableType, width: int | None = None, whole_lines: bo
 
 
 def _print_summary(result: Result, scenario: Scenario, out: Path | None) -> None:
-    from simmig.experiment.report import can_plot
-    from simmig.experiment.summary import summary
+    from simmig.experiment.reports.report import can_plot
+    from simmig.experiment.reports.summary import summary
 
     print_shown(summary(result, scenario))
     if out is not None:

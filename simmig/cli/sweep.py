@@ -14,7 +14,7 @@ import click
 from simmig.cli.words import Shipped
 
 if TYPE_CHECKING:
-    from simmig.experiment.sweep.sweep import Finished, Tell
+    from simmig.experiment.studies.sweep.sweep import Finished, Tell
 
 INTERRUPTED = 130
 
@@ -53,12 +53,12 @@ def sweep(
     if jobs is not None and dask is not None:
         raise click.UsageError("--jobs is for processes on this machine, --dask for a cluster: give one of them.")
     _need_pyarrow()
-    from simmig.experiment.sweep.pool import cores, dask_cluster, processes
-    from simmig.experiment.sweep.spec import load_sweep
-    from simmig.experiment.sweep.sweep import run_sweep
+    from simmig.experiment.studies.sweep.pool import cores, dask_cluster, processes
+    from simmig.experiment.studies.sweep.spec import load_sweep
+    from simmig.experiment.studies.sweep.sweep import run_sweep
 
     if report is not None:
-        from simmig.experiment.html.page import require_writable
+        from simmig.experiment.reports.html.page import require_writable
 
         require_writable(report)
     loaded = load_sweep(sweep)
@@ -79,10 +79,10 @@ def sweep(
 
 
 def _write_report(finished: Finished, sweep: Path, report: Path) -> None:
-    from simmig.experiment.html.page import write
-    from simmig.experiment.html.sweep import page_of_sweep
-    from simmig.experiment.plots.kinds import pictures
-    from simmig.experiment.plots.results import read_results
+    from simmig.experiment.reports.html.page import write
+    from simmig.experiment.reports.html.sweep import page_of_sweep
+    from simmig.experiment.reports.plots.kinds import pictures
+    from simmig.experiment.reports.plots.results import read_results
 
     results = read_results(finished.results)
     write(page_of_sweep(results, pictures(results), f"Sweep {sweep.stem}"), report)
@@ -96,11 +96,11 @@ def _need_pyarrow() -> None:
 
 
 def _report(finished: Finished, as_json: bool) -> int:
-    from simmig.experiment.sweep.results import tally
+    from simmig.experiment.studies.sweep.results import tally
 
     counts = tally(finished.results)
     if as_json:
-        from simmig.experiment.report import json_document
+        from simmig.experiment.reports.report import json_document
 
         figures = {"results": str(finished.results), "points": finished.points, "simulated": finished.simulated}
         click.echo(json_document({**figures, **counts.figures()}), nl=False)

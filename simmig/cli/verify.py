@@ -310,8 +310,8 @@ def _chosen(policy: str | None) -> tuple[str, dict[str, Any]] | None:
     """The policy that the option names, with its parameters; it must be one that can be made."""
     if policy is None:
         return None
-    from simmig.experiment.load import policy_table
-    from simmig.experiment.policy_choice import PolicyChoiceError, make_policy, parameters_of
+    from simmig.experiment.scenario.load import policy_table
+    from simmig.experiment.scenario.policy_choice import PolicyChoiceError, make_policy, parameters_of
 
     table = policy_table(policy, f"--policy {policy}")
     name = table.pop("name")

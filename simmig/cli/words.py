@@ -24,13 +24,13 @@ class Shipped(click.ParamType):  # type: ignore[type-arg]  # generic from click 
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
         """The file's path. Raises InputError for a name that is none."""
-        from simmig.experiment.data import find
+        from simmig.experiment.scenario.data import find
 
         return find(Path(value), self._folder)
 
     def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
         """Names, and whatever files the shell knows."""
-        from simmig.experiment.data import shipped
+        from simmig.experiment.scenario.data import shipped
 
         return [*_matching(shipped(self._folder), incomplete), CompletionItem(incomplete, type="file")]
 
@@ -42,7 +42,7 @@ class StarterName(click.ParamType):  # type: ignore[type-arg]  # generic from cl
 
     def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
         """All of its names."""
-        from simmig.experiment.starters import starters
+        from simmig.experiment.scenario.starters import starters
 
         return _matching(starters(), incomplete)
 
@@ -75,7 +75,7 @@ class Setting(click.ParamType):  # type: ignore[type-arg]  # generic from click 
 
     def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
         """Keys and, where they are few, the values that a key may have: models, kinds, profiles."""
-        from simmig.experiment.keys import choices, keys
+        from simmig.experiment.reference.settable import choices, keys
 
         key, equals, _ = incomplete.partition("=")
         if equals:

@@ -12,13 +12,13 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from simmig.experiment.data import find
 from simmig.experiment.errors import InputError
-from simmig.experiment.load import Overrides, Setting, build_scenario, policy_table
 from simmig.experiment.result import Result
-from simmig.experiment.sweep.spec import Sweep, load_sweep, make_sweep, placed
-from simmig.experiment.sweep.work import simulate
-from simmig.experiment.toml_file import read_toml
+from simmig.experiment.scenario.data import find
+from simmig.experiment.scenario.load import Overrides, Setting, build_scenario, policy_table
+from simmig.experiment.scenario.toml_file import read_toml
+from simmig.experiment.studies.sweep.spec import Sweep, load_sweep, make_sweep, placed
+from simmig.experiment.studies.sweep.work import simulate
 from simmig.migration import policies
 
 if TYPE_CHECKING:
@@ -83,8 +83,8 @@ def sweep(
 
     More than one process start anew with the main script: there, call this under ``if __name__ == "__main__":``.
     """
-    from simmig.experiment.sweep.pool import cores, dask_cluster, processes  # noqa: PLC0415  # needs an extra
-    from simmig.experiment.sweep.sweep import run_sweep  # noqa: PLC0415
+    from simmig.experiment.studies.sweep.pool import cores, dask_cluster, processes  # noqa: PLC0415  # needs an extra
+    from simmig.experiment.studies.sweep.sweep import run_sweep  # noqa: PLC0415
 
     if axes is None and variants is None:
         if set is not None:

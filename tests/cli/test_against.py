@@ -9,10 +9,10 @@ import pytest
 from matplotlib.patches import Rectangle
 
 from simmig.cli.main import main
-from simmig.experiment.against import carry_out, sides
-from simmig.experiment.load import Overrides
-from simmig.experiment.plots.against import figure
-from simmig.experiment.run import run
+from simmig.experiment.reports.plots.against import figure
+from simmig.experiment.runs.run import run
+from simmig.experiment.scenario.load import Overrides
+from simmig.experiment.studies.against import carry_out, sides
 from tests.cli.test_run import SCENARIO
 
 

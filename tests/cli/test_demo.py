@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from simmig.cli.main import main
-from simmig.experiment import data
-from simmig.experiment.demo import WIRES, compare, good, runs
+from simmig.experiment.scenario import data
+from simmig.experiment.studies.demo import WIRES, compare, good, runs
 from tests.interrupts import heeding
 
 SCENARIO = """# A small guest.

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from simmig.cli.main import main
-from simmig.experiment import ends
+from simmig.experiment.runs import ends
 from simmig.verbs.rdma.errors import RdmaUnavailable
 
 SCENARIO = """# A small guest.

@@ -12,9 +12,9 @@ import pytest
 from simmig.cli import engine
 from simmig.cli.main import main
 from simmig.experiment import leap
-from simmig.experiment.run import run
+from simmig.experiment.runs.run import run
 from tests.endtoend.worlds import scenario
-from tests.experiment.sweep.small import write
+from tests.experiment.studies.sweep.small import write
 
 BUSY = {"kind": "uniform", "working_set": "1 GiB", "rate": "200 MiB/s"}
 

@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from simmig.cli.main import main
-from simmig.experiment import machine, memory_need
+from simmig.experiment.runs import memory_need
+from simmig.experiment.scenario import machine
 from tests.cli.test_errors import MINIMAL, refused
 
 LINE = 520

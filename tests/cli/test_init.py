@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 
 from simmig.cli.main import main
-from simmig.experiment.keys import keys
-from simmig.experiment.load import load_scenario
-from simmig.experiment.starters import Starter, _starters, starters
-from simmig.experiment.sweep.spec import load_sweep
+from simmig.experiment.reference.settable import keys
+from simmig.experiment.scenario.load import load_scenario
+from simmig.experiment.scenario.starters import Starter, _starters, starters
+from simmig.experiment.studies.sweep.spec import load_sweep
 
 SMALL = ["--set", "guest.memory=16 MiB", "--set", "guest.workload={ kind = 'idle' }"]
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.experiment.sweep.small import write
+from tests.experiment.studies.sweep.small import write
 
 PROGRAM = """import sys
 from simmig.cli.main import main

@@ -9,10 +9,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from simmig.cli.main import main
-from simmig.experiment.plots import parameter
-from simmig.experiment.plots.results import narrowed, read_results
-from simmig.experiment.plots.tradeoff import points_of
-from tests.experiment.plots.frames import frame, lost, row, series
+from simmig.experiment.reports.plots import parameter
+from simmig.experiment.reports.plots.results import narrowed, read_results
+from simmig.experiment.reports.plots.tradeoff import points_of
+from tests.experiment.reports.plots.frames import frame, lost, row, series
 
 SCENARIO = """# A small guest.
 [guest]

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from simmig.experiment.load import Overrides, load_scenario
-from simmig.experiment.machine import Devices
 from simmig.experiment.result import Result
-from simmig.experiment.run_rdma import run_rdma
+from simmig.experiment.runs.run_rdma import run_rdma
+from simmig.experiment.scenario.load import Overrides, load_scenario
+from simmig.experiment.scenario.machine import Devices
 from simmig.trace.events import AnyEvent, PagesSaved
 from simmig.trace.readers import Reader
 from simmig.verbs.rdma.binding import Binding

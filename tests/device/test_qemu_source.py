@@ -13,12 +13,12 @@ from threading import Event
 
 import pytest
 
-from simmig.experiment import ends
-from simmig.experiment.ends import Address, EndResult
-from simmig.experiment.ends_qemu import migrate_vm, take_hold
 from simmig.experiment.errors import InputError
-from simmig.experiment.machines import keeping, scenario_for
-from simmig.experiment.observe import observe
+from simmig.experiment.runs import ends
+from simmig.experiment.runs.ends import Address, EndResult
+from simmig.experiment.runs.ends_qemu import migrate_vm, take_hold
+from simmig.experiment.runs.observe import observe
+from simmig.experiment.scenario.machines import keeping, scenario_for
 from simmig.guest.qemu.watch import kernel_knows
 from simmig.lab import firmware
 from simmig.lab.vm import BINARY, MACHINE, Vm, counted

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from simmig.experiment.run import World
+from simmig.experiment.runs.run import World
 from simmig.migration import convergence, rate_limit
 from simmig.migration.config import WINDOW_NS
 from simmig.trace.metrics import Metrics

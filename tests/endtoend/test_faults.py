@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, note, settings
 from hypothesis import strategies as st
 
-from simmig.experiment.run import World
+from simmig.experiment.runs.run import World
 from simmig.trace.events import (
     AnyEvent,
     ControlSent,

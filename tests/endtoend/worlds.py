@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from simmig.experiment.load import build_scenario
 from simmig.experiment.result import Result
-from simmig.experiment.run import run
-from simmig.experiment.schema import Scenario
+from simmig.experiment.runs.run import run
+from simmig.experiment.scenario.load import build_scenario
+from simmig.experiment.scenario.schema import Scenario
 from simmig.trace.events import AnyEvent
 
 

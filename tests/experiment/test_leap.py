@@ -25,8 +25,8 @@ from hypothesis import strategies as st
 from simmig.experiment import leap as fast
 from simmig.experiment.leap.envelope import POLICIES, outside
 from simmig.experiment.result import Result
-from simmig.experiment.run import run
-from simmig.experiment.schema import Scenario
+from simmig.experiment.runs.run import run
+from simmig.experiment.scenario.schema import Scenario
 from simmig.migration import policies
 from simmig.migration.policies.policy import Point, Sender
 from simmig.trace.metrics import Metrics

@@ -13,9 +13,9 @@ import pytest
 
 import simmig
 from simmig.experiment.errors import InputError
-from simmig.experiment.sweep.spec import make_sweep
+from simmig.experiment.studies.sweep.spec import make_sweep
 from simmig.migration.policies import Point, PolicyError, Sender, register
-from tests.experiment.sweep.small import write
+from tests.experiment.studies.sweep.small import write
 
 DOCS = Path(__file__).parents[2] / "docs"
 

@@ -11,17 +11,17 @@ import jsonschema
 import pytest
 
 from simmig.cli.main import main
-from simmig.experiment import schema
-from simmig.experiment.data import data_dir
 from simmig.experiment.errors import InputError
 from simmig.experiment.leap.envelope import outside
-from simmig.experiment.load import Overrides, build_scenario, load_scenario
 from simmig.experiment.reference import catalogue, json_schema, page
 from simmig.experiment.reference.catalogue import words
 from simmig.experiment.reference.keys import keys
-from simmig.experiment.run import run
-from simmig.experiment.sweep import columns
-from simmig.experiment.toml_file import read_toml
+from simmig.experiment.runs.run import run
+from simmig.experiment.scenario import schema
+from simmig.experiment.scenario.data import data_dir
+from simmig.experiment.scenario.load import Overrides, build_scenario, load_scenario
+from simmig.experiment.scenario.toml_file import read_toml
+from simmig.experiment.studies.sweep import columns
 from simmig.migration import policies
 
 SCENARIOS = [path for path in sorted(data_dir("scenarios").rglob("*.toml")) if path.parent.name != "sweeps"]

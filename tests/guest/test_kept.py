@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from simmig.experiment import machines
 from simmig.experiment.errors import InputError
+from simmig.experiment.scenario import machines
 from simmig.guest import kept
 from simmig.guest.api import PAGE_BYTES
 from simmig.guest.kept import KeptGuest, KeptMachineError

@@ -12,8 +12,9 @@ from pathlib import Path
 import pytest
 from qemu.qmp import ExecuteError
 
-from simmig.experiment import ends, machines
-from simmig.experiment.ends import Address, EndResult
+from simmig.experiment.runs import ends
+from simmig.experiment.runs.ends import Address, EndResult
+from simmig.experiment.scenario import machines
 from simmig.lab import firmware, qemu
 from simmig.lab.vm import MACHINE, Vm, counted
 

@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 import simpy
 
-from simmig.experiment.calibrate import profile_of
+from simmig.experiment.fit.calibrate import profile_of
 from simmig.verbs.sim import enums as e
 from simmig.verbs.sim.fabric import Fabric
 from simmig.verbs.sim.host import HostCosts

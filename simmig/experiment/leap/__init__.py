@@ -21,7 +21,7 @@ from typing import Any
 from simmig.experiment.leap.envelope import outside
 from simmig.experiment.leap.interrupt import heard
 from simmig.experiment.result import Result
-from simmig.experiment.schema import Scenario
+from simmig.experiment.scenario.schema import Scenario
 from simmig.trace.recorder import Recorder
 
 PACKAGE = Path(__file__).parents[2]

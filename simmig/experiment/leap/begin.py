@@ -13,9 +13,9 @@ from simmig.experiment.leap.envelope import POLICIES
 from simmig.experiment.leap.guest import HOTSPOT, IDLE, RECORDED, SWEEP, UNIFORM
 from simmig.experiment.leap.source import UNLIMITED, WHOLE_ROUND
 from simmig.experiment.leap.state import ROW, Declined, Memory, new_state
-from simmig.experiment.machine import machine_of
-from simmig.experiment.policy_choice import make_policy
-from simmig.experiment.schema import Host, Hotspot, Idle, Recorded, Scenario, Sweep, Uniform
+from simmig.experiment.scenario.machine import machine_of
+from simmig.experiment.scenario.policy_choice import make_policy
+from simmig.experiment.scenario.schema import Host, Hotspot, Idle, Recorded, Scenario, Sweep, Uniform
 from simmig.guest import workload
 from simmig.guest.api import PAGE_BYTES, RamBlock
 from simmig.guest.machine import MACHINE_NAME, Machine

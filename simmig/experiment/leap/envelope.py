@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from simmig.experiment.schema import Scenario
+from simmig.experiment.scenario.schema import Scenario
 from simmig.migration import policies
 from simmig.verbs.sim.profiles import PROFILES
 

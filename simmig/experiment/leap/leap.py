@@ -19,10 +19,10 @@ from simmig.experiment.leap.own_policy import OwnPolicy
 from simmig.experiment.leap.source import migrate
 from simmig.experiment.leap.state import Declined, Memory, TableFull
 from simmig.experiment.leap.trace import Trace
-from simmig.experiment.machine import machine_of
-from simmig.experiment.policy_choice import make_policy, parameters_of
 from simmig.experiment.result import Result
-from simmig.experiment.schema import Scenario
+from simmig.experiment.scenario.machine import machine_of
+from simmig.experiment.scenario.policy_choice import make_policy, parameters_of
+from simmig.experiment.scenario.schema import Scenario
 from simmig.migration.config import SEND_QUEUE_DEPTH
 from simmig.migration.convergence import divergence
 from simmig.migration.lane import depths

@@ -13,11 +13,11 @@ from importlib import resources
 from typing import Any, Literal
 
 from simmig.experiment.amounts import format_bytes, format_time
-from simmig.experiment.data import models
 from simmig.experiment.errors import InputError, cut
-from simmig.experiment.load import MODELS
 from simmig.experiment.reference.keys import Key, keys
-from simmig.experiment.toml_file import read_toml
+from simmig.experiment.scenario.data import models
+from simmig.experiment.scenario.load import MODELS
+from simmig.experiment.scenario.toml_file import read_toml
 from simmig.migration import policies
 from simmig.verify.invariants import CATALOGUE
 from simmig.verify.migration.judge import RULES

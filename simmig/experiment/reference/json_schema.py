@@ -7,9 +7,9 @@ from typing import Any, get_origin
 
 from pydantic import BaseModel
 
-from simmig.experiment import schema
 from simmig.experiment.reference.catalogue import words
 from simmig.experiment.reference.keys import Key, key_of, models_in
+from simmig.experiment.scenario import schema
 from simmig.migration import policies
 
 _NUMBER = r"^\s*\+?(\d{1,24}\.?\d{0,24}|\.\d{1,24})([eE][+-]?\d{1,2})?\s*"

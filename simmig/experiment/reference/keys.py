@@ -13,8 +13,9 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
-from simmig.experiment import schema, units
+from simmig.experiment import units
 from simmig.experiment.amounts import format_byte_rate, format_bytes, format_rate, format_time
+from simmig.experiment.scenario import schema
 
 _KINDS: dict[Any, tuple[str, Callable[[Any], str]]] = {
     units.size_bytes: ("size", format_bytes),

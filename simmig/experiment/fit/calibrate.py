@@ -1,0 +1,282 @@
+"""A model of two devices, their hosts and the link between them, from some seconds of work on them.
+
+What can be timed by itself is (`probe.py`); medians, for a machine does other things, too. The rest are costs of
+whole stretches of the migration's code, in which this language's interpreter has a large share: connecting,
+dealing with a control message, with a small write, stopping a guest and letting it run. For those a small guest of
+our own is migrated, its stretches are timed in the trace, and the cost is what a simulation of the very same
+migration lacks. The migration that somebody wants predicted plays no part in any of it.
+"""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from simmig.experiment.fit.calibrate_log import Figure
+from simmig.experiment.fit.probe import MESSAGE_BYTES, Samples, probe
+from simmig.experiment.runs.pair import run_pair
+from simmig.experiment.runs.run import run
+from simmig.experiment.scenario.load import build_scenario
+from simmig.experiment.scenario.machine import Devices
+from simmig.experiment.scenario.schema import Scenario
+from simmig.guest.api import PAGE_BYTES
+from simmig.trace import events as ev
+from simmig.trace.metrics import Metrics
+
+IDLE_REPEATS, SCATTERED_REPEATS = 12, 5
+"""Migrations of each of the two small guests. What a setup takes differs most from one to the next."""
+_ROCE_HEADER_BYTES = 58
+_CHANGE_NS = 1_000_000.0
+_GUEST = {"memory": "4 MiB", "device_state": "64 KiB"}
+_ONE_SLICE = {"pin_all": True, "slice": "unlimited", "downtime_limit": "1 s"}
+_ROUNDS = {"pin_all": True, "slice": "round", "downtime_limit": "1 us", "max_rounds": 6}
+IDLE: dict[str, Any] = {"guest": _GUEST, "migration": _ONE_SLICE, "policy": {"name": "final-only"}}
+"""Setup, stop, device state and switch, with nothing else going on."""
+SCATTERED: dict[str, Any] = {
+    "guest": _GUEST | {"workload": {"kind": "uniform", "working_set": "4 MiB", "rate": "256 KiB/s"}},
+    "migration": _ROUNDS,
+    "policy": {"name": "final-only"},
+}
+"""Rounds of single pages."""
+
+Tell = Callable[[str], None]
+
+
+@dataclass
+class Model:
+    """What was calibrated: the tables of a scenario, as written in TOML, and where each figure comes from."""
+
+    devices: Devices
+    made: str
+    kernel: str
+    tables: dict[str, dict[str, str]] = field(default_factory=dict)
+    figures: list[Figure] = field(default_factory=list)
+
+    def document(self) -> dict[str, Any]:
+        """The object that ``--json`` prints."""
+        return {
+            "made": self.made,
+            "kernel": self.kernel,
+            "devices": [self.devices.source, self.devices.destination],
+            "tables": self.tables,
+            "figures": {
+                each.name.replace(" ", "_"): {
+                    "value": each.value,
+                    "unit": each.unit,
+                    "samples": each.events,
+                    "source": each.source,
+                }
+                for each in self.figures
+            },
+        }
+
+    def applied_to(self, scenario: Scenario) -> Scenario:
+        """The scenario on these devices and hosts."""
+        return scenario.model_copy(update=self.scenario_tables(Path("the calibration")))
+
+    def scenario_tables(self, path: Path) -> dict[str, Any]:
+        """The tables as a scenario has them; raises InputError, with `path` in it, for what none can have."""
+        tables = {name: dict(table) for name, table in self.tables.items()}
+        model = build_scenario(tables | {"guest": {"memory": "4 KiB"}}, path)
+        return {name: getattr(model, name) for name in ("link", "host", "destination_host", "device")}
+
+
+def calibrate(devices: Devices, tell: Tell) -> Model:
+    """Measure two devices of this host and their link. Raises RdmaUnavailable, PeerFailed or OSError."""
+    tell("writing and registering")
+    samples = probe(devices)
+    model = Model(devices, datetime.now(UTC).isoformat(timespec="seconds"), platform.release())
+    _Fit(model, tell).run(samples)
+    return model
+
+
+class _Fit:
+    """The costs, one after the other: each can lean on those before it."""
+
+    def __init__(self, model: Model, tell: Tell) -> None:
+        self._model = model
+        self._tell = tell
+        self._link: dict[str, str] = {}
+        self._host: dict[str, float] = {}
+        self._destination: dict[str, float] = {}
+
+    def run(self, samples: Samples) -> None:
+        """All of them."""
+        self._work(samples)
+        self._path(samples)
+        self._tell("migrating a small idle guest")
+        self._migrate(IDLE)  # the first of all takes longer: caches are cold, modules not loaded
+        idle = [self._migrate(IDLE) for _ in range(IDLE_REPEATS)]
+        self._stretch("message", idle, IDLE, lambda m: m.downtime.device_state_ns, "the device state's messages")
+        self._stretch("resume", idle, IDLE, lambda m: m.downtime.switch_ns, "the switch")
+        self._stretch("stop", idle, IDLE, _stop_ns, "the last live round's end until the guest stands")
+        self._stretch("connect", idle, IDLE, lambda m: m.setup_time_ns, "the setup")
+        self._tell("migrating a small guest that writes")
+        scattered = [self._migrate(SCATTERED) for _ in range(SCATTERED_REPEATS)]
+        self._stretch("write", scattered, SCATTERED, None, "one single page's write after the other")
+        self._model.tables.update(self._tables())
+
+    def _work(self, samples: Samples) -> None:
+        for key, pairs, costs, what in (
+            ("register", samples.register, self._host, "memory registered that was written to"),
+            ("register", samples.register_fresh, self._destination, "memory registered that was not touched yet"),
+            ("deregister", samples.deregister, self._host, "memory deregistered"),
+        ):
+            page_ns, fixed_ns = line(pairs)
+            side = "destination " if costs is self._destination else ""
+            self._set(costs, key, fixed_ns, len(pairs), what, side)
+            self._set(costs, f"{key}_page", page_ns, len(pairs), f"{what}, per page", side)
+        small_ns = median(samples.small_post)
+        post_byte_ns = max(0.0, (median(samples.large_post) - small_ns) / MESSAGE_BYTES)
+        empty_ns = median(samples.empty_poll or [0])
+        for key, value, count, what in (
+            ("post", small_ns, len(samples.small_post), "posting 8 bytes"),
+            ("post_byte", post_byte_ns, len(samples.large_post), "posting 1 MiB on an idle queue, beyond that"),
+            ("poll", empty_ns, len(samples.empty_poll), "polls that found nothing"),
+            (
+                "poll_cqe",
+                median(samples.full_poll) - empty_ns,
+                len(samples.full_poll),
+                "polls that found one",
+            ),
+            (
+                "wake",
+                median(samples.awaited_ping) - median(samples.polled_ping),
+                len(samples.awaited_ping),
+                "small writes waited for by their channel, beyond those polled for",
+            ),
+            ("scan_page", median(samples.scan), len(samples.scan), "a bitmap walked, per page"),
+            ("sync_page", median(samples.sync), len(samples.sync), "a dirty log merged into a bitmap, per page"),
+            ("zero_test_page", median(samples.zero_test), len(samples.zero_test), "1 MiB of zeros read, per page"),
+        ):
+            self._set(self._host, key, value, count, what)
+
+    def _path(self, samples: Samples) -> None:
+        header_bytes = _ROCE_HEADER_BYTES
+        counted = "of RoCE v2: Ethernet 14, IPv4 20, UDP 8, BTH 12, ICRC 4 bytes (nobody counted)"
+        if samples.packet_bytes is not None:
+            header_bytes = round(samples.packet_bytes) - samples.mtu_bytes
+            counted = "what the interface counted, per packet, beside the payload"
+        packets = MESSAGE_BYTES // samples.mtu_bytes
+        wire_bytes = MESSAGE_BYTES + packets * header_bytes
+        bandwidth = wire_bytes * 8e9 / median(samples.interval)
+        small_wire_ns = (8 + header_bytes) * 8e9 / bandwidth
+        host = self._host
+        spent_ns = host["post"] + host["poll"] + host["poll_cqe"] + small_wire_ns
+        latency_ns = max(0.0, (median(samples.polled_ping) - spent_ns) / 2)
+        self._link = {
+            "bandwidth": f"{bandwidth:.0f} bit/s",
+            "latency": f"{latency_ns:.0f} ns",
+            "mtu": f"{samples.mtu_bytes} B",
+            "header": f"{header_bytes} B",
+        }
+        note = self._model.figures.append
+        note(Figure("bandwidth", bandwidth, "bit/s", len(samples.interval), "between completions of 1 MiB writes"))
+        note(
+            Figure(
+                "latency", latency_ns, "ns", len(samples.polled_ping), "half a small write, less the host's part"
+            )
+        )
+        note(Figure("header", header_bytes, "B", packets, counted))
+
+    def _migrate(self, tables: dict[str, Any]) -> tuple[Metrics, list[ev.AnyEvent]]:
+        trace: list[ev.AnyEvent] = []
+        result = run_pair(self._scenario(tables), self._model.devices, readers=(trace.append,))
+        if result.status not in ("completed", "not-converging"):
+            raise OSError(f"a migration to calibrate with {result.status}: {result.reason}")
+        return result.metrics, trace
+
+    def _stretch(
+        self,
+        key: str,
+        measured: Sequence[tuple[Metrics, list[ev.AnyEvent]]],
+        tables: dict[str, Any],
+        of: Callable[[Metrics], float] | None,
+        what: str,
+    ) -> None:
+        """Set a cost so that the simulated stretch is as long as the measured ones' median."""
+
+        def stretch(metrics: Metrics, trace: list[ev.AnyEvent]) -> float:
+            return of(metrics) if of is not None else _single_write_ns(trace)
+
+        def simulated(cost_ns: float) -> float:
+            trace: list[ev.AnyEvent] = []
+            self._host[key] = cost_ns
+            return stretch(run(self._scenario(tables), (trace.append,)).metrics, trace)
+
+        found = [value for metrics, trace in measured if (value := stretch(metrics, trace)) > 0]
+        cost_ns = 0.0
+        if found:
+            missing_ns = median(found) - simulated(0.0)
+            slope = (simulated(_CHANGE_NS) - simulated(0.0)) / _CHANGE_NS
+            cost_ns = missing_ns / slope if slope > 0 else 0.0
+        self._set(self._host, key, cost_ns, len(found), f"what a simulation lacks of {what}")
+
+    def _set(
+        self, costs: dict[str, float], key: str, value: float, events: int, what: str, side: str = ""
+    ) -> None:
+        costs[key] = max(0.0, value)
+        self._model.figures.append(Figure(f"{side}{key}", costs[key], "ns", events, what))
+
+    def _scenario(self, tables: dict[str, Any]) -> Scenario:
+        raw = {name: dict(table) for name, table in (tables | self._tables()).items()}
+        return build_scenario(raw, Path("the calibration"))
+
+    def _tables(self) -> dict[str, dict[str, str]]:
+        host = {key: f"{value:.6g} ns" if value < 1e6 else f"{value:.0f} ns" for key, value in self._host.items()}
+        fresh = {key: f"{value:.6g} ns" for key, value in self._destination.items()}
+        profile = {"profile": profile_of(self._model.devices.source)}
+        return {"link": self._link, "host": host, "destination_host": host | fresh, "device": profile}
+
+
+def line(pairs: Sequence[tuple[int, int]]) -> tuple[float, float]:
+    """Slope and intercept, neither negative: the medians of all slopes between sizes, and of what is left.
+
+    Theil and Sen's: several of the samples may be anything. A slope counts by the difference in size it is from:
+    those of large ones, which matter most, are the least noisy.
+    """
+    slopes = sorted(((b - a) / (y - x), y - x) for x, a in pairs for y, b in pairs if y > x)
+    slope = 0.0
+    left = sum(weight for _, weight in slopes) / 2
+    for each, weight in slopes:
+        if left > 0:
+            slope = max(0.0, each)
+        left -= weight
+    return slope, max(0.0, median([value - slope * size for size, value in pairs]))
+
+
+def profile_of(name: str) -> str:
+    """The profile (`verbs/sim/profiles.py`) of a device: what drives it."""
+    home = Path("/sys/class/infiniband") / name
+    if (home / "device" / "driver").resolve().name.startswith("mlx5"):
+        return "mlx5"
+    try:
+        return "rxe" if (home / "node_desc").read_text().startswith("rxe") else "ideal"
+    except OSError:
+        return "ideal"
+
+
+def _stop_ns(metrics: Metrics) -> float:
+    if metrics.stopped_ns is None or len(metrics.rounds) < 2:
+        return 0.0
+    return float(metrics.stopped_ns - metrics.rounds[-2].ended_ns)
+
+
+def _single_write_ns(trace: Sequence[ev.AnyEvent]) -> float:
+    """Between the posts of two single pages of one round, the median; 0 where there are none."""
+    found: list[int] = []
+    last: ev.WorkPosted | None = None
+    for event in trace:
+        if isinstance(event, ev.RoundBegan | ev.SliceBegan):
+            last = None
+        elif isinstance(event, ev.WorkPosted) and event.opcode == "write":
+            single = event.length_bytes == PAGE_BYTES
+            if single and last is not None and last.length_bytes == PAGE_BYTES:
+                found.append(event.t_ns - last.t_ns)
+            last = event
+    return float(median(found)) if found else 0.0

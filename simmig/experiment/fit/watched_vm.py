@@ -1,0 +1,137 @@
+"""What a simulation has to know of a running QEMU's VM, seen from outside.
+
+That is what it writes, and which pages are zero. It is stopped for a moment, as at the end of a migration: that
+tells how long its devices' state is, and how long QEMU takes to stop it, to give that and to let it run.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+
+from simmig.experiment.errors import InputError
+from simmig.experiment.fit.calibrate import Tell
+from simmig.experiment.runs.ends_qemu import take_hold
+from simmig.experiment.runs.observe import Observation, watch
+from simmig.experiment.scenario.machine import Subject
+from simmig.experiment.scenario.schema import Scenario
+from simmig.guest import machine_state
+from simmig.guest.api import RamBlock
+from simmig.guest.machine import MIN_DEVICE_STATE_BYTES, Machine
+from simmig.guest.qemu.errors import QemuError
+from simmig.guest.qemu.guest import QemuGuest
+from simmig.guest.workload import Looped
+from simmig.migration.ram import runs_of
+from simmig.migration.stream import MAX_ENDING_BYTES
+from simmig.verbs.rdma.runtime import RdmaRuntime
+
+LOOK_EVERY_NS = 100_000_000
+_STOPS = 3
+"""How often a VM is stopped for a moment: one time differs from the next."""
+
+
+@dataclass(frozen=True)
+class Watched:
+    """A VM as it was seen.
+
+    Attributes:
+        seen: what it wrote.
+        zero_runs: its zero pages, as (first page, count), each run within a block.
+        state_bytes: how long its devices' state is.
+        stop_ns: how long QEMU takes to stop it.
+        save_ns: how long QEMU takes to give the state; the VM stands still meanwhile.
+        resume_ns: how long QEMU takes to let it run.
+    """
+
+    seen: Observation
+    zero_runs: Sequence[tuple[int, int]]
+    state_bytes: int
+    stop_ns: int
+    save_ns: int
+    resume_ns: int
+
+    def subject(self) -> Subject:
+        """The guest to simulate."""
+        blocks = tuple((block.name, block.length_bytes) for block in self.seen.blocks)
+        workload = Looped(self.seen.rows)
+        state_bytes = max(MIN_DEVICE_STATE_BYTES, self.state_bytes)
+        return Subject(Machine(blocks, workload=workload, device_state_bytes=state_bytes), self.zero_runs)
+
+    def on_its_hosts(self, scenario: Scenario) -> Scenario:
+        """The scenario with what it costs the hosts to look at this VM, to stop it and to let it run.
+
+        The destination is a QEMU. What a calibrated message costs is an interpreter's share, which it has not.
+        """
+        pages = sum(block.pages for block in self.seen.blocks)
+        here = {"sync_page_ns": self.seen.look_ns / pages, "stop_ns": float(self.stop_ns)}
+        there = {"message_ns": 0.0, "resume_ns": float(self.resume_ns)}
+        destination = scenario.destination_host or scenario.host
+        update = {
+            "host": scenario.host.model_copy(update=here),
+            "destination_host": destination.model_copy(update=there),
+        }
+        return scenario.model_copy(update=update)
+
+    @property
+    def words(self) -> str:
+        """In a line."""
+        save, stop = (f"{ns / 1e6:.0f} ms" for ns in (self.save_ns, self.stop_ns))
+        return f"{self.seen.words}; {stop} to stop it, {save} for {self.state_bytes} bytes of devices' state"
+
+
+def watch_vm(qmp: Path, duration_ns: int, tell: Tell) -> Watched:
+    """Watch the VM of the QEMU whose QMP socket is `qmp`, stop it for moments. Raises InputError."""
+
+    async def body() -> Watched:
+        guest = await take_hold(qmp)
+        runtime = RdmaRuntime()
+        try:
+            seen = await watch(guest, runtime, duration_ns, LOOK_EVERY_NS, tell)
+            zero_runs = _within_blocks(runs_of(guest.zero_pages()), guest.blocks)
+            return Watched(seen, zero_runs, *await _stopped_for_moments(guest, runtime))
+        except QemuError as error:
+            raise InputError(f"--qemu {qmp}: {error}") from None
+        finally:
+            await guest.close()
+
+    return asyncio.run(body())
+
+
+async def _stopped_for_moments(guest: QemuGuest, runtime: RdmaRuntime) -> tuple[int, int, int, int]:
+    """How long its state is, and how long QEMU takes to stop it, to give the state, and to let it run: medians."""
+    took: list[tuple[int, int, int]] = []
+    while len(took) < _STOPS:
+        times_ns = [runtime.now_ns()]
+        try:
+            await guest.stop()
+            times_ns.append(runtime.now_ns())
+            state = await guest.save_device_state()
+            times_ns.append(runtime.now_ns())
+        finally:
+            await guest.resume()
+        times_ns.append(runtime.now_ns())
+        if guest.lost:
+            raise QemuError(f"the VM was stopped for a moment, and does not run on: {guest.lost}")
+        took.append((times_ns[1] - times_ns[0], times_ns[2] - times_ns[1], times_ns[3] - times_ns[2]))
+        await runtime.sleep(LOOK_EVERY_NS)
+    stop_ns, save_ns, resume_ns = (round(median(each)) for each in zip(*took, strict=True))
+    try:
+        sections, _ = machine_state.with_ending(state, MAX_ENDING_BYTES)
+    except ValueError as error:
+        raise QemuError(str(error)) from None
+    return len(sections), stop_ns, save_ns, resume_ns
+
+
+def _within_blocks(runs: Sequence[tuple[int, int]], blocks: Sequence[RamBlock]) -> list[tuple[int, int]]:
+    """The runs of pages, cut where a block ends."""
+    cut = []
+    for first, count in runs:
+        for block in blocks:
+            begin = max(first, block.first_page)
+            end = min(first + count, block.first_page + block.pages)
+            if begin < end:
+                cut.append((begin, end - begin))
+    return cut

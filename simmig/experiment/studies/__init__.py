@@ -1,0 +1,1 @@
+"""Studies of many runs: sweeps, advice, several side by side, the demonstration."""

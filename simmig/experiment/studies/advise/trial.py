@@ -1,0 +1,88 @@
+"""One candidate's migrations, one for each of some seeds; what worker processes are given to do."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from simmig.experiment.result import FLAT_ROUNDS, Result
+from simmig.experiment.scenario.load import Overrides, build_scenario
+from simmig.experiment.scenario.schema import Hotspot, Scenario, Uniform
+from simmig.experiment.studies.advise.space import Candidate
+from simmig.experiment.studies.sweep.work import simulate
+
+LOOK_AFTER_ROUNDS = 2 + FLAT_ROUNDS
+"""The first pass sends all memory, the next what was dirtied meanwhile: from then on rounds tell where it goes."""
+
+
+@dataclass(frozen=True)
+class Question:
+    """The scenario's tables, the file to name in messages, and what the command line sets in it."""
+
+    raw: dict[str, Any]
+    path: Path
+    settings: tuple[str, ...] = ()
+
+    def scenario(self, candidate: Candidate | None, seed: int | None = None) -> Scenario:
+        """With a candidate's choices. Raises InputError."""
+        choices = candidate.tables() if candidate is not None else []
+        settings = [(key, value, "advise") for key, value in choices]
+        overrides = Overrides(self.settings, None, seed)
+        return build_scenario(copy.deepcopy(self.raw), self.path, overrides, settings)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a candidate's migrations came to, over its seeds.
+
+    Attributes:
+        completed: all of them completed, and nothing that must hold was broken.
+        total_time_ns: the mean.
+        downtime_ns: the longest.
+        flat: one did not, and its rounds had stopped to shrink.
+    """
+
+    completed: bool
+    total_time_ns: int
+    downtime_ns: int
+    flat: bool = False
+
+
+def try_out(question: Question, candidate: Candidate, seeds: Sequence[int]) -> Outcome:
+    """Simulate a candidate with each of these seeds, up to the first with which it does not complete."""
+    results: list[Result] = []
+    for seed in seeds:
+        results.append(_migrate(question.scenario(candidate, seed)))
+        if not results[-1].good:
+            break
+    return Outcome(
+        all(result.good for result in results),
+        sum(result.metrics.total_time_ns for result in results) // len(results),
+        max(result.metrics.downtime_ns for result in results),
+        _is_flat(results[-1]),
+    )
+
+
+def _migrate(scenario: Scenario) -> Result:
+    """Simulate it; one whose rounds stop to shrink is given up early, for no later round can tell more."""
+    migration = scenario.migration
+    if migration.max_rounds <= LOOK_AFTER_ROUNDS:
+        return simulate(scenario)
+    begun = migration.model_copy(update={"max_rounds": LOOK_AFTER_ROUNDS})
+    first = simulate(scenario.model_copy(update={"migration": begun}))
+    if first.status != "not-converging" or _is_flat(first):
+        return first
+    return simulate(scenario)
+
+
+def _is_flat(result: Result) -> bool:
+    """Whether it did not converge, and for want of rounds that shrink."""
+    return result.status == "not-converging" and result.flat_since_round is not None
+
+
+def depends_on_seed(scenario: Scenario) -> bool:
+    """Whether anything in it is drawn: which pages are written, which packets are lost."""
+    return isinstance(scenario.guest.workload, Uniform | Hotspot) or scenario.link.loss > 0
