@@ -8,13 +8,14 @@ after that of every write before it.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Literal
 
 from simmig.migration import wire
 from simmig.migration.config import MigrationError
 from simmig.migration.lane import KIND_MASK, KIND_PROBE, KIND_RECV, KIND_SEND, Lane, PatienceError, give_back
 from simmig.migration.wire import Message, Type
 from simmig.trace.events import ControlReceived, ControlSent, WorkCompleted, WorkPosted
+from simmig.verbs.api import MR
 from simmig.verbs.runtime import Work
 
 PATIENCE_NS = 30_000_000_000
@@ -34,8 +35,8 @@ class ControlChannel:
         self._lane = lane
         self._deferred = deferred
         self._access = verbs.enums.IBV_ACCESS_LOCAL_WRITE
-        self._buffers: list[Any] = []
-        self._outgoing: list[Any] = []
+        self._buffers: list[MR] = []
+        self._outgoing: list[MR] = []
         self._next_slot = 0
         self.posts = 0
         self.silence_ns: int | None = None
@@ -56,7 +57,7 @@ class ControlChannel:
             self.close()
             raise
 
-    def _buffer(self) -> Any:
+    def _buffer(self) -> MR:
         return self._lane.verbs.MR(self._lane.pd, wire.BUFFER_BYTES, self._access)
 
     def post_receive(self, index: int) -> None:
@@ -227,7 +228,7 @@ class ControlChannel:
         if message.type is Type.ERROR:
             lane.break_down("the peer reported an error")
 
-    def _record(self, wr_id: int, opcode: Any, length: int) -> None:
+    def _record(self, wr_id: int, opcode: Literal["send", "recv"], length: int) -> None:
         lane = self._lane
         if lane.emit is not None:
             lane.emit(WorkCompleted(lane.runtime.now_ns(), lane.side, lane.qp_num, wr_id, opcode, length))

@@ -5,11 +5,10 @@ from __future__ import annotations
 import contextlib
 import errno
 from collections.abc import Callable
-from typing import Any
 
 from simmig.migration.config import CQ_DEPTH, Cancelled, MigrationError
 from simmig.trace.events import Emit, Side, WorkFailed
-from simmig.verbs.api import CQ, CompChannel, Verbs
+from simmig.verbs.api import CQ, WC, Context, SendWR, Verbs
 from simmig.verbs.runtime import Connection, Runtime, Signal
 
 RECEIVE_QUEUE_DEPTH = 3
@@ -71,10 +70,10 @@ class Queue:
 
     __slots__ = ("armed", "channel", "cq", "unacked")
 
-    def __init__(self, verbs: Verbs, context: Any) -> None:
-        self.channel: CompChannel = verbs.CompChannel(context)
+    def __init__(self, verbs: Verbs, context: Context) -> None:
+        self.channel = verbs.CompChannel(context)
         try:
-            self.cq: CQ = verbs.CQ(context, CQ_DEPTH, None, self.channel, 0)
+            self.cq = verbs.CQ(context, CQ_DEPTH, None, self.channel, 0)
         except verbs.PyverbsError:
             give_back(verbs, self.channel.close)
             raise
@@ -180,7 +179,7 @@ class Lane:
         """A send work request was posted on `qp` directly."""
         self._outstanding += 1
 
-    async def post_send(self, wr: Any) -> None:
+    async def post_send(self, wr: SendWR) -> None:
         """Post a send work request, waiting for a completion first while the queue is full.
 
         A device that grants less than it said (ENOMEM, R10) is no error either. Raises MigrationError when the
@@ -295,7 +294,7 @@ class Lane:
         queues = (self.sends.close, self.sends.channel.close, self.receives.close, self.receives.channel.close)
         give_back(self.verbs, self.qp.close, *queues)
 
-    def _completed(self, completion: Any) -> None:
+    def _completed(self, completion: WC) -> None:
         """Something else than a write has completed."""
         wr_id = completion.wr_id
         kind = wr_id & KIND_MASK

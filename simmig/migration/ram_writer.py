@@ -6,7 +6,6 @@ This is the sender's hot path: `merge` and `try_flush` are called for every chun
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 from simmig.guest.api import PAGE_BYTES, Guest, RamBlock
 from simmig.migration import wire
@@ -17,6 +16,7 @@ from simmig.migration.ram import BlockIndex
 from simmig.migration.registration import WHOLE_BLOCK, Registry
 from simmig.migration.wire import Message, RemoteBlock, Type
 from simmig.trace.events import DrainBegan, DrainEnded, PagesSaved, WorkCompleted, WorkPosted
+from simmig.verbs.api import SendWR
 from simmig.verbs.runtime import Work
 
 BLOCK_SHIFT = 16
@@ -154,7 +154,7 @@ class RamWriter:
         self._block_remote_address = self._remote[block].host_address
         self._block_keys = self._pinned[block] if self._pinned else None
 
-    def _work_request(self, keys: tuple[int, int]) -> Any:
+    def _work_request(self, keys: tuple[int, int]) -> SendWR:
         offset = (self._first - self._block_first) * PAGE_BYTES
         wr = self._send_wr(
             wr_id=self._wr_id,

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Any
 
 from simmig.guest.api import PAGE_BYTES, RamBlock
 from simmig.migration.config import CHUNK_BYTES, MigrationError
 from simmig.migration.lane import Lane, give_back
 from simmig.trace.events import MemoryDeregistered, MemoryRegistered
+from simmig.verbs.api import MR
 
 WHOLE_BLOCK = -1
 
@@ -22,7 +22,7 @@ class Registry:
         self._blocks = blocks
         self._access = enums.IBV_ACCESS_LOCAL_WRITE | (enums.IBV_ACCESS_REMOTE_WRITE if remote else 0)
         self._remote = remote
-        self.regions: dict[tuple[int, int, int], Any] = {}
+        self.regions: dict[tuple[int, int, int], MR] = {}
 
     def register_all(self) -> None:
         """Register every block as one region; raises MigrationError when the device refuses."""
@@ -31,7 +31,7 @@ class Registry:
                 continue
             self._register(index, WHOLE_BLOCK, 0, block.address, block.length_bytes)
 
-    def register_chunk(self, block: int, chunk: int, extra_chunks: int = 0) -> Any:
+    def register_chunk(self, block: int, chunk: int, extra_chunks: int = 0) -> MR:
         """The region of a chunk (and `extra_chunks` behind it), registered now unless it already is."""
         region = self.regions.get((block, chunk, extra_chunks))
         if region is not None:
@@ -55,7 +55,7 @@ class Registry:
         """Deregister everything."""
         give_back(self._lane.verbs, *(partial(self.deregister, *key) for key in list(self.regions)))
 
-    def _register(self, block: int, chunk: int, extra_chunks: int, address: int, length: int) -> Any:
+    def _register(self, block: int, chunk: int, extra_chunks: int, address: int, length: int) -> MR:
         lane = self._lane
         verbs = lane.verbs
         try:

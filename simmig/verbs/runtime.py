@@ -11,7 +11,7 @@ import enum
 from collections.abc import Awaitable, Coroutine
 from typing import Any, Protocol
 
-from simmig.verbs.api import QP, CompChannel, Context
+from simmig.verbs.api import CompChannel, Context, QPHandle
 
 PEER_LEFT = "the peer disconnected"
 """A connection's `lost`, when the peer took it down: in order, or because its process ended."""
@@ -75,16 +75,16 @@ class Connection(Protocol):
     def lost(self) -> str:
         """Why the connection is gone (peer disconnected, peer dead, ...); empty while it is not."""
 
-    def prepare(self, qp: QP) -> None:
+    def prepare(self, qp: QPHandle) -> None:
         """Bring the queue pair to INIT on the right port, so that receives may be posted."""
 
-    async def connect(self, qp: QP, private_data: bytes, timeout_ns: int) -> bytes:
+    async def connect(self, qp: QPHandle, private_data: bytes, timeout_ns: int) -> bytes:
         """Ask for a connection; returns the peer's private data once the queue pair is in RTS.
 
         Raises ConnectionRefusedError when the peer rejects, TimeoutError when nobody answers.
         """
 
-    async def accept(self, qp: QP, private_data: bytes) -> None:
+    async def accept(self, qp: QPHandle, private_data: bytes) -> None:
         """Accept a peer's request; returns once the connection is established (queue pair in RTS)."""
 
     def reject(self) -> None:

@@ -12,7 +12,7 @@ from types import SimpleNamespace
 from typing import Any, NamedTuple, TypeVar
 
 from simmig.trace.events import Event, Side
-from simmig.verbs.api import Verbs
+from simmig.verbs.api import MR, SGE, Verbs
 from simmig.verbs.runtime import Connection, Dialer, Listener, Runtime, Signal
 
 MESSAGE_BYTES = 64
@@ -86,7 +86,7 @@ class End:
         for slot in range(MESSAGES):
             self._receive(slot)
 
-    def region(self, length_bytes: int) -> Any:
+    def region(self, length_bytes: int) -> MR:
         """A region of that many bytes, all zero, which the peer may read and write."""
         e = self.verbs.enums
         access = e.IBV_ACCESS_LOCAL_WRITE | e.IBV_ACCESS_REMOTE_WRITE | e.IBV_ACCESS_REMOTE_READ
@@ -111,11 +111,11 @@ class End:
         sge = self.verbs.SGE(self._messages.buf + slot * MESSAGE_BYTES, len(message), self._messages.lkey)
         self._post(self.verbs.enums.IBV_WR_SEND, slot, sge)
 
-    def write(self, region: Any, offset: int, length_bytes: int, key: int, address: int) -> int:
+    def write(self, region: MR, offset: int, length_bytes: int, key: int, address: int) -> int:
         """Write from the region to the peer's memory; returns what its end is known by."""
         return self._one_sided(self.verbs.enums.IBV_WR_RDMA_WRITE, region, offset, length_bytes, key, address)
 
-    def read(self, region: Any, offset: int, length_bytes: int, key: int, address: int) -> int:
+    def read(self, region: MR, offset: int, length_bytes: int, key: int, address: int) -> int:
         """Read from the peer's memory into the region; returns what its end is known by."""
         return self._one_sided(self.verbs.enums.IBV_WR_RDMA_READ, region, offset, length_bytes, key, address)
 
@@ -188,13 +188,13 @@ class End:
         sge = self.verbs.SGE(self._messages.buf + slot * MESSAGE_BYTES, MESSAGE_BYTES, self._messages.lkey)
         self.qp.post_recv(self.verbs.RecvWR(wr_id=slot, num_sge=1, sg=[sge]))
 
-    def _one_sided(self, opcode: int, region: Any, offset: int, length_bytes: int, key: int, address: int) -> int:
+    def _one_sided(self, opcode: int, region: MR, offset: int, length_bytes: int, key: int, address: int) -> int:
         number, self._next_id = self._next_id, self._next_id + 1
         sge = self.verbs.SGE(region.buf + offset, length_bytes, region.lkey)
         self._post(opcode, number, sge, key, address)
         return number
 
-    def _post(self, opcode: int, number: int, sge: Any, key: int = 0, address: int = 0) -> None:
+    def _post(self, opcode: int, number: int, sge: SGE, key: int = 0, address: int = 0) -> None:
         flags = self.verbs.enums.IBV_SEND_SIGNALED
         wr = self.verbs.SendWR(wr_id=number, opcode=opcode, num_sge=1, sg=[sge], send_flags=flags)
         if key:

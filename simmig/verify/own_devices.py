@@ -6,7 +6,6 @@ import asyncio
 from types import SimpleNamespace
 from typing import Any, cast
 
-from simmig.verbs.api import Verbs
 from simmig.verbs.rdma import device
 from simmig.verbs.rdma.binding import load
 from simmig.verbs.rdma.endpoint import RdmaDialer, RdmaListener
@@ -44,9 +43,8 @@ def play_on_devices(own: Own, case: Case, devices: tuple[str, str], patience_s: 
         ip = device.address(binding, devices[1]).ip
         listener = RdmaListener(binding, runtime, ip, PORT)
         dialer = RdmaDialer(binding, runtime, ip, PORT, devices[0])
-        verbs = cast(Verbs, binding)
         ends = [
-            End(side, given, verbs, runtime, cast(Any, way), emit)
+            End(side, given, binding, runtime, cast(Any, way), emit)
             for side, way in zip(SIDES, (dialer, listener), strict=True)
         ]
         done = [runtime.signal() for _ in SIDES]

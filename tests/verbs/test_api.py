@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import errno
+import importlib
 import inspect
 from collections.abc import Callable
-from typing import Any
+from types import ModuleType
+from typing import Any, get_type_hints
 
 import pytest
 import simpy
 
 import simmig.verbs.sim as verbs
+from simmig.verbs import api
 from simmig.verbs.api import Verbs
+from simmig.verbs.rdma.binding import load
+from simmig.verbs.rdma.errors import RdmaUnavailable
 from simmig.verbs.sim import addr, cq, device, enums, mr, pd, qp, wr
 from simmig.verbs.sim import enums as e
 from simmig.verbs.sim.pyverbs_error import PyverbsError, PyverbsRDMAError, PyverbsUserError
@@ -87,10 +92,92 @@ def test_defaults_hide_selective_signalling_as_in_pyverbs() -> None:
     assert wr.SendWR(num_sge=1, sg=[wr.SGE(0, 0, 0)]).send_flags == e.IBV_SEND_SIGNALED
 
 
+SEAM: dict[str, type] = {
+    name: kind
+    for name, kind in vars(api).items()
+    if inspect.isclass(kind) and kind.__module__ == api.__name__ and name[0] != "_" and name != "Verbs"
+}
+
+
+def _members(kind: type) -> dict[str, Any]:
+    return {name: member for each in kind.__mro__[:-3] for name, member in vars(each).items() if name[0] != "_"}
+
+
+def _of(namespace: ModuleType, name: str) -> Any:
+    return getattr(namespace, name, None) or getattr(cq, name)
+
+
+@pytest.fixture
+def objects() -> dict[str, object]:
+    """One of each of the seam's, as the simulator makes them."""
+    end = Rig().left
+    sge = wr.SGE(0, 8, 0)
+    return {
+        "Context": end.context,
+        "PD": end.pd,
+        "CompChannel": end.channel,
+        "CQ": end.cq,
+        "MR": end.buffer(8),
+        "QP": end.qp,
+        "QPHandle": end.qp,
+        "WC": cq.WC(),
+        "SGE": sge,
+        "SendWR": wr.SendWR(num_sge=1, sg=[sge]),
+        "RecvWR": wr.RecvWR(),
+        "QPCap": qp.QPCap(),
+        "QPInitAttr": qp.QPInitAttr(),
+    }
+
+
+@pytest.mark.parametrize("name", SEAM)
+def test_simulated_objects_have_what_the_seam_says(name: str, objects: dict[str, object]) -> None:
+    """Members by name, methods by their arguments; each takes the simulator's own where the seam says which."""
+    for member, declared in _members(SEAM[name]).items():
+        found = getattr(objects[name], member)
+        if isinstance(declared, property):
+            wanted = get_type_hints(declared.fget)["return"]
+            assert isinstance(found, _of(verbs, wanted.__name__) if wanted in SEAM.values() else wanted)
+            continue
+        ours, theirs = (list(inspect.signature(each).parameters.values()) for each in (declared, found))
+        assert [(each.name, each.default) for each in ours[1:]] == [(each.name, each.default) for each in theirs]
+        declared_types, simulated_types = get_type_hints(declared), get_type_hints(found)
+        for each in theirs:
+            if (kind := declared_types[each.name]) in SEAM.values():
+                assert simulated_types[each.name] is _of(verbs, kind.__name__)
+
+
+SEAM_MAKERS = [name for name in _members(Verbs) if name in SEAM]
+
+
+@pytest.mark.parametrize("name", SEAM_MAKERS)
+def test_what_makes_simulated_objects_takes_what_the_seam_says(name: str) -> None:
+    ours = list(inspect.signature(getattr(Verbs, name)).parameters.values())[1:]
+    theirs = inspect.signature(_of(verbs, name)).parameters
+    for place, each in enumerate(ours):
+        if each.kind is each.POSITIONAL_ONLY:
+            (found,) = list(theirs.values())[place : place + 1]
+        else:
+            found = theirs[each.name]
+        if each.default is not each.empty:
+            assert found.default == each.default
+
+
 def test_the_namespace_is_what_the_migration_wants() -> None:
-    for name in Verbs.__annotations__:
+    assert set(SEAM) - set(SEAM_MAKERS) == {"Context", "WC", "QPHandle"}
+    for name in _members(Verbs):
         assert hasattr(verbs, name)
     assert verbs.enums is enums
+
+
+@pytest.mark.parametrize("name", [name for name in SEAM if name != "QPHandle"])
+def test_pyverbs_own_classes_have_what_the_seam_says(name: str) -> None:
+    try:
+        binding = load()
+    except RdmaUnavailable as reason:
+        pytest.skip(str(reason))
+    kind = getattr(binding, name, None) or importlib.import_module("pyverbs.cq").WC
+    missing = [member for member in _members(SEAM[name]) if not hasattr(kind, member)]
+    assert not missing
 
 
 @pytest.mark.parametrize(

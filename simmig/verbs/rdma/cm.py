@@ -12,7 +12,7 @@ import errno
 from collections.abc import Callable
 from typing import Any
 
-from simmig.verbs.api import QP, Context
+from simmig.verbs.api import Context, QPHandle
 from simmig.verbs.rdma.binding import Binding, cm_channel
 from simmig.verbs.rdma.runtime import RdmaRuntime, Waiters
 from simmig.verbs.runtime import PEER_LEFT
@@ -137,11 +137,11 @@ class RdmaConnection(Waiters):
         """Whether it is lost."""
         return bool(self.lost)
 
-    def prepare(self, qp: QP) -> None:
+    def prepare(self, qp: QPHandle) -> None:
         """Bring the queue pair to INIT, so that receives may be posted."""
         self._modify(qp, "IBV_QPS_INIT")
 
-    async def connect(self, qp: QP, private_data: bytes, timeout_ns: int) -> bytes:
+    async def connect(self, qp: QPHandle, private_data: bytes, timeout_ns: int) -> bytes:
         """Ask for a connection; returns the peer's private data, padded with zeros, once the queue pair is in RTS.
 
         Raises ConnectionRefusedError, ConnectionError or TimeoutError.
@@ -154,7 +154,7 @@ class RdmaConnection(Waiters):
         self._up = self.established = True
         return self.private_data
 
-    async def accept(self, qp: QP, private_data: bytes) -> None:
+    async def accept(self, qp: QPHandle, private_data: bytes) -> None:
         """Accept the peer's request; returns once the connection is established."""
         what = f"accepting a connection on {self._where}"
         self._make_ready(qp)
@@ -182,7 +182,7 @@ class RdmaConnection(Waiters):
             self._cmid.close()
             self._lane.close()
 
-    def _parameters(self, qp: QP, private_data: bytes) -> Any:
+    def _parameters(self, qp: QPHandle, private_data: bytes) -> Any:
         parameters = self._binding.ConnParam(
             resources=RESPONDER_RESOURCES,
             depth=INITIATOR_DEPTH,
@@ -194,7 +194,7 @@ class RdmaConnection(Waiters):
         parameters.set_private_data(private_data)
         return parameters
 
-    def _make_ready(self, qp: QP) -> None:
+    def _make_ready(self, qp: QPHandle) -> None:
         """Bring the queue pair to RTS.
 
         By way of INIT once more: what the peer may do here (R31) the connection manager tells only now, and
@@ -203,7 +203,7 @@ class RdmaConnection(Waiters):
         for state in ("IBV_QPS_INIT", "IBV_QPS_RTR", "IBV_QPS_RTS"):
             self._modify(qp, state)
 
-    def _modify(self, qp: QP, state: str) -> None:
+    def _modify(self, qp: QPHandle, state: str) -> None:
         def modify() -> None:
             attributes, mask = self._cmid.init_qp_attr(getattr(self._binding.enums, state))
             qp.modify(attributes, mask)  # type: ignore[attr-defined]

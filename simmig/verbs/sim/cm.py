@@ -127,13 +127,13 @@ class SimConnection(Waitable):
         self._peer: SimConnection | None = None
         self._qp: QP | None = None
 
-    def prepare(self, qp: api.QP) -> None:
+    def prepare(self, qp: api.QPHandle) -> None:
         """Bring the queue pair to INIT, open to remote reads and writes as rdma_cm leaves it."""
         attr = QPAttr()
         attr.qp_access_flags = e.IBV_ACCESS_REMOTE_WRITE | e.IBV_ACCESS_REMOTE_READ
         cast(QP, qp).to_init(attr)
 
-    async def connect(self, qp: api.QP, private_data: bytes, timeout_ns: int) -> bytes:
+    async def connect(self, qp: api.QPHandle, private_data: bytes, timeout_ns: int) -> bytes:
         """Ask for the connection and wait for the peer to accept; returns its private data.
 
         Raises ConnectionRefusedError when nobody listens or the peer rejects, TimeoutError when nobody answers,
@@ -153,7 +153,7 @@ class SimConnection(Waitable):
         self._post.send(peer._confirmed)
         return self.private_data
 
-    async def accept(self, qp: api.QP, private_data: bytes) -> None:
+    async def accept(self, qp: api.QPHandle, private_data: bytes) -> None:
         """Accept the request; returns when the peer confirms.
 
         Raises TimeoutError when it never does, ConnectionAbortedError when disconnected meanwhile.
