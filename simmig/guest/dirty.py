@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import numpy as np
 from numpy.typing import NDArray
 
 _MERGE_PAGES = 1 << 20  # merged at once: a megabyte of temporaries
 
 Flags = NDArray[np.bool_]
+
+
+def spread_marks(flags: Flags, unit_pages: int) -> None:
+    """Turn on all flags of each unit, counted from the first flag, that has one on; the last unit may be short."""
+    whole = len(flags) // unit_pages * unit_pages
+    units = flags[:whole].reshape(-1, unit_pages)
+    units[units.any(axis=1)] = True
+    flags[whole:] |= flags[whole:].any()
 
 
 class DirtyLog:
@@ -33,6 +43,17 @@ class DirtyLog:
         """Unmark the pages flagged there."""
         marked = self._flags[self._first : self._end]
         np.greater(marked, pages[self._first : self._end], out=marked)  # the one and not the other
+
+    def spread(self, blocks: Iterable[tuple[int, int]], unit_pages: int) -> None:
+        """Mark all of each unit that has a mark. Units count from the start of each block (first page, pages)."""
+        first, end = self._first, self._end
+        for block, pages in blocks:
+            low = block + max(0, first - block) // unit_pages * unit_pages
+            high = min(block + pages, block + -(-(end - block) // unit_pages) * unit_pages)
+            if low >= high:
+                continue
+            self.widen(low, high)
+            spread_marks(self._flags[low:high], unit_pages)
 
     def merge(self, bitmap: Flags, first: int) -> int:
         """Move the marks of the pages from `first` on into `bitmap`; returns how many bits turned on."""

@@ -42,13 +42,15 @@ class Machine:
 
     `blocks` are (name, bytes) pairs. The last `zero_fraction` of each block, rounded to whole MiB, begins as zero
     pages, all the rest as pages unlike each other. The workload counts pages through the blocks in this order.
-    Raises ValueError for what no machine can be.
+    The dirty log tells of pages of `dirty_log_page_bytes`, counted from each block's start: where one was written
+    to, all of it counts as dirty. Raises ValueError for what no machine can be.
     """
 
     blocks: tuple[tuple[str, int], ...]
     zero_fraction: float = 0.0
     workload: Workload = field(default_factory=Idle)
     device_state_bytes: int = 2 << 20
+    dirty_log_page_bytes: int = PAGE_BYTES
 
     def __post_init__(self) -> None:
         names = [name for name, _ in self.blocks]
@@ -63,12 +65,19 @@ class Machine:
             raise ValueError(f"memory of {self.pages} pages is more than {MAX_PAGES}")
         if not 0.0 <= self.zero_fraction <= 1.0:
             raise ValueError(f"zero fraction must lie between 0 and 1, is {self.zero_fraction}")
+        if self.dirty_log_page_bytes < PAGE_BYTES or self.dirty_log_page_bytes % PAGE_BYTES:
+            raise ValueError(f"a dirty log of {self.dirty_log_page_bytes} B tells of no whole pages")
         if self.workload.span.stop > self.pages:
             raise ValueError(f"the workload writes page {self.workload.span.stop - 1} of {self.pages}")
         if self.device_state_bytes < MIN_DEVICE_STATE_BYTES:
             raise ValueError(
                 f"device state must have {MIN_DEVICE_STATE_BYTES} B at least, has {self.device_state_bytes} B"
             )
+
+    @property
+    def log_page_pages(self) -> int:
+        """Pages in one of the dirty log's."""
+        return self.dirty_log_page_bytes // PAGE_BYTES
 
     @property
     def pages(self) -> int:

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from simmig.guest.api import PAGE_BYTES, RamBlock
+from simmig.guest.dirty import spread_marks
 from simmig.guest.machine import MACHINE_NAME, Machine, Progress
 from simmig.guest.vcpu import SharedMemory, Stopped, contents, fork
 from simmig.trace.events import Emit, PagesDirtied, Side
@@ -127,6 +128,9 @@ class RealGuest:
         now = self.memory.last_writes.copy()
         written = now != self._seen
         self._seen = now
+        if self._machine.log_page_pages > 1:
+            for block in self._blocks:
+                spread_marks(written[block.first_page :][: block.pages], self._machine.log_page_pages)
         turned_on = int(np.count_nonzero(written & ~bitmap))
         bitmap |= written
         return turned_on

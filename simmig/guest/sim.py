@@ -174,6 +174,10 @@ class SimGuest:
         self._report_writes()
         if self._log is None:
             return 0
+        if self._machine.log_page_pages > 1:
+            self._log.spread(
+                ((first, end - first) for _, first, end in self._windows()), self._machine.log_page_pages
+            )
         if self._ballooned is not None:
             self._log.forget(self._ballooned)
         turned_on = 0

@@ -10,6 +10,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Protocol
 
 import numpy as np
@@ -128,6 +129,49 @@ class Hotspot(_Steady):
         hot = (draws & np.uint64(0xFFFFFFFF)) < np.uint64(int(self.hot_fraction * 2**32))
         hot_pages = self.hot_set_bytes // PAGE_BYTES
         return np.where(hot, _scale(place, hot_pages), hot_pages + _scale(place, len(self.span) - hot_pages))
+
+
+@dataclass(frozen=True, slots=True)
+class Mixture:
+    """Sets of pages side by side from page 0 on, each written at a rate of its own, all pages of a set alike.
+
+    `sets` are (bytes, bytes a second) pairs; whole pages, and at least one.
+    """
+
+    sets: tuple[tuple[int, int], ...]
+    seed: int
+
+    def __post_init__(self) -> None:
+        for length_bytes, rate_bytes_s in self.sets:
+            _whole_pages("a set", length_bytes)
+            if rate_bytes_s < 0:
+                raise ValueError(f"rate must not be negative, is {rate_bytes_s} B/s")
+        if not self.sets:
+            raise ValueError("a mixture must have sets of pages")
+
+    @property
+    def rate_bytes_s(self) -> int:
+        """Of all sets together."""
+        return sum(rate for _, rate in self.sets)
+
+    @property
+    def span(self) -> range:
+        """All sets."""
+        return range(sum(length_bytes for length_bytes, _ in self.sets) // PAGE_BYTES)
+
+    def writes_by(self, guest_ns: int) -> int:
+        """Exactly floor(rate x time / page size)."""
+        return self.rate_bytes_s * guest_ns // _PAGE_NS
+
+    def batch(self, index: int) -> Pages:
+        """One draw a write: its low half decides on the set, by the rates, its high half on the page."""
+        draws = _draws(self.seed, index)
+        pages = np.array([length_bytes // PAGE_BYTES for length_bytes, _ in self.sets], dtype=np.int64)
+        until = list(accumulate(rate for _, rate in self.sets))
+        ends = np.array([(end << 32) // max(1, until[-1]) for end in until], dtype=np.uint64)
+        chosen = np.searchsorted(ends, draws & np.uint64(0xFFFFFFFF), side="right")
+        place = (draws >> np.uint64(32)) * pages[chosen].astype(np.uint64)
+        return (np.cumsum(pages) - pages)[chosen] + (place >> np.uint64(32)).astype(np.int64)
 
 
 class Recorded:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from simmig.trace.compressed import DAMAGED, Unreadable, opened
+from simmig.trace.qemu_dirty_rates import DirtyRate, rates_in, rates_in_texts
 from simmig.trace.qemu_log import TRACE_EVENT, LogError
 
 _MAX_BYTES = 64 << 20
@@ -104,14 +105,6 @@ class Sample:
     normal_pages: int = -1
 
 
-@dataclass(frozen=True, slots=True)
-class DirtyRate:
-    """One `query-dirty-rate`: so many bytes a second, as seen over an interval of this length."""
-
-    interval_s: float
-    bytes_s: float
-
-
 def read_samples(path: Path) -> tuple[list[Sample], list[DirtyRate]]:
     """All samples of a file, in order of time, and all dirty rates.
 
@@ -126,6 +119,7 @@ def read_samples(path: Path) -> tuple[list[Sample], list[DirtyRate]]:
         _take(document, samples, rates)
     if not documents:
         rest = text.splitlines()
+        rates += rates_in_texts(rest)
     samples += _texts(rest)
     samples = [sample for sample in samples if sample.total_ms >= 0 or sample.clock_s >= 0]
     if not samples and not rates:
@@ -195,10 +189,9 @@ def _take(document: dict[str, Any], samples: list[Sample], rates: list[DirtyRate
     body = document.get("return", document.get("query-migrate", document))
     if not isinstance(body, dict):
         return
-    if "calc-time" in body and _number(body.get("dirty-rate")) >= 0:
-        seconds = _number(body["calc-time"]) / (1000 if body.get("calc-time-unit") == "millisecond" else 1)
-        if seconds > 0:
-            rates.append(DirtyRate(seconds, _number(body["dirty-rate"]) * (1 << 20)))
+    measured = list(rates_in(body))
+    if measured or "calc-time" in body:
+        rates += measured
         return
     ram = body.get("ram")
     if "status" not in body and not isinstance(ram, dict):

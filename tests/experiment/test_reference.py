@@ -31,8 +31,15 @@ BASE: dict[str, Any] = {
     "link": {"bandwidth": "1 Gbit/s", "latency": "5 us"},
 }
 WORKLOADS: dict[str, dict[str, Any]] = {
-    "guest.workload.hot": {"kind": "hotspot", "hot_set": "1 MiB", "hot_fraction": 0.5},
-    "guest.workload": {"kind": "uniform"},
+    "guest.workload.hot": {
+        "kind": "hotspot",
+        "working_set": "4 MiB",
+        "rate": "1 MiB/s",
+        "hot_set": "1 MiB",
+        "hot_fraction": 0.5,
+    },
+    "guest.workload.page": {"kind": "recorded", "file": "none.csv"},
+    "guest.workload": {"kind": "uniform", "working_set": "4 MiB", "rate": "1 MiB/s"},
 }
 
 
@@ -44,8 +51,7 @@ def settings_for(name: str, value: str) -> list[str]:
     """How a key is set to a value, with what else it takes to have it."""
     if name.startswith("guest.workload.") and name != "guest.workload.kind":
         kind = next((words for key, words in WORKLOADS.items() if name.startswith(key)), {})
-        table = {"working_set": "4 MiB", "rate": "1 MiB/s", **kind}
-        return [*(f"guest.workload.{key}={each}" for key, each in table.items()), f"{name}={value}"]
+        return [*(f"guest.workload.{key}={each}" for key, each in kind.items()), f"{name}={value}"]
     return [f"{name}={value}"]
 
 
@@ -68,7 +74,11 @@ def test_every_figure_is_told_and_no_other() -> None:
     assert set(columns._FIGURES) <= told
 
 
-LISTED = ("guest.block.", "migration.change.")  # whose tables --set does not reach into
+LISTED = (
+    "guest.block.",
+    "guest.workload.measured.",
+    "migration.change.",
+)  # whose tables --set does not reach into
 DEFAULTED = [name for name, key in KEYS.items() if key.default is not None and not name.startswith(LISTED)]
 
 
@@ -76,7 +86,8 @@ DEFAULTED = [name for name, key in KEYS.items() if key.default is not None and n
 def test_a_default_is_what_stands_where_nothing_is_written(name: str) -> None:
     default = KEYS[name].default
     assert default is not None
-    assert scenario(f"{name}={default}") == scenario()
+    *beside, set_to_it = settings_for(name, default)
+    assert scenario(*beside, set_to_it) == scenario(*beside)
 
 
 BOUNDED = [name for name, key in KEYS.items() if key.bounds[1] and not name.startswith(LISTED)]
@@ -101,6 +112,7 @@ EVENTS_ONLY = {
     "migration.control_qp": "own",
     "migration.change": '[{ at = "1 s", downtime_limit = "1 s" }]',
     "link.loss": "0.01",
+    "guest.dirty_log_page": "2 MiB",
 }
 ALIKE = {
     "guest.workload.kind": "recorded",

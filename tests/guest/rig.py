@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from simmig.guest.machine import Machine
 from simmig.guest.memory import PagePayload
 from simmig.guest.sim import SimGuest
-from simmig.guest.workload import Hotspot, Idle, Recorded, Sweep, Uniform
+from simmig.guest.workload import Hotspot, Idle, Mixture, Recorded, Sweep, Uniform
 from simmig.trace.events import AnyEvent
 from simmig.verbs.sim.host import Host, HostCosts
 from simmig.verbs.sim.memory import Payload
@@ -31,6 +31,11 @@ workloads = st.one_of(
     st.builds(Uniform, st.integers(1, PAGES).map(lambda n: n * PAGE), st.integers(0, 10**9), st.integers(0, 99)),
     st.builds(
         Hotspot, st.just(500 * PAGE), st.integers(0, 10**9), st.just(20 * PAGE), st.floats(0, 1), st.just(4)
+    ),
+    st.builds(
+        Mixture,
+        st.just(((20 * PAGE, 10**8), (300 * PAGE, 10**7), (100 * PAGE, 0))),
+        st.just(6),
     ),
     st.just(Recorded([(10**6, 590, 60), (2 * 10**6, 0, 5), (2 * 10**6, 100, 50)])),
 )

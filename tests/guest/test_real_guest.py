@@ -146,6 +146,29 @@ def test_the_log_forgets_what_it_told_and_records_only_when_asked() -> None:
     _run(body())
 
 
+def test_a_log_of_larger_pages_tells_of_all_of_each() -> None:
+    """The memory's second block has half a larger page: its log tells of that half alone."""
+
+    async def body() -> None:
+        unit = MIB // PAGE_BYTES
+        blocks = (("ram", 6 * MIB), ("rom", MIB // 2))
+        machine = Machine(blocks, 0.3, Uniform(4 * MIB, MIB, 1), 4096, dirty_log_page_bytes=MIB)
+        async with _guest(machine) as guest:
+            guest.start_dirty_log()
+            await guest.resume()
+            await asyncio.sleep(0.05)
+            guest.memory.last_writes[6 * unit] += 1  # as if its processor had written there
+            await guest.stop()
+            bitmap = np.zeros(machine.pages, dtype=np.bool_)
+            guest.sync_dirty(bitmap)
+            written = Uniform(4 * MIB, MIB, 1).batch(0)[: int(guest.memory.writes[0])]
+            expected = {page // unit for page in written.tolist()} | {6}
+            assert {page // unit for page in np.flatnonzero(bitmap)} == expected
+            assert np.count_nonzero(bitmap) == unit * (len(expected) - 1) + unit // 2
+
+    _run(body())
+
+
 def test_a_stopped_guest_writes_nothing_and_its_state_goes_on_elsewhere() -> None:
     async def body() -> None:
         machine = _machine()

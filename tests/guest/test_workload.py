@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from simmig.guest.workload import BATCH_WRITES, Hotspot, Idle, Looped, Recorded, Sweep, Uniform, Workload
+from simmig.guest.workload import BATCH_WRITES, Hotspot, Idle, Looped, Mixture, Recorded, Sweep, Uniform, Workload
 
 PAGE = 4096
 MIB = 1 << 20
@@ -81,6 +81,15 @@ def test_hotspot_splits_one_draw_a_write(hot: int, cold: int, fraction: float, s
     assert pages_written(workload, 0, BATCH_WRITES) == expected
 
 
+@given(hot=st.integers(1, 100), cold=st.integers(1, 10**6), share=st.integers(0, 64), seed=st.integers(0, 2**32))
+def test_a_mixture_of_two_sets_is_a_hotspot(hot: int, cold: int, share: int, seed: int) -> None:
+    mixture = Mixture(((hot * PAGE, share * 10**6), (cold * PAGE, (64 - share) * 10**6)), seed)
+    hotspot = Hotspot((hot + cold) * PAGE, 64 * 10**6, hot * PAGE, share / 64, seed)
+    assert mixture.span == hotspot.span
+    assert pages_written(mixture, 0, 2 * BATCH_WRITES) == pages_written(hotspot, 0, 2 * BATCH_WRITES)
+    assert [mixture.writes_by(t) for t in (0, 10**6, 10**12)] == [hotspot.writes_by(t) for t in (0, 10**6, 10**12)]
+
+
 def test_hotspot_hits_its_hot_set_as_often_as_asked() -> None:
     workload = Hotspot(1000 * PAGE, 1, 10 * PAGE, 0.9, 5)
     pages = np.concatenate([workload.batch(index) for index in range(50)])
@@ -98,6 +107,9 @@ def test_hotspot_hits_its_hot_set_as_often_as_asked() -> None:
         lambda: Hotspot(PAGE, 1, PAGE, 0.5, 0),
         lambda: Hotspot(2 * PAGE, 1, PAGE, 1.5, 0),
         lambda: Hotspot(2 * PAGE, 1, 0, 0.5, 0),
+        lambda: Mixture((), 0),
+        lambda: Mixture(((PAGE, 1), (0, 1)), 0),
+        lambda: Mixture(((PAGE, -1),), 0),
         lambda: Recorded([(0, 0, 1)]),
         lambda: Recorded([(5, 0, 1), (4, 0, 1)]),
         lambda: Recorded([(5, -1, 1)]),

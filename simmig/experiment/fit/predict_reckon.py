@@ -87,6 +87,7 @@ class _Reckoning:
         guest = scenario.guest
         memory = guest.memory_bytes - guest.ballooned_pages * _PAGE_BYTES
         self._workload = guest.workload
+        self._unit = guest.dirty_log_page_bytes // _PAGE_BYTES
         self._max_rounds = scenario.migration.max_rounds
         self._link_bytes_s = scenario.link.bandwidth_bit_s / 8
         slice_ns = scenario.migration.slice_ns
@@ -157,7 +158,7 @@ class _Reckoning:
             self._left += min(working_set * clean, self._workload.rate_bytes_s * seconds)
         else:
             self._left += clean * sum(
-                size * -math.expm1(-rate * seconds / size) for size, rate in _parts(self._workload)
+                size * -math.expm1(-rate * self._unit * seconds / size) for size, rate in _parts(self._workload)
             )
 
     def _end(self, status: str, reason: str) -> Reckoned:

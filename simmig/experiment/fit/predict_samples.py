@@ -27,8 +27,9 @@ from simmig.experiment.fit.predict_range import known_errors, range_of
 from simmig.experiment.fit.predict_reckon import Reckoned, can_reckon, reckon
 from simmig.experiment.runs.run import run
 from simmig.experiment.scenario.load import Overrides, build_scenario
+from simmig.trace.qemu_dirty_rates import DirtyRate
 from simmig.trace.qemu_log import LogError
-from simmig.trace.qemu_samples import DirtyRate, Sample, read_samples
+from simmig.trace.qemu_samples import Sample, read_samples
 
 PAGE_BYTES = 4096
 _DEFAULT_LIMIT_MS = 300

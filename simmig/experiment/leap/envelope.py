@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from simmig.experiment.scenario.schema import Scenario
+from simmig.experiment.scenario.schema import DirtyRates, Scenario
+from simmig.guest.api import PAGE_BYTES
 from simmig.migration import policies
 from simmig.verbs.sim.profiles import PROFILES
 
@@ -24,6 +25,8 @@ def outside(scenario: Scenario) -> str | None:
     reasons = {
         "its transport": migration.transport != "rdma",
         "limits that change": bool(migration.change),
+        "a dirty log of larger pages": guest.dirty_log_page_bytes != PAGE_BYTES,
+        "a guest of measured dirty rates": isinstance(guest.workload, DirtyRates),
         "a control queue pair of its own": migration.control_qp != "shared",
         "how fast the guest writes": getattr(guest.workload, "rate_bytes_s", 0) > MAX_RATE_BYTES_S,
         "its link's loss": link.loss > 0,

@@ -91,6 +91,9 @@ def _policy() -> dict[str, Any]:
 
 
 def _leaf(key: Key) -> dict[str, Any]:
+    if key.kind.startswith("list of "):
+        each = dataclasses.replace(key, kind=key.kind.removeprefix("list of ").removesuffix("s"))
+        return {"type": "array", "items": _leaf(each)}
     low, high = key.bounds
     bounds: dict[str, Any] = {}
     if key.kind in ("number", "whole number"):

@@ -34,7 +34,8 @@ class Key:
 
     Attributes:
         name: dotted, as in --set.
-        kind: size, rate, time, size or fraction, text, whole number, number, true or false, words, table, tables.
+        kind: size, rate, time (or a list of these), size or fraction, text, whole number, number, true or false,
+            words, table, tables.
         words: those that a value may be, all of them or in a quantity's place.
         default: as it would be written; None where the key is required or nothing stands for it.
         required: whether it must be given (a model may give it).
@@ -82,7 +83,7 @@ def _of_table(prefix: str, table: type[BaseModel]) -> Iterator[Key]:
         inner = models_in(field.annotation)
         if name == "destination_host":
             continue
-        if get_origin(field.annotation) is list:
+        if inner and get_origin(field.annotation) is list:
             yield Key(name, "tables", (), None, False, (None, None))
         if inner:
             seen: set[str] = set()
@@ -121,7 +122,10 @@ def key_of(name: str, field: FieldInfo) -> Key:
             high, exclusive = tell(each.lt), True
     if kind == "time" and low is None:
         low = "0 ns"
-    return Key(name, kind, words, _default(field, kind, tell, words), field.is_required(), (low, high), exclusive)
+    default = _default(field, kind, tell, words)
+    if get_origin(field.annotation) is list:
+        kind = f"list of {kind}s"
+    return Key(name, kind, words, default, field.is_required(), (low, high), exclusive)
 
 
 def _metadata(field: FieldInfo) -> Iterator[Any]:
@@ -152,6 +156,8 @@ def _words(annotation: Any) -> tuple[str, ...]:
 
 def _default(field: FieldInfo, kind: str, tell: Callable[[Any], str], words: tuple[str, ...]) -> str | None:
     value = field.default
+    if isinstance(value, list):
+        return None
     if value is PydanticUndefined or field.is_required():
         return None
     if value is None:

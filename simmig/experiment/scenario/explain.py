@@ -20,6 +20,7 @@ _LOOKED_AT = 10 * MAX_PROBLEMS
 
 TABLES: dict[Key, type[BaseModel]] = {
     **{("guest", "workload", kind): table for kind, table in schema.WORKLOADS.items()},
+    ("guest", "workload", "dirty-rate", "measured"): schema.Measured,
     (): schema.Scenario,
     ("guest",): schema.Guest,
     ("guest", "block"): schema.Block,

@@ -12,6 +12,7 @@ from typing import IO
 from simmig.experiment.amounts import format_bytes
 from simmig.experiment.errors import InputError, shown
 from simmig.experiment.scenario import schema
+from simmig.experiment.scenario.dirty_rates import workload_of
 from simmig.guest import workload
 from simmig.guest.api import PAGE_BYTES
 from simmig.guest.machine import Machine
@@ -49,6 +50,7 @@ def machine_of(scenario: schema.Scenario) -> Machine:
             guest.zero_fraction,
             _workload(scenario),
             device_state_bytes=guest.device_state_bytes,
+            dirty_log_page_bytes=guest.dirty_log_page_bytes,
         )
     except ValueError as error:
         raise InputError(f"guest: {error}") from None
@@ -70,7 +72,7 @@ def inflate_balloon(guest: SimGuest, machine: Machine, pages: int) -> None:
 
 
 def _workload(scenario: schema.Scenario) -> workload.Workload:
-    table = scenario.guest.workload
+    guest, table = scenario.guest, scenario.guest.workload
     match table:
         case schema.Uniform():
             return workload.Uniform(table.working_set_bytes, table.rate_bytes_s, scenario.seed)
@@ -81,13 +83,18 @@ def _workload(scenario: schema.Scenario) -> workload.Workload:
                 table.working_set_bytes, table.rate_bytes_s, table.hot_set_bytes, table.hot_fraction, scenario.seed
             )
         case schema.Recorded():
-            return _recorded(Path(table.file))
+            return _recorded(Path(table.file), table.page_bytes // PAGE_BYTES, guest.memory_bytes // PAGE_BYTES)
+        case schema.DirtyRates():
+            return workload_of(table, guest.memory_bytes, scenario.seed)
         case _:
             return workload.Idle()
 
 
-def _recorded(path: Path) -> workload.Recorded:
-    """A recording is CSV: when (ns since the guest's start), and which pages were written since the row before."""
+def _recorded(path: Path, unit: int, pages: int) -> workload.Recorded:
+    """A recording is CSV: when (ns since the guest's start), and which pages were written since the row before.
+
+    Its rows count pages of `unit` pages; the guest's last may be cut short.
+    """
     try:
         with path.open(newline="", encoding="utf-8") as file:
             lines = csv.reader(_bounded(file, path))
@@ -96,13 +103,21 @@ def _recorded(path: Path) -> workload.Recorded:
             rows = [_row(path, lines.line_num, line) for line in islice(lines, MAX_RECORDING_ROWS + 1) if line]
         if len(rows) > MAX_RECORDING_ROWS:
             raise InputError(f"{path}: more than {MAX_RECORDING_ROWS} rows, which a recording has at most")
-        return workload.Recorded(rows)
+        return workload.Recorded(rows if unit == 1 else [_in_pages(row, unit, pages) for row in rows])
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {error.strerror}") from None
     except (csv.Error, UnicodeDecodeError) as error:
         raise InputError(f"{path}: not a CSV file: {error}") from None
     except ValueError as error:
         raise InputError(f"{path}: {error}") from None
+
+
+def _in_pages(row: tuple[int, int, int], unit: int, pages: int) -> tuple[int, int, int]:
+    time_ns, first, count = row
+    end = (first + count) * unit
+    if pages <= end < pages + unit:  # the last of them is not all there
+        end = pages
+    return time_ns, first * unit, max(0, end - first * unit) if count > 0 else count
 
 
 def _bounded(file: IO[str], path: Path) -> Iterator[str]:

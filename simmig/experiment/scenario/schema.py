@@ -97,9 +97,16 @@ def _size_or_fraction(value: object) -> int | float:
     return _whole_pages(units.size_bytes(value))
 
 
+def _log_page(length_bytes: int) -> int:
+    if length_bytes & (length_bytes - 1):
+        raise ValueError(f"{format_bytes(length_bytes)} is no power of two: 4 KiB, 2 MiB, 16 MiB, 1 GiB")
+    return length_bytes
+
+
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Size = Annotated[int, BeforeValidator(units.size_bytes)]
 Memory = Annotated[Size, AfterValidator(_whole_pages), _between(PAGE_BYTES, 8 << 40, format_bytes)]
+LogPage = Annotated[Size, _between(PAGE_BYTES, 1 << 30, format_bytes), AfterValidator(_log_page)]
 DirtyRate = Annotated[int, BeforeValidator(units.rate_bytes_s), _between(0, 10**13, format_byte_rate)]
 MAX_TIME_NS = 10**13
 
@@ -160,19 +167,62 @@ class Hotspot(WorkloadTable):
 
 
 class Recorded(WorkloadTable):
-    """What a guest was once seen to write, read from a file (relative to the scenario's own place)."""
+    """What a guest was once seen to write, read from a file (relative to the scenario's own place).
+
+    `page` is what its rows count; all of a page that was seen written is taken to be.
+    """
 
     kind: Literal["recorded"]
     file: str
+    page_bytes: LogPage = PAGE_BYTES
 
 
-Workload = Annotated[Idle | Uniform | Sweep | Hotspot | Recorded, Field(discriminator="kind")]
+class Measured(Table):
+    """What one `query-dirty-rate` said."""
+
+    calc_time_ns: Annotated[int, BeforeValidator(units.time_ns), _between(1_000_000, MAX_TIME_NS, format_time)]
+    dirty_rate_bytes_s: DirtyRate | None = None
+    vcpu_dirty_rate: Annotated[list[DirtyRate], Field(max_length=4096)] = []
+    mode: Literal["page-sampling", "dirty-bitmap", "dirty-ring"] = "page-sampling"
+
+    @model_validator(mode="after")
+    def _says_how_much(self) -> Self:
+        total = sum(self.vcpu_dirty_rate)
+        if self.dirty_rate_bytes_s is None and not self.vcpu_dirty_rate:
+            raise ValueError('needs dirty_rate = "80 MiB/s", or vcpu_dirty_rate = ["50 MiB/s", "30 MiB/s"]')
+        if self.dirty_rate_bytes_s is not None and self.vcpu_dirty_rate:
+            raise ValueError(
+                f"vcpu_dirty_rate adds up to {format_byte_rate(total)}: leave dirty_rate out, it is their sum"
+            )
+        return self
+
+
+class DirtyRates(WorkloadTable):
+    """What `calc-dirty-rate` measured: written here, or the replies of `query-dirty-rate` in a file."""
+
+    kind: Literal["dirty-rate"]
+    file: str | None = None
+    measured: Annotated[list[Measured], Field(max_length=1024)] = []
+    working_set_bytes: Memory | None = None
+
+    @model_validator(mode="after")
+    def _says_where(self) -> Self:
+        if (self.file is None) == (not self.measured):
+            raise ValueError(
+                'needs file = "dirty-rate.json" with what query-dirty-rate replied, or tables '
+                '[[guest.workload.measured]] with calc_time = "1 s" and dirty_rate = "80 MiB/s"; one of them'
+            )
+        return self
+
+
+Workload = Annotated[Idle | Uniform | Sweep | Hotspot | Recorded | DirtyRates, Field(discriminator="kind")]
 WORKLOADS: dict[str, type[WorkloadTable]] = {
     "idle": Idle,
     "uniform": Uniform,
     "sweep": Sweep,
     "hotspot": Hotspot,
     "recorded": Recorded,
+    "dirty-rate": DirtyRates,
 }
 
 
@@ -191,6 +241,7 @@ class Guest(Table):
     device_state_bytes: Annotated[Size, _between(MIN_DEVICE_STATE_BYTES, 1 << 30, format_bytes)] = 2 << 20
     zero_fraction: Fraction = 0.0
     ballooned: Annotated[int | float, BeforeValidator(_size_or_fraction)] = 0
+    dirty_log_page_bytes: LogPage = PAGE_BYTES
     workload: Workload = Idle()
 
     @property
@@ -225,7 +276,7 @@ class Guest(Table):
             raise ValueError("two blocks have the same name")
         if self.ballooned_pages * PAGE_BYTES > self.memory_bytes:
             raise ValueError("ballooned is larger than the guest's memory")
-        working_set_bytes = getattr(self.workload, "working_set_bytes", 0)
+        working_set_bytes = getattr(self.workload, "working_set_bytes", None) or 0
         if working_set_bytes > self.memory_bytes:
             raise ValueError("workload.working_set is larger than the guest's memory")
         return self

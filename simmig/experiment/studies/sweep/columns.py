@@ -39,6 +39,7 @@ _GUEST: dict[str, Type] = {
     "guest.device_state_bytes": "int",
     "guest.zero_fraction": "float",
     "guest.ballooned_bytes": "int",
+    "guest.dirty_log_page_bytes": "int",
 }
 _FIGURES: dict[str, Type] = {
     "status": "text",
@@ -189,6 +190,7 @@ def _inputs(scenario: Scenario) -> dict[str, Any]:
         "guest.device_state_bytes": guest.device_state_bytes,
         "guest.zero_fraction": guest.zero_fraction,
         "guest.ballooned_bytes": guest.ballooned_pages * PAGE_BYTES,
+        "guest.dirty_log_page_bytes": guest.dirty_log_page_bytes,
     }
     cells.update(_table_cells("guest.workload", guest.workload))
     for name in _TABLES:

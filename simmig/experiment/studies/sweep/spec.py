@@ -15,7 +15,7 @@ from simmig.experiment.errors import InputError, shown
 from simmig.experiment.scenario.data import shipped
 from simmig.experiment.scenario.explain import nearest
 from simmig.experiment.scenario.load import Key, policy_table, put, rebase
-from simmig.experiment.scenario.schema import Recorded, Scenario
+from simmig.experiment.scenario.schema import DirtyRates, Recorded, Scenario
 from simmig.experiment.scenario.toml_file import read_text, read_toml
 from simmig.experiment.studies.sweep.axis import MAX_VALUES, is_range, values_of
 from simmig.experiment.studies.sweep.plan import Axis, Plan
@@ -54,8 +54,8 @@ class Sweep:
             digest.update(b"\0" + repr(scenario).encode())
             workload = scenario.guest.workload
             policy_file, _, _ = scenario.policy.name.rpartition(":")
-            for file in (policy_file, workload.file if isinstance(workload, Recorded) else ""):
-                if Path(file).is_file():
+            for file in (policy_file, workload.file if isinstance(workload, Recorded | DirtyRates) else ""):
+                if file and Path(file).is_file():
                     digest.update(b"\0" + Path(file).read_bytes())
         return digest.hexdigest()
 
