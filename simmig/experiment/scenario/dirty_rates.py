@@ -88,8 +88,8 @@ def _require_room(whose: str, points: Sequence[Point], pages: int, vcpus: int) -
     asked = format_bytes((math.ceil(most) + 1) * vcpus * PAGE_BYTES)
     part = f"its part of the working set, {format_bytes(pages * PAGE_BYTES)}" if vcpus > 1 else "the working set"
     raise InputError(
-        f"{whose} dirtied {format_bytes(round(most) * PAGE_BYTES)} in {format_time(round(seconds * 1e9))}, no less "
-        f"than {part}: give guest.workload.working_set of {asked} or more, and guest.memory no smaller"
+        f"{whose} dirtied {format_bytes(round(most) * PAGE_BYTES)} in {format_time(round(seconds * 1e9))}, no "
+        f"less than {part}: give guest.workload.working_set of {asked} or more, and guest.memory no smaller"
     )
 
 
