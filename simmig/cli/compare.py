@@ -44,7 +44,12 @@ if TYPE_CHECKING:
     metavar="QMP-SOCKET",
     help="With --qemu: of the destination, on this host, to tell the downtime by QEMU's own clock.",
 )
-@click.option("--for", "duration", metavar="TIME", help="With --qemu: how long the VM is watched. Default: 5 s.")
+@click.option(
+    "--for",
+    "duration",
+    metavar="TIME",
+    help="With --qemu: how long the VM is watched. Default: as long as its memory takes, once.",
+)
 @click.option(
     "--model",
     type=click.Path(path_type=Path),

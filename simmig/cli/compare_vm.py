@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from simmig.experiment.fit.compare_vm import VmComparison
     from simmig.experiment.output import OutputDir
 
-_WATCHED = "5 s"
 _LEAST_NS = 1_000_000_000
 
 
@@ -57,7 +56,7 @@ def compare_vm(
         qmp=qemu,
         to=address("--to", to),
         destination_qmp=destination_qemu,
-        watch_ns=_watch_ns(duration or _WATCHED),
+        watch_ns=None if duration is None else _watch_ns(duration),
         policies=comparing.scenarios(qemu, policies, settings),
         model=None if model is None else model_file.read_model(model),
         devices=None if model is not None else devices_of(names),

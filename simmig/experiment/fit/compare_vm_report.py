@@ -8,7 +8,7 @@ from rich.table import Table
 
 from simmig.experiment.amounts import format_time
 from simmig.experiment.fit.compare_report import calibrated, what_went_wrong
-from simmig.experiment.fit.compare_vm import Figure, VmComparison
+from simmig.experiment.fit.compare_vm import Figure, VmComparison, told_apart
 
 
 def vm_report(comparison: VmComparison) -> RenderableType:
@@ -26,6 +26,15 @@ def vm_report(comparison: VmComparison) -> RenderableType:
         for row in comparison.rows
         for run in (row.predicted.result, *(each.result for each in row.measured))
         if not run.good
+    ]
+    for row in comparison.rows:
+        lowest, highest = (format_time(row.predicted.downtimes_ns[each]) for each in (0, -1))
+        if lowest != highest:
+            where = "by where in its writing the VM is then, a downtime of"
+            lines.append(f"  {row.policy}: {where} {lowest} to {highest}.")
+    lines += [
+        f"  {one} {'has' if kept else 'was NOT predicted to have'} a shorter downtime than {other}, in every run."
+        for one, other, kept in told_apart(comparison.rows)
     ]
     runs = [run for row in comparison.rows for run in row.measured]
     if runs and all(run.qemu_downtime_ns is not None for run in runs):

@@ -12,14 +12,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
+import numpy as np
+
 from simmig.experiment.errors import InputError
 from simmig.experiment.fit.calibrate import Tell
 from simmig.experiment.runs.ends_qemu import take_hold
-from simmig.experiment.runs.observe import Observation, watch
+from simmig.experiment.runs.observe import Observation, Row, watch
 from simmig.experiment.scenario.machine import Subject
 from simmig.experiment.scenario.schema import Scenario
 from simmig.guest import machine_state
-from simmig.guest.api import RamBlock
+from simmig.guest.api import PAGE_BYTES, RamBlock
 from simmig.guest.machine import MIN_DEVICE_STATE_BYTES, Machine
 from simmig.guest.qemu.errors import QemuError
 from simmig.guest.qemu.guest import QemuGuest
@@ -31,6 +33,7 @@ from simmig.verbs.rdma.runtime import RdmaRuntime
 LOOK_EVERY_NS = 100_000_000
 _STOPS = 3
 """How often a VM is stopped for a moment: one time differs from the next."""
+_LEAST_NS, _MOST_NS = 5_000_000_000, 60_000_000_000
 
 
 @dataclass(frozen=True)
@@ -39,6 +42,8 @@ class Watched:
 
     Attributes:
         seen: what it wrote.
+        first_round_ns: how long the link takes for its memory once: pages written more rarely than it was watched
+            are not known.
         zero_runs: its zero pages, as (first page, count), each run within a block.
         state_bytes: how long its devices' state is.
         stop_ns: how long QEMU takes to stop it.
@@ -47,16 +52,17 @@ class Watched:
     """
 
     seen: Observation
+    first_round_ns: int
     zero_runs: Sequence[tuple[int, int]]
     state_bytes: int
     stop_ns: int
     save_ns: int
     resume_ns: int
 
-    def subject(self) -> Subject:
-        """The guest to simulate."""
+    def subject(self, phase: float = 0.0) -> Subject:
+        """The guest to simulate, which begins when that share of the recording has gone by."""
         blocks = tuple((block.name, block.length_bytes) for block in self.seen.blocks)
-        workload = Looped(self.seen.rows)
+        workload = Looped(_begun_later(self.seen.rows, phase))
         state_bytes = max(MIN_DEVICE_STATE_BYTES, self.state_bytes)
         return Subject(Machine(blocks, workload=workload, device_state_bytes=state_bytes), self.zero_runs)
 
@@ -79,19 +85,27 @@ class Watched:
     def words(self) -> str:
         """In a line."""
         save, stop = (f"{ns / 1e6:.0f} ms" for ns in (self.save_ns, self.stop_ns))
-        return f"{self.seen.words}; {stop} to stop it, {save} for {self.state_bytes} bytes of devices' state"
+        words = f"{self.seen.words}; {stop} to stop it, {save} for {self.state_bytes} bytes of devices' state"
+        if self.seen.duration_ns < self.first_round_ns:
+            words += f"; a first round takes {self.first_round_ns / 1e9:.0f} s, longer than it was watched"
+        return words
 
 
-def watch_vm(qmp: Path, duration_ns: int, tell: Tell) -> Watched:
-    """Watch the VM of the QEMU whose QMP socket is `qmp`, stop it for moments. Raises InputError."""
+def watch_vm(qmp: Path, duration_ns: int | None, bandwidth_bit_s: float, tell: Tell) -> Watched:
+    """Watch the VM of the QEMU whose QMP socket is `qmp`, stop it for moments. Raises InputError.
+
+    Without `duration_ns` for as long as a link of that bandwidth takes for its memory once, 5 s to 60 s.
+    """
 
     async def body() -> Watched:
         guest = await take_hold(qmp)
         runtime = RdmaRuntime()
         try:
-            seen = await watch(guest, runtime, duration_ns, LOOK_EVERY_NS, tell)
+            first_round_ns = _copy_ns(guest, bandwidth_bit_s)
+            for_ns = min(max(first_round_ns, _LEAST_NS), _MOST_NS) if duration_ns is None else duration_ns
+            seen = await watch(guest, runtime, for_ns, LOOK_EVERY_NS, tell)
             zero_runs = _within_blocks(runs_of(guest.zero_pages()), guest.blocks)
-            return Watched(seen, zero_runs, *await _stopped_for_moments(guest, runtime))
+            return Watched(seen, first_round_ns, zero_runs, *await _stopped_for_moments(guest, runtime))
         except QemuError as error:
             raise InputError(f"--qemu {qmp}: {error}") from None
         finally:
@@ -123,6 +137,21 @@ async def _stopped_for_moments(guest: QemuGuest, runtime: RdmaRuntime) -> tuple[
     except ValueError as error:
         raise QemuError(str(error)) from None
     return len(sections), stop_ns, save_ns, resume_ns
+
+
+def _copy_ns(guest: QemuGuest, bandwidth_bit_s: float) -> int:
+    """How long a link takes for the pages that are not zero. The VM runs: some may change meanwhile."""
+    pages = guest.pages - int(np.count_nonzero(guest.zero_pages()))
+    return round(pages * PAGE_BYTES * 8e9 / bandwidth_bit_s)
+
+
+def _begun_later(rows: Sequence[Row], phase: float) -> list[Row]:
+    """The rows of a recording that is gone through again and again, from the look after that share of it."""
+    period_ns = rows[-1][0] if rows else 0
+    begin_ns = max((at_ns for at_ns, _, _ in rows if at_ns <= phase * period_ns), default=0)
+    later = [(at_ns - begin_ns, first, count) for at_ns, first, count in rows if at_ns > begin_ns]
+    before = [(at_ns - begin_ns + period_ns, first, count) for at_ns, first, count in rows if at_ns <= begin_ns]
+    return later + before
 
 
 def _within_blocks(runs: Sequence[tuple[int, int]], blocks: Sequence[RamBlock]) -> list[tuple[int, int]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import cast
 
 import pytest
 
@@ -11,12 +12,23 @@ from simmig.cli.main import main
 from simmig.experiment.errors import InputError
 from simmig.experiment.fit.calibrate import Model
 from simmig.experiment.fit.calibrate_log import Figure as Calibrated
-from simmig.experiment.fit.compare_vm import Figure, predict, scenarios, start_afresh
+from simmig.experiment.fit.compare_vm import (
+    PHASES,
+    Figure,
+    Measured,
+    PolicyRow,
+    predict,
+    scenarios,
+    start_afresh,
+    told_apart,
+)
 from simmig.experiment.fit.model_file import read_model, write_model
 from simmig.experiment.fit.watched_vm import Watched
+from simmig.experiment.runs.ends import EndResult
 from simmig.experiment.runs.observe import Observation
 from simmig.experiment.scenario.machine import Devices
 from simmig.guest.api import RamBlock
+from simmig.guest.workload import Looped
 
 MS = 1_000_000
 MIB = 1 << 20
@@ -31,7 +43,13 @@ MODEL = Model(
 )
 BLOCKS = (RamBlock("pc.ram", 0, 8 * MIB, 0, 0), RamBlock("pc.bios", 0, MIB, 8 * MIB, 2048))
 IDLE = Watched(
-    Observation(BLOCKS, [(100 * MS, 0, 0)], 100 * MS, 0, 0, 9 * MS), [(1024, 1024)], 4000, 7 * MS, 5 * MS, 3 * MS
+    Observation(BLOCKS, [(100 * MS, 0, 0)], 100 * MS, 0, 0, 9 * MS),
+    500 * MS,
+    [(1024, 1024)],
+    4000,
+    7 * MS,
+    5 * MS,
+    3 * MS,
 )
 PINNED = ["migration.pin_all=true"]
 
@@ -70,6 +88,48 @@ def test_what_the_vm_writes_is_sent_again() -> None:
     idle, busy = (predict(each, MODEL.applied_to(scenario)).result.figures() for each in (IDLE, writing))
     assert busy["pages_written"] - idle["pages_written"] >= 20
     assert busy["total_time_ns"] > idle["total_time_ns"]
+
+
+def test_where_the_recording_is_when_the_migration_begins_is_not_known() -> None:
+    """A VM that writes a lot now and then: some downtimes are longer; the prediction is the one in the middle."""
+    rows = [(100 * MS * (each + 1), 0, 500 if each == 3 else 0) for each in range(20)]
+    bursts = replace(IDLE, seen=replace(IDLE.seen, rows=rows, duration_ns=2000 * MS, pages_written=500))
+    [(_, scenario)] = scenarios(Path("qmp"), ["per-round"], [*PINNED, "migration.max_rounds=2"])
+    predicted = predict(bursts, MODEL.applied_to(scenario))
+    assert len(predicted.results) == PHASES
+    assert predicted.downtimes_ns[0] < predicted.downtimes_ns[-1]
+    assert predicted.downtime_ns == predicted.downtimes_ns[PHASES // 2]
+    assert predicted.result.metrics.downtime_ns + predicted.extra_ns == predicted.downtime_ns
+
+
+def test_policies_are_told_apart_where_every_run_tells_them_apart() -> None:
+    [(_, scenario)] = scenarios(Path("qmp"), [], PINNED)
+    predicted = predict(IDLE, MODEL.applied_to(scenario))
+    ended = cast("EndResult", predicted.result)
+
+    def row(policy: str, extra_ms: int, *measured_ms: int) -> PolicyRow:
+        expected = replace(predicted, extra_ns=extra_ms * MS)
+        return PolicyRow(policy, expected, [Measured(ended, each * MS) for each in measured_ms])
+
+    rows = [row("a", 3, 10, 12), row("b", 2, 20, 22), row("c", 5, 21, 30), row("d", 9, 1)]
+    assert told_apart(rows) == [("a", "b", False), ("a", "c", True)]
+
+
+@pytest.mark.parametrize("phase", [0.0, 0.2, 0.5, 0.99])
+def test_a_recording_that_is_begun_later_has_the_same_writes(phase: float) -> None:
+    rows = [(each * MS, each, 1) for each in range(1, 11)] + [(10 * MS, 30, 2)]
+    later = replace(IDLE, seen=replace(IDLE.seen, rows=rows)).subject(phase).machine.workload
+    assert isinstance(later, Looped)
+    assert later.writes_by(10 * MS) == 12
+    whole = later.batch(0)[:24].tolist()
+    assert sorted(whole[:12]) == [*range(1, 11), 30, 31]
+    assert whole[12:] == whole[:12]
+    assert later.writes_by(MS) == (1 if phase < 0.9 else 3)
+
+
+def test_a_vm_that_was_watched_for_too_short_a_time_is_told_of() -> None:
+    assert "longer than it was watched" in IDLE.words
+    assert "longer than" not in replace(IDLE, first_round_ns=100 * MS).words
 
 
 @pytest.mark.parametrize(
