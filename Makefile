@@ -14,7 +14,8 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 # pictures: makes those of README.md anew; notebooks: runs them and keeps what they give. test-device: the tests that
 # need RDMA devices, in the lab (`simmig lab`); TESTS names fewer of them, KERNEL another kernel, e.g. 6.12. test-rules: the
 # rules alone, on every stack that docs/deviations.md has a column for; STACKS names fewer.
-.PHONY: demo test test-device test-rules rdma-core-tests bench lint pictures notebooks
+# docs: the documentation as a site, in build/site; a broken link or name in it is an error.
+.PHONY: demo test test-device test-rules rdma-core-tests bench lint pictures notebooks docs
 
 demo: $(VENV)/.installed
 	@$(BIN)/simmig demo --out $(OUT)
@@ -56,6 +57,10 @@ pictures: $(VENV)/.installed
 notebooks: $(VENV)/.developing
 	PYTHONPATH="$(CURDIR)" $(BIN)/python notebooks/execute.py
 
+docs: $(VENV)/.documenting
+	$(BIN)/python -m sphinx --quiet --fail-on-warning --keep-going --fresh-env docs build/site
+	@echo "the documentation is in build/site/index.html"
+
 $(VENV)/.made:
 	@$(PYTHON) -c 'import sys; v = sys.version_info; \
 	sys.exit(0 if v >= (3, 11) else "simmig needs Python 3.11 or newer, and " + sys.executable + \
@@ -65,6 +70,10 @@ $(VENV)/.made:
 
 $(VENV)/.installed: pyproject.toml $(VENV)/.made
 	$(PIP) --editable '.[plot,report,sweep,advise]'
+	@touch $@
+
+$(VENV)/.documenting: pyproject.toml $(VENV)/.made
+	$(PIP) --editable '.[docs]'
 	@touch $@
 
 $(VENV)/.developing: pyproject.toml $(VENV)/.made

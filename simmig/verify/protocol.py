@@ -18,7 +18,7 @@ class Told(Event):
     """Base of a protocol's own events; fields are numbers and texts. `side` and `t_ns` come with `End.tell`."""
 
     over: ClassVar[bool] = False
-    """Whether it goes over to the other side: an arrow in the chart."""
+    """Whether it goes over to the other side, and so is an arrow in the chart."""
 
     def words(self) -> str:
         """What a chart says of it: its name and its fields, unless told otherwise."""

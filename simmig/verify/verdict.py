@@ -35,8 +35,16 @@ class Violation:
 class Verdict:
     """What became of a case.
 
-    `choices` is the schedule as it was taken, `points` how often there was a choice, `happened` the faults that
-    really came about, `broken` what did not hold.
+    Attributes:
+        status: completed, failed, cancelled, or what else the subject calls its end.
+        reason: why, when it is not completed.
+        events: the trace.
+        choices: the schedule as it was taken.
+        points: how often there was a choice.
+        happened: the faults that really came about.
+        broken: what did not hold.
+        occasions: how often a fault could have struck, by what it would have struck at ("source packet",
+            "destination call poll" and so on).
     """
 
     status: str
@@ -47,7 +55,6 @@ class Verdict:
     happened: tuple[f.Fault, ...]
     broken: list[Violation]
     occasions: dict[str, int]
-    """How often each thing happened to which a fault could have: "source packet", "destination call poll", ..."""
 
     def digest(self) -> str:
         """SHA-256 of the trace's canonical lines."""
