@@ -1,6 +1,6 @@
 """How Sphinx makes the documentation's site: `make docs`.
 
-The pages are the Markdown files as a code host shows them. Pages that stand elsewhere in the repository (the README,
+The pages are the Markdown files as a code host shows them. What stands elsewhere in the repository (the README,
 the changes, the example project) are put in when the site is built, so that nothing is written twice.
 """
 
