@@ -55,8 +55,8 @@ def _simulate(most_events: int | None, scenario: Scenario, readers: Sequence[Rea
     result = run(scenario, readers, sink, most_events=most_events)
     if result.engine == "compiled" and result.trace_sha256 is None:
         _say(
-            f"the trace would have more than {MOST_EVENTS // 10**6} million events: it was not made, and no "
-            "invariant was checked; with --out DIR or --report FILE it is"
+            f"no trace was made and no invariant checked, for the trace would have more than "
+            f"{MOST_EVENTS // 10**6} million events; --out DIR or --report FILE have both done, which takes longer"
         )
     return result
 

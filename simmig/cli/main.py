@@ -32,7 +32,9 @@ INTERRUPTED = 130
 
 @click.group(
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
-    epilog="Exit status: 0 completed, 1 the migration failed or an invariant broke, 2 bad input.",
+    epilog="Begin with `simmig init`, which lists the scenarios, and `simmig run quickstart`; "
+    "`simmig explain WORD` says what a key, a policy or a figure is. "
+    "Exit status: 0 completed, 1 the migration failed or an invariant broke, 2 bad input.",
 )
 @click.version_option(simmig.__version__, prog_name="simmig")
 def cli() -> None:

@@ -36,7 +36,8 @@ if TYPE_CHECKING:
     "--against",
     metavar="WHAT",
     multiple=True,
-    help="Compare with another scenario, policy or TABLE.KEY=VALUE, in one table and picture; may be given again.",
+    help="Compare with another scenario, policy or TABLE.KEY=VALUE, in one table and picture; may be given again, "
+    "and several settings at once with semicolons between.",
 )
 @output_options
 def run(
@@ -53,7 +54,8 @@ def run(
 ) -> int:
     """Simulate the migration that SCENARIO describes, or carry it out on two RDMA devices.
 
-    SCENARIO is a TOML file, or the name of one that comes with simmig (`simmig init` lists them).
+    SCENARIO is a TOML file, or the name of one that comes with simmig (`simmig init` lists them). `simmig explain`
+    lists the keys that --set takes, `simmig explain KEY` says what one is.
 
     \b
     Built-in policies: final-only, at-switch, per-round, downtime-budget,
@@ -65,6 +67,7 @@ def run(
     simmig run quickstart --policy pending-limit,limit='16 MiB' --out out/my-run
     simmig run quickstart --set migration.slice=unlimited --json
     simmig run quickstart --against migration.transport=tcp --against per-chunk --out out/compared
+    simmig run quickstart --against 'link.model=roce-100g; host.model=server-2020'
     simmig run quickstart --backend rdma --device rxe0 --device rxe1
     simmig run quickstart --set guest.workload="{ kind = 'idle' }"
     """

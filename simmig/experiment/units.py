@@ -75,6 +75,16 @@ def cost_ns(text: object) -> float:
     return float(_parse(text, "time") * 10**9)
 
 
+def share(value: object) -> object:
+    """The number that a text such as "0.1 %" stands for; what is none as it is. Raises QuantityError."""
+    if not isinstance(value, str):
+        return value
+    match = _QUANTITY.fullmatch(value)
+    if match is None or match.group(2) != "%":
+        raise QuantityError(f'"{cut(value)}" is no share; a share is written like 0.001 or "0.1 %"')
+    return float(Decimal(match.group(1)) / 100)
+
+
 @functools.cache
 def _registry() -> pint.UnitRegistry[Decimal]:
     registry: pint.UnitRegistry[Decimal] = pint.UnitRegistry(None, non_int_type=Decimal)

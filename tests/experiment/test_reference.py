@@ -160,6 +160,8 @@ GOOD: list[dict[str, Any]] = [
     {"link": {"model": "roce-100g", "bandwidth": "40 Gbit/s"}},
     {"guest": {"memory": "8 GiB", "workload": {"model": "stress-7500m"}}},
     {"guest": {"memory": "8 GiB", "ballooned": 0.5}},
+    {"guest": {"memory": "8 GiB", "ballooned": "50 %", "zero_fraction": "12.5%"}},
+    {"link": {"model": "roce-100g", "loss": "0.1 %"}},
     {"migration": {"max_bandwidth": 0, "slice": "unlimited"}},
     {"migration": {"slice": "5 ms", "max_bandwidth": "1 Gbit/s"}},
     {"policy": {"name": "pending-limit", "limit": "8 MiB"}},
@@ -169,6 +171,7 @@ GOOD: list[dict[str, Any]] = [
 BAD: list[dict[str, Any]] = [
     {"gust": {}},
     {"guest": {"memory": "8"}},
+    {"link": {"model": "roce-100g", "loss": "0.1"}},
     {"guest": {"memory": 8}},
     {"guest": {"memory": "8 GiB/s"}},
     {"guest": {"memory": "8 MiB", "zero_fraction": 1.5}},

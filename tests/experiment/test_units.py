@@ -47,6 +47,17 @@ def test_times(text: str, time_ns: int) -> None:
     assert units.time_ns(text) == time_ns
 
 
+@pytest.mark.parametrize(("text", "share"), [("0.1 %", 0.001), ("100%", 1.0), ("0 %", 0.0), (0.25, 0.25), (1, 1)])
+def test_shares(text: object, share: float) -> None:
+    assert units.share(text) == share
+
+
+@pytest.mark.parametrize("text", ["0.1", "0.1 %%", "%", "1 ms", ""])
+def test_a_text_that_is_no_share(text: str) -> None:
+    with pytest.raises(QuantityError, match=r'is no share; a share is written like 0.001 or "0.1 %"'):
+        units.share(text)
+
+
 def test_decimals_are_exact() -> None:
     assert units.time_ns("0.000000001 s") == 1
     assert units.time_ns("1.1 us") == 1100

@@ -18,6 +18,7 @@ _PATTERNS = {
     "size": rf"{_NUMBER}{_PREFIX}(B|bit)\s*$",
     "rate": rf"{_NUMBER}{_PREFIX}(B|bit)/(s|min|ms|us|ns)\s*$",
     "time": rf"{_NUMBER}([numµμ]?s|min)\s*$",
+    "share": rf"{_NUMBER}%\s*$",
 }
 
 
@@ -96,7 +97,7 @@ def _leaf(key: Key) -> dict[str, Any]:
         return {"type": "array", "items": _leaf(each)}
     low, high = key.bounds
     bounds: dict[str, Any] = {}
-    if key.kind in ("number", "whole number"):
+    if key.kind in ("number", "whole number", "share"):
         bounds |= {"minimum": float(low)} if low else {}
         bounds |= {"exclusiveMaximum" if key.exclusive else "maximum": float(high)} if high else {}
     types = {"whole number": "integer", "number": "number", "true or false": "boolean", "text": "string"}
@@ -104,8 +105,9 @@ def _leaf(key: Key) -> dict[str, Any]:
         return {"enum": list(key.words)}
     if key.kind in types:
         return {"type": types[key.kind], **bounds}
-    if key.kind == "size or fraction":
-        return {"anyOf": [_quantity("size"), {"type": "number", "minimum": 0, "maximum": 1}]}
+    if key.kind in ("share", "size or share"):
+        number = {"type": "number", **(bounds or {"minimum": 0, "maximum": 1})}
+        return {"anyOf": [number, *(_quantity(each) for each in key.kind.split(" or "))]}
     if not key.words:
         return _quantity(key.kind)
     zero = [{"const": 0}] if key.name.endswith("max_bandwidth") else []

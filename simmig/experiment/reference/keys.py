@@ -24,7 +24,8 @@ _KINDS: dict[Any, tuple[str, Callable[[Any], str]]] = {
     schema._rate_limit: ("rate", format_byte_rate),
     units.time_ns: ("time", format_time),
     units.cost_ns: ("time", format_time),
-    schema._size_or_fraction: ("size or fraction", str),
+    schema._size_or_fraction: ("size or share", str),
+    units.share: ("share", str),
 }
 
 
@@ -34,7 +35,7 @@ class Key:
 
     Attributes:
         name: dotted, as in --set.
-        kind: size, rate, time (or a list of these), size or fraction, text, whole number, number, true or false,
+        kind: size, rate, time (or a list of these), size or share, text, whole number, number, true or false,
             words, table, tables.
         words: those that a value may be, all of them or in a quantity's place.
         default: as it would be written; None where the key is required or nothing stands for it.

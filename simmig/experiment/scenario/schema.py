@@ -90,6 +90,8 @@ def _rate_limit(value: object) -> int | None:
 
 def _size_or_fraction(value: object) -> int | float:
     """Whole pages, or a share of the guest's memory."""
+    if isinstance(value, str) and value.rstrip().endswith("%"):
+        value = units.share(value)
     if isinstance(value, int | float) and not isinstance(value, bool):
         if not 0 <= value <= 1:
             raise ValueError(f'{value} is neither a fraction from 0 to 1 nor a size like "512 MiB"')
@@ -103,7 +105,7 @@ def _log_page(length_bytes: int) -> int:
     return length_bytes
 
 
-Fraction = Annotated[float, Field(ge=0, le=1)]
+Fraction = Annotated[float, BeforeValidator(units.share), Field(ge=0, le=1)]
 Size = Annotated[int, BeforeValidator(units.size_bytes)]
 Memory = Annotated[Size, AfterValidator(_whole_pages), _between(PAGE_BYTES, 8 << 40, format_bytes)]
 LogPage = Annotated[Size, _between(PAGE_BYTES, 1 << 30, format_bytes), AfterValidator(_log_page)]
@@ -303,7 +305,7 @@ class Link(Table):
     latency_ns: Annotated[int, BeforeValidator(units.time_ns), _between(0, MAX_TIME_NS, format_time)]
     mtu_bytes: Annotated[Size, AfterValidator(_mtu)] = 4096
     header_bytes: Annotated[Size, _between(0, 1024, format_bytes)] = 0
-    loss: Annotated[float, Field(ge=0, lt=1), AfterValidator(_loss)] = 0.0
+    loss: Annotated[float, BeforeValidator(units.share), Field(ge=0, lt=1), AfterValidator(_loss)] = 0.0
 
 
 Cost = Annotated[float, BeforeValidator(units.cost_ns), Field(le=MAX_TIME_NS)]

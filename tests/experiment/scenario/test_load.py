@@ -111,7 +111,9 @@ def test_blocks_make_up_the_memory(tmp_path: Path) -> None:
     assert loaded.guest.memory_bytes == 5 << 20
 
 
-@pytest.mark.parametrize(("ballooned", "pages"), [("0.25", 512), ('"1 MiB"', 256), ("0", 0), ("1", 2048)])
+@pytest.mark.parametrize(
+    ("ballooned", "pages"), [("0.25", 512), ('"25 %"', 512), ('"1 MiB"', 256), ("0", 0), ("1", 2048)]
+)
 def test_ballooned_memory_is_a_share_or_a_size(tmp_path: Path, ballooned: str, pages: int) -> None:
     assert scenario(tmp_path, MINIMAL, f"guest.ballooned={ballooned}").guest.ballooned_pages == pages
 
