@@ -39,6 +39,11 @@ if TYPE_CHECKING:
     help="Compare with another scenario, policy or TABLE.KEY=VALUE, in one table and picture; may be given again, "
     "and several settings at once with semicolons between.",
 )
+@click.option(
+    "--stop-when-flat",
+    is_flag=True,
+    help="Give up as soon as rounds have stopped to shrink (migration.stop_when_flat).",
+)
 @output_options
 def run(
     scenario: Path,
@@ -50,6 +55,7 @@ def run(
     out: Path | None,
     report: Path | None,
     against: tuple[str, ...],
+    stop_when_flat: bool,
     as_json: bool,
 ) -> int:
     """Simulate the migration that SCENARIO describes, or carry it out on two RDMA devices.
@@ -73,6 +79,8 @@ def run(
     """
     from simmig.experiment.scenario.load import Overrides, load_scenario
 
+    if stop_when_flat:
+        settings = (*settings, "migration.stop_when_flat=true")
     if against:
         if backend != "sim" or names or report is not None:
             raise click.UsageError("--against compares simulations: without --backend, --device and --report.")

@@ -6,28 +6,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from simmig.migration.convergence import FLAT_ROUNDS, Shrinking
 from simmig.trace.metrics import Metrics, Stretch
 
 Engine = Literal["events", "compiled"]
 
 
-SHRINKING = 0.95
-"""A round that has at most that share of what the smallest before it had is smaller."""
-FLAT_ROUNDS = 3
-"""So many rounds in a row that are not are no accident of where a round happened to end."""
-
-
 def flat_since(rounds: Sequence[tuple[int, int]]) -> int | None:
     """Of rounds, (number, dirty pages) each, the first of those at its end that did not shrink; None: few."""
-    least: int | None = None
-    since: list[int] = []
-    for number, pages in rounds:
-        if least is None or pages <= least * SHRINKING:
-            since = []
-        else:
-            since.append(number)
-        least = pages if least is None else min(least, pages)
-    return since[0] if len(since) >= FLAT_ROUNDS else None
+    shrinking = Shrinking()
+    for _, pages in rounds:
+        shrinking.began(pages)
+    flat = shrinking.flat_rounds
+    return rounds[-flat][0] if flat >= FLAT_ROUNDS else None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,6 +83,12 @@ class Result:
         stopped_ns = self.metrics.stopped_ns
         live = [row for row in self.metrics.rounds if stopped_ns is None or row.began_ns < stopped_ns]
         return flat_since([(row.index, row.dirty_pages) for row in live])
+
+    @property
+    def went_on_flat(self) -> bool:
+        """Whether `stop_when_flat` might have ended it sooner: it did not converge, with rounds that were flat."""
+        began = self.metrics.began
+        return self.status == "not-converging" and began is not None and not began.stop_when_flat
 
     def _downtime(self, part_ns: int) -> int | None:
         """A downtime is from the stop until the guest runs on at the other end: None where it never did."""

@@ -50,6 +50,7 @@ class MigrationConfig:
         max_bandwidth_bytes_s: rate limit; None or 0 for none.
         downtime_limit_ns: how long the guest may stand still.
         max_rounds: live passes over the bitmap before the migration gives up.
+        stop_when_flat: give up as soon as rounds have stopped to shrink, see `convergence.py`.
         slice_ns: length of a slice; "round" for one a round, None for the whole live phase in one.
         registration_batch: chunks registered by one message, 1 to 4096.
         control_wait: "completion" waits for every control SEND's own completion, "deferred" only before its
@@ -72,6 +73,7 @@ class MigrationConfig:
     send_queue_depth: int = SEND_QUEUE_DEPTH
     rate_limit: RateLimitOf = "qemu-7.2"
     changes: tuple[Change, ...] = ()
+    stop_when_flat: bool = False
 
     @property
     def is_ever_limited(self) -> bool:

@@ -1,4 +1,4 @@
-"""When may the guest be stopped: QEMU's bandwidth estimate, over windows of 100 ms."""
+"""When may the guest be stopped: QEMU's bandwidth estimate, over windows of 100 ms; and when will it never be."""
 
 from __future__ import annotations
 
@@ -35,10 +35,40 @@ class Convergence:
         self._position = position
 
 
-def divergence(rounds: int, dirty_pages: int, threshold_bytes: int) -> str:
-    """Why a migration that does not converge gives up, in words."""
+FLAT_ROUNDS = 3
+"""So many rounds in a row that are no smaller are no accident of where a round happened to end."""
+
+
+def no_smaller(rounds: int, least_pages: int, pages: int) -> int:
+    """How many rounds in a row did not shrink, after `rounds` of them and one more of `pages`.
+
+    A round that has at most 95 % of what the smallest before it had (`least_pages`; -1: none was) is smaller.
+    """
+    return rounds + 1 if least_pages >= 0 and 20 * pages > 19 * least_pages else 0
+
+
+class Shrinking:
+    """Of rounds, whether they still shrink: shown each one's dirty pages as it begins."""
+
+    def __init__(self) -> None:
+        self._least_pages = -1
+        self.flat_rounds = 0
+
+    def began(self, pages: int) -> None:
+        """Take the next round."""
+        self.flat_rounds = no_smaller(self.flat_rounds, self._least_pages, pages)
+        self._least_pages = min(pages, self._least_pages) if self._least_pages >= 0 else pages
+
+    def is_hopeless(self, pages: int) -> bool:
+        """Whether FLAT_ROUNDS rounds in a row did not shrink, and the next, of so many pages, would not either."""
+        return no_smaller(self.flat_rounds, self._least_pages, pages) > FLAT_ROUNDS
+
+
+def divergence(rounds: int, dirty_pages: int, threshold_bytes: int, flat_rounds: int = 0) -> str:
+    """Why a migration that does not converge gives up, in words; `flat_rounds`: because so many did not shrink."""
     left = dirty_pages * PAGE_BYTES
+    flat = f"rounds did not shrink from round {rounds - flat_rounds + 1} on: " if flat_rounds else ""
     return (
-        f"after {rounds} rounds {left / 2**20:.0f} MiB are dirty, more than the "
+        f"{flat}after {rounds} rounds {left / 2**20:.0f} MiB are dirty, more than the "
         f"{threshold_bytes / 2**20:.0f} MiB that fit into the downtime limit"
     )

@@ -36,6 +36,10 @@ class Limits:
             self._emit(BandwidthLimitChanged(now_ns, "source", self.max_bandwidth_bytes_s))
         return self.max_bandwidth_bytes_s
 
+    def are_final(self, now_ns: int, round_index: int) -> bool:
+        """Whether no change is still to come."""
+        return len(self._due(now_ns, round_index)) == len(self._changes)
+
     def _due(self, now_ns: int, round_index: int) -> list[Change]:
         elapsed_ns = now_ns - self._began_ns
         return [change for change in self._changes if change.is_due(elapsed_ns, round_index)]

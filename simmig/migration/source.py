@@ -13,7 +13,7 @@ from simmig.migration.config import (
     NotConverging,
     Outcome,
 )
-from simmig.migration.convergence import Convergence, divergence
+from simmig.migration.convergence import Convergence, Shrinking, divergence
 from simmig.migration.limits import Limits
 from simmig.migration.pace import LongSlice, Pace, TimedSlice, Unpaced
 from simmig.migration.policies.own_code import RAISED, told
@@ -89,6 +89,7 @@ class _Source:
         self._stream: RdmaSource | SocketSource | None = None
         self._stopped = False
         self._handed_over = False
+        self._shrinking = Shrinking()
         self._section_open = False
         self.round = 0
         self.slice = 0
@@ -226,6 +227,8 @@ class _Source:
         self._end_round()
         self._sync()
         if bitmap.dirty_pages and bitmap.dirty_pages * PAGE_BYTES >= convergence.threshold_bytes:
+            if self._config.stop_when_flat and self._shrinking.is_hopeless(bitmap.dirty_pages):
+                raise NotConverging(self._tell_divergence(self._shrinking.flat_rounds))
             if self.round == self._config.max_rounds:
                 raise NotConverging(self._tell_divergence())
             self._begin_round()
@@ -405,6 +408,8 @@ class _Source:
 
     def _begin_round(self) -> None:
         self.round += 1
+        if self._limits.are_final(self.now_ns, self.round):  # else rounds may yet become smaller
+            self._shrinking.began(self._bitmap.dirty_pages)
         if self._emit is not None:
             self._emit(RoundBegan(self.now_ns, "source", self.round, self._bitmap.dirty_pages))
 
@@ -416,8 +421,9 @@ class _Source:
         if self._cancel.is_set:
             raise Cancelled("cancelled by the user")
 
-    def _tell_divergence(self) -> str:
-        return divergence(self.round, self._bitmap.dirty_pages, self._convergence.threshold_bytes)
+    def _tell_divergence(self, flat_rounds: int = 0) -> str:
+        left_pages, threshold_bytes = self._bitmap.dirty_pages, self._convergence.threshold_bytes
+        return divergence(self.round, left_pages, threshold_bytes, flat_rounds)
 
     def _record_begin(self) -> None:
         config = self._config
@@ -438,5 +444,6 @@ class _Source:
                     max_rounds=config.max_rounds,
                     max_bandwidth_bytes_s=config.max_bandwidth_bytes_s or None,
                     rate_limit=config.rate_limit if config.is_ever_limited else None,
+                    stop_when_flat=config.stop_when_flat,
                 )
             )

@@ -29,8 +29,8 @@ class MigrationBegan(Event, tag="migration-began", omit_defaults=True):
     `promise` is what the policy says of the bytes it lets be pending, beside one chunk: a bound, or that it
     follows bandwidth x downtime limit; None when it promises nothing. `ballooned` are runs of pages (first, count)
     that the guest has given back. Then the depths of the queues, in work requests, how many rounds the live
-    phase may take (0: not told), and the rate limit in bytes per second with whose way of keeping it (None: no
-    limit, or none told).
+    phase may take (0: not told), the rate limit in bytes per second with whose way of keeping it (None: no
+    limit, or none told), and whether it gives up when rounds have stopped to shrink.
     """
 
     memory_bytes: int
@@ -47,6 +47,7 @@ class MigrationBegan(Event, tag="migration-began", omit_defaults=True):
     max_rounds: int = 0
     max_bandwidth_bytes_s: int | None = None
     rate_limit: Literal["qemu-7.2", "qemu-10.0"] | None = None
+    stop_when_flat: bool = False
 
 
 class SetupEnded(Event, tag="setup-ended"):

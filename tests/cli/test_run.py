@@ -218,6 +218,21 @@ def test_rounds_that_stop_shrinking_are_told(capsys: pytest.CaptureFixture[str],
     assert figures(capsys, scenario)["flat_since_round"] is None
 
 
+def test_a_hopeless_migration_is_ended_where_that_is_asked_for(
+    capsys: pytest.CaptureFixture[str], scenario: Path
+) -> None:
+    busy = ("--set", "guest.workload.rate=20 GiB/s", "--set", "migration.downtime_limit=10 us")
+    assert main(["run", str(scenario), *busy]) == 1
+    assert "--stop-when-flat ends there" in capsys.readouterr().out
+    found = figures(capsys, scenario, *busy, "--stop-when-flat", status=1)
+    assert found["status"] == "not-converging"
+    assert found["reason"].startswith(f"rounds did not shrink from round {found['flat_since_round']} on: after")
+    assert (found["downtime_ns"], found["source_running"], found["destination_running"]) == (None, True, False)
+    assert found["rounds"] == found["flat_since_round"] + 2 < 30
+    assert main(["run", str(scenario), *busy, "--stop-when-flat"]) == 1
+    assert "--stop-when-flat" not in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("dirty", "since"),
     [

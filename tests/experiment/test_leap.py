@@ -180,7 +180,8 @@ migrations = st.fixed_dictionaries(
         "slice": st.sampled_from(["50 ms", "1 ms", "50 us", "round", "unlimited"]),
         "registration_batch": st.sampled_from([1, 1, 3, 4096]),
         "control_wait": st.sampled_from(["completion", "deferred"]),
-        "max_rounds": st.integers(1, 6),
+        "max_rounds": st.integers(1, 8),
+        "stop_when_flat": st.booleans(),
         "downtime_limit": st.sampled_from(["1 ms", "5 ms", "300 ms"]),
         "max_bandwidth": st.sampled_from(["unlimited", "unlimited", "100 MiB/s", "10 MiB/s"]),
         "rate_limit": st.sampled_from(["qemu-7.2", "qemu-10.0"]),
@@ -275,6 +276,20 @@ def test_a_guest_that_outruns_the_link_ends_alike(leap: Leap) -> None:
         migration={"downtime_limit": "1 ms", "max_rounds": 4},
     )
     assert result.status == "not-converging"
+
+
+@pytest.mark.parametrize("rate", ["10 MiB/s", "200 MiB/s", "4 GiB/s"])
+def test_hopeless_rounds_end_alike(leap: Leap, rate: str) -> None:
+    busy = {"kind": "uniform", "working_set": "8 MiB", "rate": rate}
+    result = check(
+        leap,
+        guest={"memory": "16 MiB", "workload": busy},
+        link={"bandwidth": "1 Gbit/s", "latency": "2 us"},
+        migration={"downtime_limit": "100 us", "max_rounds": 30, "stop_when_flat": True},
+    )
+    assert result.status == "not-converging"
+    assert result.flat_since_round == len(result.metrics.rounds) - 2
+    assert result.reason.startswith("rounds did not shrink from round ")
 
 
 def test_a_destination_slow_to_hear_of_the_end_finds_itself_disconnected(leap: Leap) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 
 import pytest
@@ -95,6 +96,15 @@ def rounds(
     trace += [ev.BitmapSynced(T + 5, S, left_pages, left), ev.VmStopped(T + 5, S)]
     trace += [ev.BitmapSynced(T + 5, S, 1, left + 1), ev.RoundBegan(T + 5, S, last, left + 1)]
     return [*trace, ev.PagesSaved(T + 5, S, 0, left + 1, "zero"), ev.RoundEnded(T + 5, S, last)]
+
+
+def gave_up_flat(*sizes: int, told: bool = True) -> Trace:
+    """After rounds of so many pages each but the last of them, which were dirty at the end."""
+    trace: Trace = [began(max_rounds=30, stop_when_flat=told), ev.BitmapSynced(1, S, 0, sizes[0])]
+    for index, (pages, then) in enumerate(itertools.pairwise(sizes), 1):
+        trace += [ev.RoundBegan(T, S, index, pages), ev.PagesSaved(T, S, 0, pages, "zero")]
+        trace += [ev.RoundEnded(T, S, index), ev.BitmapSynced(T, S, then, then)]
+    return [*trace, ev.MigrationEnded(T + 9, S, "not-converging", "x")]
 
 
 def gave_up(most: int) -> Trace:
@@ -265,6 +275,9 @@ BREAKING: list[tuple[str, Trace, Trace]] = [  # the invariant, what breaks it, a
     ("rounds_are_due", rounds(ev.RoundBegan(99, S, 2, 0)), rounds()),
     ("rounds_are_due", rounds(another=2, most=1), rounds(another=2, most=2)),
     ("rounds_are_due", gave_up(most=2), gave_up(most=1)),
+    ("rounds_are_due", gave_up_flat(40, 20, 20, 20, 20, told=False), gave_up_flat(40, 20, 20, 20, 20, 20)),
+    ("rounds_are_due", gave_up_flat(40, 20, 20, 20, 20), gave_up_flat(40, 20, 20, 21, 20, 20)),
+    ("rounds_are_due", gave_up_flat(40, 20, 20, 20, 20, 19), gave_up_flat(60, 40, 40, 40, 40, 39)),
     ("estimates_in_time", rounds(estimate(3, 4096), estimate(89, 4096)), rounds(estimate(3, 4096))),
     (
         "estimates_in_time",

@@ -17,6 +17,7 @@ from typing import Any
 from simmig.experiment.result import Result
 from simmig.experiment.scenario.schema import Hotspot, Idle, Scenario, Sweep, Uniform
 from simmig.migration.config import WINDOW_NS
+from simmig.migration.convergence import Shrinking, divergence
 from simmig.migration.limits import Limits
 
 _SECOND_NS = 1_000_000_000
@@ -103,6 +104,9 @@ class _Reckoning:
         self._window_sent = 0.0
         self._threshold = 0.0
         self._round = 1
+        self._shrinking = Shrinking()
+        self._stop_when_flat = scenario.migration.stop_when_flat
+        self._began()
 
     def run(self) -> Reckoned:
         """Rounds, until what is left fits."""
@@ -114,9 +118,21 @@ class _Reckoning:
             self._sync()
             if self._left < self._threshold or not self._left:
                 return self._end("completed", "")
-            if self._round == self._max_rounds:
-                return self._end("not-converging", self._tell())
+            hopeless = self._stop_when_flat and self._shrinking.is_hopeless(self._left_pages)
+            if hopeless or self._round == self._max_rounds:
+                flat_rounds = self._shrinking.flat_rounds if hopeless else 0
+                reason = divergence(self._round, self._left_pages, round(self._threshold), flat_rounds)
+                return self._end("not-converging", reason)
             self._round += 1
+            self._began()
+
+    @property
+    def _left_pages(self) -> int:
+        return round(self._left / _PAGE_BYTES)
+
+    def _began(self) -> None:
+        if self._limits.are_final(round(self._now_ns), self._round):
+            self._shrinking.began(self._left_pages)
 
     def _slice(self) -> None:
         """Until its time is over, or nothing is left."""
@@ -168,12 +184,6 @@ class _Reckoning:
             self._sent += self._left
         return Reckoned(
             status, reason, round(self._now_ns + down_ns), round(down_ns), self._round + 1, round(self._sent)
-        )
-
-    def _tell(self) -> str:
-        return (
-            f"after {self._round} rounds {self._left / 2**20:.0f} MiB are dirty, more than the "
-            f"{self._threshold / 2**20:.0f} MiB that fit into the downtime limit"
         )
 
 

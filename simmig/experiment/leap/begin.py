@@ -91,6 +91,7 @@ def _set_migration(s: Any, scenario: Scenario, machine: Machine) -> None:
     s["slots"] = DEFERRED_BUFFERS if s["deferred"] else 1
     s["registration_batch"] = migration.registration_batch
     s["max_rounds"], s["downtime_limit"] = migration.max_rounds, migration.downtime_limit_ns
+    s["stop_when_flat"] = migration.stop_when_flat
     slice_ns = migration.slice_ns
     s["slice_ns"] = slice_ns if isinstance(slice_ns, int) else UNLIMITED if slice_ns is None else WHOLE_ROUND
     if migration.max_bandwidth_bytes_s is not None:

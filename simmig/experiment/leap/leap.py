@@ -24,7 +24,7 @@ from simmig.experiment.scenario.machine import machine_of
 from simmig.experiment.scenario.policy_choice import make_policy, parameters_of
 from simmig.experiment.scenario.schema import Scenario
 from simmig.migration.config import SEND_QUEUE_DEPTH
-from simmig.migration.convergence import divergence
+from simmig.migration.convergence import FLAT_ROUNDS, divergence, no_smaller
 from simmig.migration.lane import depths
 from simmig.migration.policies import promise_of
 from simmig.trace import events as ev
@@ -125,7 +125,9 @@ def _ends(s: Any) -> tuple[tuple[str, str], tuple[str, str]]:
     """Status and reason, of the source and of the destination."""
     if s["diverged"] < 0:
         return ("completed", ""), ("completed", "")
-    reason = divergence(int(s["rounds"]), int(s["diverged"]), int(s["threshold"]))
+    rounds, flat_rounds, left_pages = int(s["rounds"]), int(s["flat_rounds"]), int(s["diverged"])
+    flat = s["stop_when_flat"] and no_smaller(flat_rounds, int(s["least_pages"]), left_pages) > FLAT_ROUNDS
+    reason = divergence(rounds, left_pages, int(s["threshold"]), flat_rounds if flat else 0)
     where = "in registration mode" if s["section_open"] else "where QEMU_FILE was due"
     return ("not-converging", reason), ("failed", f"the source sent ERROR {where}")
 
@@ -169,6 +171,7 @@ def _began(scenario: Scenario) -> ev.MigrationBegan:
         max_rounds=migration.max_rounds,
         max_bandwidth_bytes_s=migration.max_bandwidth_bytes_s,
         rate_limit=migration.rate_limit if migration.max_bandwidth_bytes_s else None,
+        stop_when_flat=migration.stop_when_flat,
     )
 
 

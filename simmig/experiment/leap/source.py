@@ -64,6 +64,7 @@ from simmig.experiment.leap.state import (
 from simmig.experiment.leap.wire import push, transmit
 from simmig.migration.config import CHUNK_PAGES, WINDOW_NS
 from simmig.migration.control import PATIENCE_NS
+from simmig.migration.convergence import FLAT_ROUNDS, no_smaller
 from simmig.migration.rdma_stream import ABORT_PATIENCE_NS
 from simmig.migration.registration import WHOLE_BLOCK
 from simmig.migration.wire import BUFFER_BYTES
@@ -74,6 +75,7 @@ UNLIMITED, WHOLE_ROUND = -1, -2  # slices that no clock ends
 
 _PAGE_BYTES = 4096
 _FLAG_BYTES, _FOOTER_BYTES, _SECTION_BYTES = 8, 5, 5
+_no_smaller = compiled(no_smaller)
 _BUFFER_PAGES = BUFFER_BYTES // _PAGE_BYTES
 
 
@@ -112,6 +114,8 @@ def _begin_round(s: Any, m: Memory) -> None:
     before = m.rounds[s.rounds - 1, 0] if s.rounds else 1
     meter.open_row(s, m.rounds, s.rounds, s.rounds + 1, before, t, s.dirty)
     s.rounds += 1
+    s.flat_rounds = _no_smaller(s.flat_rounds, s.least_pages, s.dirty)
+    s.least_pages = min(s.least_pages, s.dirty) if s.least_pages >= 0 else s.dirty
     record.one_of(s, record.ROUND_BEGAN, t, s.rounds, s.dirty)
     if call_back(s.watch_address, s.rounds):
         raise Declined
@@ -162,6 +166,11 @@ def _too_much(s: Any) -> bool:
 
 
 @compiled
+def _is_hopeless(s: Any) -> bool:
+    return s.stop_when_flat != 0 and _no_smaller(s.flat_rounds, s.least_pages, s.dirty) > FLAT_ROUNDS
+
+
+@compiled
 def _drain(s: Any, target: int, asked_by: int, point: int) -> None:
     if s.pending <= target:
         return
@@ -187,7 +196,7 @@ def _converged(s: Any, m: Memory) -> bool:
     _end_round(s, m)
     sync(s, m)
     if _too_much(s):
-        if s.rounds == s.max_rounds:
+        if _is_hopeless(s) or s.rounds == s.max_rounds:
             s.diverged = s.dirty
         else:
             _begin_round(s, m)

@@ -168,7 +168,8 @@ _FIELDS: list[tuple[Any, ...]] = [
     ),
     *((name, _INT) for name in ("window_limit", "window_began", "window_position", "bandwidth", "rate_began")),
     *((name, _INT) for name in ("rate_used", "rate_position", "counts_posts", "threshold", "out", "stream_bytes")),
-    *((name, _INT) for name in ("section_open", "slice_began", "chunks")),
+    *((name, _INT) for name in ("section_open", "slice_began", "chunks", "stop_when_flat", "flat_rounds")),
+    ("least_pages", _INT),
     *(
         (name, _INT)
         for name in ("start_bytes", "device_bytes", "ending_bytes", "patience_ns", "diverged", "source_end")
@@ -199,7 +200,7 @@ def new_state() -> Any:
     state = array[0]
     for name in ("end", "doorbell", "deadline", "alarm", "draining", "late", "stopped", "resumed_at", "cut_at"):
         state[name] = NONE
-    for name in ("stop_ns", "resume_ns", "diverged", "window_limit"):
+    for name in ("stop_ns", "resume_ns", "diverged", "window_limit", "least_pages"):
         state[name] = NONE
     state["g_shift"] = state["a_shift"] = 14
     return array

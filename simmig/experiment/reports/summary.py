@@ -92,7 +92,8 @@ def _figures(result: Result, downtime_limit_ns: int | None) -> Iterable[tuple[st
         yield (
             "rounds",
             "flat",
-            f"from round {flat} on they did not shrink: the guest writes as fast as they are sent",
+            f"from round {flat} on they did not shrink: the guest writes as fast as they are sent"
+            + ("; --stop-when-flat ends there" if result.went_on_flat else ""),
         )
     zero = f"and {format_bytes(counts.zero_pages * PAGE_BYTES)} of zero pages" if counts.zero_pages else ""
     yield "RAM sent", format_bytes(counts.posted_bytes), zero

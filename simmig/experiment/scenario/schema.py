@@ -387,6 +387,7 @@ class Migration(Table):
     rate_limit: RateLimitOf = "qemu-7.2"
     downtime_limit_ns: _DowntimeLimit = 300_000_000
     max_rounds: Annotated[int, Field(ge=1, le=1_000_000)] = 30
+    stop_when_flat: bool = False
     slice_ns: Annotated[
         int | Literal["round"] | None,
         _or_word(units.time_ns, {"round": "round", "unlimited": None}),

@@ -9,6 +9,9 @@ from simmig.trace import events as ev
 from simmig.verify.invariants.base import Check, Invariant, Key
 from simmig.verify.invariants.ledger import Ledger
 
+_FLAT = 4
+"""Three rounds and what would be the next."""
+
 
 class RoundsAreDue(Invariant):
     """A round ends when what is left may fit, and another begins only when after the sync it does not."""
@@ -17,7 +20,8 @@ class RoundsAreDue(Invariant):
     rule = "protocol 5"
     words = (
         "A round ends when less than the threshold is left, with one sync of the bitmap; another begins only when "
-        "more than that is dirty then, and never more than `max_rounds`; only then the source gives up."
+        "more than that is dirty then, and never more than `max_rounds`; only then the source gives up, or, told "
+        "`stop_when_flat`, after three rounds that did not shrink and before one more."
     )
 
     def __init__(self, ledger: Ledger) -> None:
@@ -25,6 +29,7 @@ class RoundsAreDue(Invariant):
         self._round = 0
         self._threshold_bytes = 0
         self._left_pages = 0
+        self._sizes: list[int] = []
         self._at: Literal["begin", "round", "ended", "synced", "stopped", "last"] = "begin"
         """What came last: after the beginning, a round's end and the stop a sync is due, and at no other time."""
 
@@ -53,6 +58,17 @@ class RoundsAreDue(Invariant):
         """Whether what is left would fit into the downtime limit."""
         page_bytes = 4096 if self.ledger.began is None else self.ledger.began.page_bytes
         return not self._left_pages or self._left_pages * page_bytes < self._threshold_bytes
+
+    @property
+    def _may_stop_flat(self) -> bool:
+        """Whether it was told to, three rounds were no smaller than one before them, and the next is neither."""
+        sizes = [*self._sizes, self._left_pages]
+        told = self.ledger.began is not None and self.ledger.began.stop_when_flat
+        return (
+            told
+            and len(sizes) > _FLAT
+            and all(20 * sizes[at] > 19 * min(sizes[:at]) for at in range(len(sizes) - _FLAT, len(sizes)))
+        )
 
     def _on_estimate(self, event: ev.BandwidthEstimated) -> None:
         self._threshold_bytes = event.threshold_bytes
@@ -92,6 +108,7 @@ class RoundsAreDue(Invariant):
             self.broken(event, f"a round began with {event.dirty_pages} pages, {self._left_pages} were dirty")
         elif not last and event.index > self._most:
             self.broken(event, f"round {event.index} began, and {self._most} were allowed")
+        self._sizes.append(event.dirty_pages)
         self._round = event.index
         self._at = "last" if last else "round"
 
@@ -105,5 +122,5 @@ class RoundsAreDue(Invariant):
     def _on_ended(self, event: ev.MigrationEnded) -> None:
         if event.side != "source" or event.status != "not-converging":
             return
-        if self._round != self._most or self._at != "synced" or self._fits:
+        if not (self._may_stop_flat or self._round == self._most) or self._at != "synced" or self._fits:
             self.broken(event, f"gave up after round {self._round} of {self._most}")

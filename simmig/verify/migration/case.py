@@ -48,6 +48,7 @@ class Small(msgspec.Struct, frozen=True, omit_defaults=True):
     send_queue_depth: int = 512
     rate_limit: RateLimitOf = "qemu-7.2"
     changes: tuple[Change, ...] = ()
+    stop_when_flat: bool = False
     policy: str = "per-iteration"
     policy_parameters: dict[str, Any] = {}
 
@@ -83,6 +84,7 @@ class Small(msgspec.Struct, frozen=True, omit_defaults=True):
             self.send_queue_depth,
             self.rate_limit,
             self.changes,
+            self.stop_when_flat,
         )
 
 

@@ -34,7 +34,7 @@ PARAMETERS: dict[str, dict[str, Any]] = {"pending-limit": {"limit": 1 << 20}, "e
 POLICIES = tuple(policies.builtin())
 
 
-_CHANGES = 1 << 64
+_CHANGES, _FLAT = 1 << 64, 1 << 65
 """Added to seeds: draws of their own."""
 
 
@@ -42,6 +42,8 @@ def generate(seed: int, policy: tuple[str, dict[str, Any]] | None = None) -> tup
     """The case of a seed, its schedule still to be drawn, and who draws it. `policy` replaces the seed's own."""
     dice = Dice(seed * 2 + 1)
     small = _changing(Dice(seed * 2 + _CHANGES), _migration(dice, policy))
+    if Dice(seed * 2 + _FLAT).chance(0.1):
+        small = msgspec.structs.replace(small, stop_when_flat=True, max_rounds=8)
     faults = _plan(dice, small)
     likelihood = {kind: dice.one((0.01, 0.05, 0.3)) for kind in KINDS if dice.chance(0.4)}
     return Case(small, faults), Drawn(seed * 2 + 2, likelihood)

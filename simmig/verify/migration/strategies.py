@@ -31,7 +31,8 @@ _FEATURES: dict[str, list[Any]] = {
     "registration_batch": [1, 3],
     "control_wait": ["completion", "deferred"],
     "control_qp": ["shared", "own"],
-    "max_rounds": [4, 1],
+    "max_rounds": [4, 1, 8],
+    "stop_when_flat": [False, True],
     "downtime_limit_ns": [3_000_000, 100_000],
     "send_queue_depth": [512, 1, 3],
 }

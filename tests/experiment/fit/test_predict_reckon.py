@@ -50,6 +50,9 @@ def test_the_rate_limit_holds_until_the_stop_and_may_be_raised() -> None:
 def test_what_is_dirtied_faster_than_it_is_sent_does_not_converge() -> None:
     found = reckon(scenario(1024, 64, uniform(512, 256), max_rounds=8))
     assert (found.status, found.rounds) == ("not-converging", 9)
+    ended = reckon(scenario(1024, 64, uniform(512, 256), stop_when_flat=True))
+    assert (ended.status, ended.rounds) == ("not-converging", 7)
+    assert ended.reason.startswith("rounds did not shrink from round 4 on: after 6 rounds 501 MiB")
     change = [{"round": 4, "downtime_limit": "30 s"}]
     assert reckon(scenario(1024, 64, uniform(512, 256), max_rounds=8, change=change)).good
 

@@ -8,14 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from simmig.experiment.result import FLAT_ROUNDS, Result
+from simmig.experiment.result import Result
 from simmig.experiment.scenario.load import Overrides, build_scenario
 from simmig.experiment.scenario.schema import DirtyRates, Hotspot, Scenario, Uniform
 from simmig.experiment.studies.advise.space import Candidate
 from simmig.experiment.studies.sweep.work import simulate
-
-LOOK_AFTER_ROUNDS = 2 + FLAT_ROUNDS
-"""The first pass sends all memory, the next what was dirtied meanwhile: from then on rounds tell where it goes."""
 
 
 @dataclass(frozen=True)
@@ -68,14 +65,8 @@ def try_out(question: Question, candidate: Candidate, seeds: Sequence[int]) -> O
 
 def _migrate(scenario: Scenario) -> Result:
     """Simulate it; one whose rounds stop to shrink is given up early, for no later round can tell more."""
-    migration = scenario.migration
-    if migration.max_rounds <= LOOK_AFTER_ROUNDS:
-        return simulate(scenario)
-    begun = migration.model_copy(update={"max_rounds": LOOK_AFTER_ROUNDS})
-    first = simulate(scenario.model_copy(update={"migration": begun}))
-    if first.status != "not-converging" or _is_flat(first):
-        return first
-    return simulate(scenario)
+    migration = scenario.migration.model_copy(update={"stop_when_flat": True})
+    return simulate(scenario.model_copy(update={"migration": migration}))
 
 
 def _is_flat(result: Result) -> bool:
