@@ -61,7 +61,7 @@ def parameter(
     across, up = _parameter.axes_of(frame, x and column(frame, x, "x:"), column(frame, y, "y:"))
     if ax is None:
         return _parameter.figure(frame, across, up)
-    _one(frame, _parameter.others(frame, across))
+    _one(frame, _parameter.others(frame, across) + _parameter.free_parameters(frame, across))
     _parameter.draw(ax, frame, across, up)
     return ax
 

@@ -61,6 +61,8 @@ class Stretch:
 class DowntimeParts:
     """What the downtime was spent on; they add up to it.
 
+    Of a log of the source's alone `device_state_ns` goes until the source was done, and there is no switch.
+
     Attributes:
         residual_pages_ns: the last bitmap sync and the posting of the pages it left.
         drain_ns: waiting for writes, whoever asked for it.
@@ -182,6 +184,7 @@ class Metrics(EventReader):
     def _on_ended(self, event: ev.MigrationEnded) -> None:
         self.ended[event.side] = event
         if event.side == "source":
+            self._account(event.t_ns)  # where nobody sees it resume, this ends the downtime
             self._close(self.rounds, event.t_ns)
             self._close(self.slices, event.t_ns)
 

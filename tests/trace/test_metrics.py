@@ -70,6 +70,8 @@ def test_downtime_parts_add_up_to_the_downtime() -> None:
 def test_a_log_of_the_source_alone_ends_the_downtime_when_the_source_is_done() -> None:
     metrics = read(*(event for event in downtime_trace() if event.side == "source"))
     assert metrics.downtime_ns == 690
+    parts = metrics.downtime
+    assert (parts.residual_pages_ns, parts.drain_ns, parts.device_state_ns, parts.switch_ns) == (80, 400, 210, 0)
 
 
 def test_a_guest_that_comes_back_on_the_source_stood_still_until_then() -> None:

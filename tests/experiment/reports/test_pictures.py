@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from simmig.experiment.amounts import format_byte_rate, format_bytes, format_rate, format_time
-from simmig.experiment.reports.plots.timeline import plot_timeline
+from simmig.experiment.reports.plots.timeline import figure, plot_timeline
 from simmig.experiment.reports.summary import as_text
 from simmig.experiment.studies.demo import LEGEND, Comparison, draw, findings, good, runs, table, write_csv
 from simmig.trace import events as ev
@@ -87,6 +87,20 @@ def test_a_timeline_of_any_migration_is_drawn(tmp_path: Path, events: list[ev.An
         metrics(event)
     plot_timeline(metrics, "title", tmp_path / "timeline.png")
     assert (tmp_path / "timeline.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_downtime_of_what_did_not_complete_has_no_bar() -> None:
+    metrics = Metrics()
+    for event in (
+        ev.MigrationBegan(0, "source", 4096, 4096, "rdma", True, "per-chunk", 1),
+        ev.VmStopped(10**6, "source"),
+        ev.VmResumed(5 * 10**6, "source"),
+        ev.MigrationEnded(5 * 10**6, "source", "failed", "x"),
+    ):
+        metrics(event)
+    downtime = figure(metrics, "title").axes[-1]
+    assert not downtime.patches
+    assert downtime.get_xlabel() == "no downtime: it did not complete, the guest ran on at the source"
 
 
 def test_amounts_have_three_figures_and_a_unit() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -42,21 +43,37 @@ def figure(frame: pd.DataFrame, x: str | None = None, y: str = "downtime_ns") ->
     name, _ = axes_of(frame, x, y)
     if frame[name].nunique(dropna=False) < 2:
         raise CannotDraw(f"{name} has one value only")
-    drawn, panels = draw_panels(frame, others(frame, name), lambda axes, rows: draw(axes, rows, name, y), 2.4)
+    by, free = others(frame, name), free_parameters(frame, name)
+    drawn, panels = draw_panels(
+        _in_every_panel(frame, free), by + free, lambda axes, rows: draw(axes, rows, name, y), 2.4
+    )
     legend_below(drawn, panels)
     return drawn
 
 
 def others(frame: pd.DataFrame, x: str) -> list[str]:
-    """What varies besides `x`, the policy, and what these two decide."""
+    """What varies besides `x`, the policy and its parameters, and what `x` decides."""
     kept = [name for name in (*space.circumstances(frame), *space.wire_columns(frame)) if name != x]
     values = frame[x].nunique(dropna=False)
-    kept = [name for name in kept if len(frame[[x, name]].drop_duplicates()) > values]  # not what x decides
-    parameters = [
-        name for name in space.varied(frame) if name.startswith("policy.") and name not in (x, space.POLICY)
-    ]
-    free = [name for name in parameters if (frame.groupby(space.POLICY)[name].nunique() > 1).any()]
-    return kept + free
+    return [name for name in kept if len(frame[[x, name]].drop_duplicates()) > values]  # not what x decides
+
+
+def free_parameters(frame: pd.DataFrame, x: str) -> list[str]:
+    """The policies' parameters, but for `x`, of which a policy has several values."""
+    found = [name for name in space.varied(frame) if name.startswith("policy.") and name not in (x, space.POLICY)]
+    return [name for name in found if (frame.groupby(space.POLICY)[name].nunique() > 1).any()]
+
+
+def _in_every_panel(frame: pd.DataFrame, parameters: Sequence[str]) -> pd.DataFrame:
+    """With the rows of policies that do not have a parameter at each of its values: there they are compared."""
+    import pandas as pd  # noqa: PLC0415  # optional, and slow to import
+
+    for name in parameters:
+        known, lacking = frame[frame[name].notna()], frame[frame[name].isna()]
+        if not lacking.empty:
+            copies = [lacking.assign(**{name: value}) for value in known[name].unique()]
+            frame = pd.concat([known, *copies]).astype({name: known[name].dtype})
+    return frame
 
 
 def draw(axes: Axes, frame: pd.DataFrame, x: str, y: str = "downtime_ns") -> None:

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from numpy.typing import NDArray
 
 from simmig.experiment.amounts import format_bytes, format_time
+from simmig.experiment.reports.plots.arrivals import Floats, arrival_rate
 from simmig.experiment.reports.plots.downtime import PARTS
 from simmig.experiment.reports.plots.style import BLUE, GREEN, ORANGE, PURPLE, SKY, VERMILLION
 from simmig.trace.metrics import Metrics
@@ -19,7 +19,6 @@ from simmig.trace.series import Amount, Gauge
 
 _MIB = 1 << 20
 _WAITS = (("policy", "the policy asks", GREEN), ("wire", "the control channel forces", ORANGE))
-Floats = NDArray[np.float64]
 
 
 def plot_timeline(metrics: Metrics, title: str, path: Path) -> None:
@@ -35,7 +34,7 @@ def figure(metrics: Metrics, title: str) -> Figure:
     waits = drawn.add_axes((0.09, 0.225, 0.88, 0.1), sharex=pending)
     downtime = drawn.add_axes((0.09, 0.065, 0.88, 0.045))
     took, stood = format_time(metrics.total_time_ns), f"guest stopped for {format_time(metrics.downtime_ns)}"
-    if not any(ended.status == "completed" for ended in metrics.ended.values()):
+    if not completed(metrics):
         stood = "not completed" if metrics.stopped_ns is None else f"not completed, {stood}"
     drawn.suptitle(f"total time {took}, {stood}", x=0.09, y=0.98, ha="left", fontsize=13)
     drawn.text(0.09, 0.918, title, fontsize=9, color="#444444")
@@ -48,6 +47,11 @@ def figure(metrics: Metrics, title: str) -> Figure:
     waits.set_xlabel("time since the migration began (s)")
     waits.set_xlim(0, max(metrics.total_time_ns, 1) / 1e9)
     return drawn
+
+
+def completed(metrics: Metrics) -> bool:
+    """Whether a side says that it completed."""
+    return any(ended.status == "completed" for ended in metrics.ended.values())
 
 
 def _seconds(metrics: Metrics, t_ns: int) -> float:
@@ -141,13 +145,14 @@ def _mark_stop(axes: Axes, metrics: Metrics) -> None:
 
 def _draw_rates(axes: Axes, metrics: Metrics) -> None:
     end_ns = metrics.began_ns + metrics.total_time_ns
-    for amount, label, color in (
-        (metrics.arrived, "RAM arrived", BLUE),
-        (metrics.dirtied, "guest writes", PURPLE),
-    ):
-        if amount.bins:
-            edges, rate = _per_second(amount, end_ns)
-            axes.stairs(rate / _MIB, (edges - metrics.began_ns) / 1e9, color=color, label=label, lw=1.3)
+    shown = []
+    if metrics.arrived.bins:
+        shown.append((*arrival_rate(metrics, end_ns), "RAM arrived", BLUE, "-"))
+    if metrics.dirtied.bins:
+        shown.append((*_per_second(metrics.dirtied, end_ns), "guest writes", PURPLE, "--"))
+    for edges, rate, label, color, style in shown:
+        seconds = (edges - metrics.began_ns) / 1e9
+        axes.stairs(rate / _MIB, seconds, color=color, label=label, lw=1.3, ls=style)
     _mark_stop(axes, metrics)
     axes.set_ylabel("rate (MiB/s)")
     axes.set_ylim(bottom=0)
@@ -183,6 +188,11 @@ def draw_downtime(axes: Axes, metrics: Metrics) -> None:
     axes.set_yticks([])
     for side in ("top", "right", "left"):
         axes.spines[side].set_visible(False)
+    if not completed(metrics):
+        stood = "the guest was never stopped" if metrics.stopped_ns is None else "the guest ran on at the source"
+        axes.set_xticks([])
+        axes.set_xlabel(f"no downtime: it did not complete, {stood}")
+        return
     scale, unit = (1e6, "ms") if metrics.downtime_ns >= 1e6 else (1e3, "us")
     axes.set_xlabel(f"downtime ({unit})")
     left = 0.0

@@ -36,6 +36,23 @@ def test_a_policy_without_the_parameter_is_a_level_line() -> None:
     assert {y for _, y in series(axes, "final-only (has no such parameter)")} == {80}
 
 
+def test_a_policy_without_a_free_parameter_is_beside_the_others_in_every_panel() -> None:
+    rows = [
+        row("pending-limit", limit, policy__limit_bytes=limit << 20, link__bandwidth_bit_s=bandwidth)
+        for limit in (4, 16)
+        for bandwidth in (10**9, 10**10)
+    ]
+    rows += [
+        row("final-only", 80, policy__limit_bytes=None, link__bandwidth_bit_s=bandwidth)
+        for bandwidth in (10**9, 10**10)
+    ]
+    panels = parameter.figure(frame(*rows), "link.bandwidth_bit_s").axes
+    assert [axes.get_title(loc="left") for axes in panels] == ["limit 4 MiB", "limit 16 MiB"]
+    for axes, limit in zip(panels, (4, 16), strict=True):
+        assert series(axes, "pending-limit") == [(1, limit), (10, limit)]
+        assert series(axes, "final-only") == [(1, 80), (10, 80)]
+
+
 def test_a_policy_without_the_parameter_that_does_not_complete_is_not_left_out() -> None:
     rows = limits(4, 16, downtimes={4: (10,), 16: (20,)})
     (axes,) = parameter.figure(frame(*rows, lost("final-only", policy__limit_bytes=None))).axes
