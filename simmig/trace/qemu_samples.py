@@ -1,71 +1,32 @@
 """What can be polled of any migration: `query-migrate`, `info migrate`, `virsh domjobinfo`, `query-dirty-rate`.
 
-A file may hold JSON lines (a reply of QMP as it came, or its object, a time beside it or not) or the texts as
-people paste them, one after another, with anything between. A sample's time is the migration's own (`total-time`,
-`Time elapsed`); where it has none, the clock beside it. What no sample is made of is ignored: such texts have no
-errors.
+A file may hold replies of QMP (JSON, or as Python prints them; a time beside them or not), libvirt's job
+statistics and the texts that people paste (`qemu_sample_texts`), one after another, with anything between. A
+sample's time is the migration's own (`total-time`, `Time elapsed`); where it has none, the clock beside it. What
+no sample is made of is ignored: such texts have no errors. A file may hold several migrations: the one that most
+samples are of is taken.
 """
 
 from __future__ import annotations
 
-import json
-import re
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from simmig.trace.compressed import DAMAGED, Unreadable, opened
+from simmig.trace.pasted import Piece, clock_of, pieces
 from simmig.trace.qemu_dirty_rates import DirtyRate, rates_in, rates_in_texts
 from simmig.trace.qemu_log import TRACE_EVENT, LogError
+from simmig.trace.qemu_sample import Sample
+from simmig.trace.qemu_sample_texts import Texts
 
 _MAX_BYTES = 64 << 20
 _PEEK_BYTES = 1 << 20
 _BLOCK_BYTES = 1 << 16
-_UNITS = {"": 1, "b": 1, "bytes": 1, "kbytes": 1 << 10, "kib": 1 << 10, "kb": 1 << 10, "mib": 1 << 20}
-_UNITS |= {
-    "mbytes": 1 << 20,
-    "mb": 1 << 20,
-    "gib": 1 << 30,
-    "gb": 1 << 30,
-    "gbytes": 1 << 30,
-    "tib": 1 << 40,
-    "tb": 1 << 40,
-}
-_SIZE = r"\s*([\d.]+)\s*([A-Za-z]*)"
-_BEGIN = re.compile(r"^\W*(?:\(qemu\)\s*)?(?:Migration status|Status|Job type):\s*([\w-]+)", re.IGNORECASE)
+_HALF_DAY_S = 43_200
+_BIT_S_OF_MBPS = 1e6
 
-# Where texts say it: the field, and a regular expression (its first group a number, a second one a unit).
-_TEXTS: tuple[tuple[str, re.Pattern[str]], ...] = tuple(
-    (field, re.compile(pattern, re.IGNORECASE))
-    for field, pattern in (
-        ("total_ms", r"^\s*total time:\s*(\d+)"),
-        ("total_ms", r"^\s*Time elapsed:\s*(\d+)"),
-        ("total_ms", r"^\s*Time \(ms\):.*\btotal=(\d+)"),
-        ("setup_ms", r"^\s*setup(?: time)?:\s*(\d+)"),
-        ("setup_ms", r"^\s*Time \(ms\):.*\bsetup=(\d+)"),
-        ("downtime_ms", r"^\s*(?:Total )?downtime:\s*(\d+)"),
-        ("downtime_ms", r"^\s*Time \(ms\):.*\bdown=(\d+)"),
-        ("expected_downtime_ms", r"^\s*expected downtime:\s*(\d+)"),
-        ("expected_downtime_ms", r"^\s*Time \(ms\):.*\bexp_down=(\d+)"),
-        ("transferred_bytes", rf"^\s*(?:transferred ram|Memory processed):{_SIZE}"),
-        ("transferred_bytes", rf"^\s*Transfers:.*\btransferred={_SIZE}"),
-        ("remaining_bytes", rf"^\s*(?:remaining ram|Memory remaining):{_SIZE}"),
-        ("remaining_bytes", rf"^\s*Transfers:.*\bremain={_SIZE}"),
-        ("memory_bytes", rf"^\s*(?:total ram|Memory total):{_SIZE}"),
-        ("memory_bytes", rf"^\s*Sizes:.*\btotal={_SIZE}"),
-        ("page_bytes", rf"^\s*page size:{_SIZE}"),
-        ("page_bytes", rf"^\s*Sizes:.*\bpagesize={_SIZE}"),
-        ("syncs", r"^\s*(?:dirty sync count|Iteration):\s*(\d+)"),
-        ("syncs", r"^\s*Others:.*\bdirty_syncs=(\d+)"),
-        ("dirty_pages_s", r"^\s*(?:dirty pages rate|Dirty rate):\s*(\d+)"),
-        ("dirty_pages_s", r"^\s*Page Rates.*\bdirty=(\d+)"),
-        ("zero_pages", r"^\s*(?:duplicate|Constant pages):\s*(\d+)"),
-        ("zero_pages", r"^\s*Page Types:.*\bzero=(\d+)"),
-        ("normal_pages", r"^\s*(?:normal|Normal pages):\s*(\d+)"),
-        ("normal_pages", r"^\s*Page Types:.*\bnormal=(\d+)"),
-    )
-)
 _JSON = {
     "total-time": "total_ms",
     "setup-time": "setup_ms",
@@ -82,51 +43,54 @@ _JSON_RAM = {
     "duplicate": "zero_pages",
     "normal": "normal_pages",
 }
-_CLOCKS = ("time", "t", "timestamp", "time_s", "at")
+_LIBVIRT = {
+    "time_elapsed": "total_ms",
+    "setup_time": "setup_ms",
+    "downtime": "downtime_ms",
+    "memory_processed": "transferred_bytes",
+    "memory_remaining": "remaining_bytes",
+    "memory_total": "memory_bytes",
+    "memory_page_size": "page_bytes",
+    "memory_iteration": "syncs",
+    "memory_dirty_rate": "dirty_pages_s",
+    "memory_constant": "zero_pages",
+    "memory_normal": "normal_pages",
+    "memory_bps": "bytes_s",
+}
+_LIBVIRT_TYPES = {1: "bounded", 2: "unbounded", 3: "completed", 4: "failed", 5: "cancelled"}
+_CLOCKS = ("time", "t", "timestamp", "time_s", "at", "ts")
+_WRAPPED = ("msg", "message", "MESSAGE", "log")
+"""Where loggers that write JSON put the text."""
 
 
 @dataclass(slots=True)
-class Sample:
-    """What one poll said; -1 where it said nothing of that. `clock_s` is the time beside it, of any origin."""
+class Sampled:
+    """What a file of samples tells.
 
-    status: str = ""
-    clock_s: float = -1.0
-    total_ms: int = -1
-    setup_ms: int = -1
-    downtime_ms: int = -1
-    expected_downtime_ms: int = -1
-    transferred_bytes: int = -1
-    remaining_bytes: int = -1
-    memory_bytes: int = -1
-    page_bytes: int = -1
-    syncs: int = -1
-    dirty_pages_s: int = -1
-    zero_pages: int = -1
-    normal_pages: int = -1
-
-
-def read_samples(path: Path) -> tuple[list[Sample], list[DirtyRate]]:
-    """All samples of a file, in order of time, and all dirty rates.
-
-    Raises LogError when the file cannot be read or holds none.
+    Attributes:
+        samples: of one migration, those without a time first, then in order of time.
+        rates: what was measured of the guest's dirtying, whenever.
+        other_migrations: how many more the file tells of.
     """
-    text = _text(path, _MAX_BYTES)
-    samples: list[Sample] = []
+
+    samples: list[Sample] = field(default_factory=list)
+    rates: list[DirtyRate] = field(default_factory=list)
+    other_migrations: int = 0
+
+
+def read_samples(path: Path) -> Sampled:
+    """All samples of a file. Raises LogError when the file cannot be read or holds none."""
+    found = list(pieces(_text(path, _MAX_BYTES)))
     rates: list[DirtyRate] = []
-    rest = []
-    documents = list(_documents(text))
-    for document in documents:
-        _take(document, samples, rates)
-    if not documents:
-        rest = text.splitlines()
-        rates += rates_in_texts(rest)
-    samples += _texts(rest)
-    samples = [sample for sample in samples if sample.total_ms >= 0 or sample.clock_s >= 0]
+    samples = [sample for sample in _samples(found, rates) if sample.tells]
+    rates += rates_in_texts(piece.text for piece in found if piece.document is None)
     if not samples and not rates:
         raise LogError(
             path, None, "holds no sample of a migration (query-migrate, info migrate, virsh domjobinfo)"
         )
-    return _in_order(samples), rates
+    migrations = _migrations(samples)
+    chosen = max(enumerate(migrations), key=lambda each: (len(each[1]), each[0]), default=(0, []))[1]
+    return Sampled(_in_order(chosen), rates, max(0, len(migrations) - 1))
 
 
 def holds_samples(path: Path) -> bool:
@@ -158,50 +122,86 @@ def _text(path: Path, most_bytes: int) -> str:
     return bytes(data[:most_bytes]).decode("utf-8", "replace")
 
 
-def _in_order(samples: list[Sample]) -> list[Sample]:
-    """Samples without a time of the migration's own take their clock's, from the first on."""
-    with_both = next((each for each in samples if each.total_ms >= 0 and each.clock_s >= 0), None)
-    origin_s = with_both.clock_s - with_both.total_ms / 1000 if with_both else None
-    for sample in samples:
-        if sample.total_ms < 0:
-            origin_s = sample.clock_s if origin_s is None else origin_s
-            sample.total_ms = max(0, round(1000 * (sample.clock_s - origin_s)))
-    samples.sort(key=lambda each: each.total_ms)
-    return samples
-
-
-def _documents(text: str) -> Iterator[dict[str, Any]]:
-    """JSON objects, one a line or over several, whatever stands between."""
-    decoder = json.JSONDecoder()
-    at = text.find("{")
-    while at >= 0:
-        try:
-            value, end = decoder.raw_decode(text, at)
-        except (ValueError, RecursionError):
-            at = text.find("{", at + 1) if text.find("\n", at) < 0 else text.find("{", text.find("\n", at))
+def _samples(found: Sequence[Piece], rates: list[DirtyRate]) -> Iterator[Sample]:
+    texts = Texts()
+    for piece in found:
+        if piece.document is None:
+            yield from texts.read(piece)
             continue
-        if isinstance(value, dict):
-            yield value
-        at = text.find("{", end)
+        for name in _WRAPPED:
+            if isinstance(text := piece.document.get(name), str):
+                stamp = str(piece.document.get("timestamp", ""))
+                yield from texts.read(Piece(text, None, clock_of(stamp)))
+        told = _of_document(piece, rates)
+        if told is not None:
+            yield from texts.end()
+            yield told
+    yield from texts.end()
 
 
-def _take(document: dict[str, Any], samples: list[Sample], rates: list[DirtyRate]) -> None:
+def _of_document(piece: Piece, rates: list[DirtyRate]) -> Sample | None:
+    document = piece.document or {}
     body = document.get("return", document.get("query-migrate", document))
     if not isinstance(body, dict):
-        return
+        return None
     measured = list(rates_in(body))
     if measured or "calc-time" in body:
         rates += measured
-        return
+        return None
     ram = body.get("ram")
-    if "status" not in body and not isinstance(ram, dict):
-        return
-    sample = Sample(str(body.get("status", "")), clock_s=_clock(document, body))
-    for names, source in ((_JSON, body), (_JSON_RAM, ram if isinstance(ram, dict) else {})):
-        for name, field in names.items():
+    libvirt = "memory_total" in body or "time_elapsed" in body
+    if "status" not in body and not isinstance(ram, dict) and not libvirt:
+        return None
+    clock_s = _clock(document, body)
+    sample = Sample(str(body.get("status", "")), clock_s=clock_s if clock_s >= 0 else piece.clock_s)
+    if libvirt:
+        sample.status = _LIBVIRT_TYPES.get(body.get("type", 2), sample.status)
+    tables = ((_LIBVIRT, body),) if libvirt else ((_JSON, body), (_JSON_RAM, ram if isinstance(ram, dict) else {}))
+    for names, source in tables:
+        for name, attribute in names.items():
             if _number(source.get(name)) >= 0:
-                setattr(sample, field, int(_number(source[name])))
-    samples.append(sample)
+                setattr(sample, attribute, int(_number(source[name])))
+    if isinstance(ram, dict) and _number(ram.get("mbps")) >= 0:
+        sample.bytes_s = round(_number(ram["mbps"]) * _BIT_S_OF_MBPS / 8)
+    return sample
+
+
+def _migrations(samples: Sequence[Sample]) -> list[list[Sample]]:
+    """Told apart, in the file's order: after its end, at another memory, or where its own time goes back."""
+    found: list[list[Sample]] = []
+    for sample in samples:
+        before = found[-1][-1] if found else None
+        if before is None or _another(before, sample):
+            found.append([])
+        found[-1].append(sample)
+    return found
+
+
+def _another(before: Sample, sample: Sample) -> bool:
+    sizes = (before.memory_bytes, sample.memory_bytes)
+    if min(sizes) >= 0 and sizes[0] != sizes[1]:
+        return True
+    if before.over:
+        same = ("total_ms", "downtime_ms") if sample.over else ("total_ms",)
+        return any(getattr(before, name) != getattr(sample, name) for name in same)
+    back = 0 <= sample.total_ms < before.total_ms
+    return back and 0 <= sample.transferred_bytes < before.transferred_bytes
+
+
+def _in_order(samples: Sequence[Sample]) -> list[Sample]:
+    """Samples without a time of the migration's own take their clock's, from the first on."""
+    last_s = -1.0
+    for sample in samples:  # a time of day begins anew at midnight
+        while 0 <= sample.clock_s < last_s - _HALF_DAY_S and last_s < 1000 * _HALF_DAY_S:
+            sample.clock_s += 2 * _HALF_DAY_S
+        last_s = max(last_s, sample.clock_s)
+    with_both = next((each for each in samples if each.total_ms >= 0 and each.clock_s >= 0), None)
+    origin_s = with_both.clock_s - with_both.total_ms / 1000 if with_both else None
+    for sample in samples:
+        if sample.total_ms < 0 <= sample.clock_s:
+            origin_s = sample.clock_s if origin_s is None else origin_s
+            sample.total_ms = max(0, round(1000 * (sample.clock_s - origin_s)))
+    return sorted(samples, key=lambda each: each.total_ms)
 
 
 def _clock(*documents: dict[str, Any]) -> float:
@@ -212,35 +212,10 @@ def _clock(*documents: dict[str, Any]) -> float:
                 return _number(value.get("seconds")) + max(0.0, _number(value.get("microseconds"))) / 1e6
             if _number(value) >= 0:
                 return _number(value)
+            if isinstance(value, str) and clock_of(value) >= 0:
+                return clock_of(value)
     return -1.0
 
 
 def _number(value: object) -> float:
     return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else -1.0
-
-
-def _texts(lines: list[str]) -> Iterator[Sample]:
-    sample: Sample | None = None
-    for line in lines:
-        begun = _BEGIN.match(line)
-        if begun:
-            if sample is not None:
-                yield sample
-            sample = Sample(begun[1].lower())
-        elif sample is not None:
-            _read_line(sample, line)
-    if sample is not None:
-        yield sample
-
-
-def _read_line(sample: Sample, line: str) -> None:
-    for field, pattern in _TEXTS:
-        found = pattern.match(line)
-        if found is None:
-            continue
-        unit = found[2].lower() if pattern.groups > 1 else ""
-        try:
-            value = float(found[1]) * _UNITS.get(unit, 1)
-        except ValueError:
-            continue
-        setattr(sample, field, round(value))

@@ -7,7 +7,8 @@ from dataclasses import asdict
 from typing import Any
 
 from simmig.experiment.amounts import format_byte_rate, format_bytes, format_time
-from simmig.experiment.fit.predict_samples import PAGE_BYTES, SampledPrediction
+from simmig.experiment.fit.predict_samples import SampledPrediction
+from simmig.experiment.fit.sampled_model import PAGE_BYTES
 
 _MS = 1_000_000
 
@@ -17,6 +18,7 @@ def figures(prediction: SampledPrediction) -> dict[str, Any]:
     recorded = {name: None if value in (-1, "") else value for name, value in asdict(prediction.recorded).items()}
     return {
         "samples": prediction.samples,
+        "other_migrations": prediction.other_migrations,
         "model": asdict(prediction.model),
         "check": prediction.check,
         "predicted": prediction.predicted.figures()
@@ -78,5 +80,9 @@ def _checks(prediction: SampledPrediction) -> Iterator[str]:
         yield f"- Made of the first half of the time alone, the model is off from what the rest tells by: {off}."
     else:
         yield "- The samples do not suffice to hold the model against those it was made without."
+    for what in prediction.model.untold:
+        yield f"- Not told: {what}."
+    if prediction.other_migrations:
+        yield f"- The file tells of {prediction.other_migrations} more; the one with most samples is taken."
     yield "- Samples do not tell the transport: what it costs is in the bandwidth, nothing else is charged for it."
     yield "- They do not tell what stopping the guest and its device state takes: the range is to contain it."

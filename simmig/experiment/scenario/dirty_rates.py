@@ -59,7 +59,7 @@ def workload_of(table: schema.DirtyRates, memory_bytes: int, seed: int) -> Workl
 
 def _read(path: Path) -> list[DirtyRate]:
     try:
-        _, rates = read_samples(path)
+        rates = read_samples(path).rates
     except LogError as error:
         raise InputError(str(error)) from None
     if not rates:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from simmig.cli.main import main
-from simmig.experiment.fit.predict_samples import fit_dirtying, model_of
+from simmig.experiment.fit.sampled_model import fit_dirtying, model_of
 from simmig.trace.qemu_log import LogError
 from simmig.trace.qemu_samples import holds_samples, read_samples
 
@@ -109,7 +109,7 @@ def test_texts_as_people_paste_them_say_the_same(tmp_path: Path, text: str) -> N
     path = tmp_path / "samples.txt"
     path.write_text(f"$ date\n{text}\n{text.replace('10000', '20000', 1)}")
     assert holds_samples(path)
-    samples, _ = read_samples(path)
+    samples = read_samples(path).samples
     first, second = samples
     assert (first.total_ms, second.total_ms) in {(10000, 20000), (10000, 10000)}
     assert (first.setup_ms, first.expected_downtime_ms, first.syncs) == (12, 250, 2)
@@ -127,7 +127,8 @@ def test_json_lines_have_their_time_beside_them_or_in_them(tmp_path: Path) -> No
     del bare["total-time"]
     lines = [{"time": 100.0, "return": told}, {"time": 101.5, **bare}, {"calc-time": 2, "dirty-rate": 7}]
     path.write_text("junk\n" + "\n".join(json.dumps(line) for line in lines) + "\n{broken\n")
-    samples, rates = read_samples(path)
+    sampled = read_samples(path)
+    samples, rates = sampled.samples, sampled.rates
     assert [each.total_ms for each in samples] == [3000, 4500]
     assert [(each.interval_s, each.bytes_s) for each in rates] == [(2, 7 * MIB)]
 
@@ -152,7 +153,8 @@ def test_the_working_set_and_the_rate_come_out_of_intervals_of_several_lengths(s
 def test_a_migration_reckoned_by_hand_is_predicted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     documents = precopy(256 * MIB, 16.0 * MIB, 64 * MIB, 6.0 * MIB, 0.3)
     path = written(tmp_path / "samples.jsonl", documents)
-    model = model_of(path, *read_samples(path))
+    sampled = read_samples(path)
+    model = model_of(path, sampled.samples, sampled.rates)
     assert model.bandwidth_bytes_s == pytest.approx(16 * MIB, rel=0.02)
     assert main(["predict", str(path), "--json"]) == 0
     told = json.loads(capsys.readouterr().out)

@@ -60,11 +60,11 @@ def test_what_is_dirty_after_another_time_depends_on_the_set() -> None:
     assert large > 120 * 256
 
 
-SETS = st.lists(st.tuples(st.floats(5, 60), st.floats(0.02, 30)), min_size=1, max_size=3)
+SETS = st.lists(st.tuples(st.floats(5, 30), st.floats(0.05, 4)), min_size=1, max_size=3)
 
 
-@settings(max_examples=20, deadline=None)
-@given(sets=SETS, times=st.sampled_from([(1, 2, 5), (0.375, 0.75, 1.5, 3, 6, 12, 25), (1, 10)]))
+@settings(max_examples=8, deadline=None)
+@given(sets=SETS, times=st.sampled_from([(1, 2, 5), (0.375, 0.75, 1.5, 3, 6), (1, 4)]))
 def test_measured_several_times_it_measures_the_same_after_each(
     sets: list[tuple[float, float]], times: tuple[float, ...]
 ) -> None:
@@ -166,7 +166,7 @@ REPLIES: dict[str, tuple[str, list[DirtyRate]]] = {
 def test_replies_are_read(tmp_path: Path, text: str, expected: list[DirtyRate]) -> None:
     path = tmp_path / "rates.txt"
     path.write_bytes(text.encode())
-    assert read_samples(path)[1] == expected
+    assert read_samples(path).rates == expected
 
 
 def test_two_texts_are_two_measurements() -> None:
