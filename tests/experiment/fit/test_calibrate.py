@@ -1,6 +1,7 @@
 """Calibration against hosts whose costs are known, because they are simulated; its file; its robustness."""
 
 import tomllib
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -102,6 +103,18 @@ def test_the_costs_of_known_hosts_are_found(simulated_devices: None) -> None:
             name = f"{key}_ns"
             tolerance = 0.1 if key in FITTED else 0.01
             assert getattr(host, name) == pytest.approx(getattr(truth, name), rel=tolerance, abs=1), key
+
+
+def test_a_poller_that_keeps_the_processor_from_the_device_does_not_lengthen_the_link(
+    simulated_devices: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    honest = _samples()
+    starved = replace(honest, polled_ping=[each + 20_000_000 for each in honest.polled_ping])
+    monkeypatch.setattr(calibrating, "probe", lambda devices: starved)
+    model = calibrating.calibrate(DEVICES, lambda _: None)
+    found = build_scenario({"guest": {"memory": "4 KiB"}, **_copy(model.tables)}, Path("found"))
+    assert found.link.latency_ns == pytest.approx(2_000_000 + 400_000 / 2, rel=1e-3)
+    assert found.host.wake_ns == 0
 
 
 def test_a_prediction_by_it_hits(simulated_devices: None) -> None:
