@@ -26,6 +26,7 @@ from pathlib import Path
 from live_vm_cases import GROUPS, Case
 from qemu.qmp import ExecuteError, QMPError
 
+from simmig.experiment.errors import InputError
 from simmig.experiment.runs import ends
 from simmig.experiment.runs.ends import Address, EndResult
 from simmig.experiment.runs.ends_qemu import migrate_vm
@@ -133,19 +134,35 @@ async def send_running(
     """`simmig send --qemu`."""
     runtime = RdmaRuntime()
     cancel: RdmaSignal = runtime.signal()
+    plugging: list[asyncio.Future[None]] = []
     watch = Watch(
         case,
         {
             "cancel": cancel.set,
             "kill": lambda: os.kill(destination.pid, signal.SIGKILL),
             "cut": lambda: netem("loss 100%"),
+            "plug": lambda: plugging.append(asyncio.ensure_future(plug(case, source))),
         },
     )
     qmp = source.monitor_socket
     scenario = machines.scenario_for(qmp, (case.settings, case.policy, None))
+    if case.capability:
+        asked = [{"capability": case.capability, "state": True}]
+        await source.execute("migrate-set-capabilities", capabilities=asked)
     result = await migrate_vm(scenario, qmp, at, "rxe0", runtime, cancel, [watch])
+    for each in plugging:
+        await each
     netem(words)
     return result, watch
+
+
+async def plug(case: Case, vm: Vm) -> None:
+    """Plug in what the case says."""
+    arguments = dict(case.plug)
+    if "memdev" in arguments:
+        size = {"qom_type": "memory-backend-ram", "id": arguments["memdev"], "size": 128 * MIB}
+        await vm.execute("object-add", **size)
+    await vm.execute("device_add", **arguments)
 
 
 async def keep_and_send(case: Case, source: Vm, at: Address, directory: Path) -> tuple[EndResult, Watch]:
@@ -203,10 +220,15 @@ async def carry_out(case: Case, words: str, directory: Path) -> Row:
         ) as destination,
     ):
         await source.says(2)
-        if case.kept:
-            result, watch = await keep_and_send(case, source, at, directory)
-        else:
-            result, watch = await send_running(case, source, destination, at, words)
+        try:
+            if case.kept:
+                result, watch = await keep_and_send(case, source, at, directory)
+            else:
+                result, watch = await send_running(case, source, destination, at, words)
+        except InputError as error:  # before anything was touched
+            said = await source.says(5)
+            good = said.steps == {1} and not said.bad and not case.arrives and await status(source) == "running"
+            return Row("refused", 0, "", None, None, "source", good, str(error).split("\n")[-1].strip(), "")
         moved = result.status == "completed"
         await (destination if moved else source).says(15)
         states = {"source": await status(source), "destination": await status(destination)}

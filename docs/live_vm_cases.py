@@ -18,6 +18,15 @@ from simmig.trace.events import (
 
 PC, Q35 = "pc-i440fx-7.2", "pc-q35-7.2"
 DEVICES = ("-vga", "std", "-device", "e1000", "-device", "virtio-balloon-pci")
+MODERN = (
+    *("-device", "pcie-root-port,id=port", "-device", "virtio-net-pci,bus=port", "-device", "virtio-rng-pci"),
+    *("-vga", "virtio", "-device", "qemu-xhci", "-device", "usb-tablet", "-device", "virtio-scsi-pci"),
+)
+DISK = (
+    *("-blockdev", "null-co,node-name=disk,size=1048576,read-zeroes=on", "-device", "virtio-blk-pci,drive=disk"),
+    *("-device", "ide-hd,drive=other", "-blockdev", "null-co,node-name=other,size=1048576,read-zeroes=on"),
+)
+SLOTS = ("-m", "32M,slots=1,maxmem=256M")
 POLICIES = (
     *("final-only", "per-iteration", "per-round", "per-chunk", "pending-limit,limit=2 MiB"),
     *("every-bytes,interval=4 MiB", "at-switch", "downtime-budget"),
@@ -31,7 +40,8 @@ class Case:
 
     `source` and `destination` are QEMU's versions, `machine` and `arguments` what both run. `there`, if any, are
     machine and arguments of a destination that is not alike. `strike` is done at the `nth` event of the kind `at`.
-    `taking` are settings of the `receive`, `rdma_pin_all` what its source asks for.
+    `capability` is switched on at the source before. `plug` are the arguments of device_add for what is plugged in
+    then, with memory for a DIMM. `taking` are settings of the `receive`, `rdma_pin_all` what its source asks for.
     """
 
     name: str
@@ -43,8 +53,10 @@ class Case:
     arguments: tuple[str, ...] = ()
     there: tuple[str, tuple[str, ...]] | None = None
     at: type[Event] | None = None
-    strike: Literal["", "cancel", "kill", "cut"] = ""
+    strike: Literal["", "cancel", "kill", "cut", "plug"] = ""
     nth: int = 1
+    capability: str = ""
+    plug: tuple[tuple[str, str], ...] = ()
     kept: bool = False
     taking: tuple[str, ...] = ()
     rdma_pin_all: bool = False
@@ -97,6 +109,43 @@ _MACHINES = (
     Case("the same", "per-chunk", (), "7.2", "10.0", Q35, DEVICES),
     Case("pc-i440fx-10.0", "per-chunk", (), "10.0", "10.0", "pc-i440fx-10.0"),
 )
+_OTHERS = (
+    Case("pc with VGA, e1000, balloon", "per-chunk", arguments=DEVICES),
+    Case("q35 with virtio's VGA and NIC, a root port, USB, SCSI", "per-chunk", machine=Q35, arguments=MODERN),
+    Case("the same", "per-chunk", (), "7.2", "10.0", Q35, MODERN),
+    Case("the same", "per-chunk", (), "10.0", "7.2", Q35, MODERN),
+    Case("pc with disks", "per-chunk", arguments=DISK),
+    Case("the same", "per-chunk", (), "10.0", "10.0", PC, DISK),
+    Case(
+        "q35 with two processors and an IOMMU",
+        "per-chunk",
+        machine=Q35,
+        arguments=("-smp", "2", "-device", "intel-iommu"),
+    ),
+    *(
+        replace(case, source=version, destination=version, arrives=False)
+        for version in ("7.2", "10.0")
+        for case in (
+            Case(
+                "a device plugged in meanwhile",
+                at=SliceBegan,
+                nth=2,
+                strike="plug",
+                plug=(("driver", "virtio-rng-pci"), ("id", "late")),
+            ),
+            Case(
+                "memory plugged in meanwhile",
+                at=SliceBegan,
+                nth=2,
+                strike="plug",
+                arguments=SLOTS,
+                plug=(("driver", "pc-dimm"), ("id", "late"), ("memdev", "late-memory")),
+            ),
+            Case("xbzrle is on", capability="xbzrle"),
+            Case("x-ignore-shared is on", capability="x-ignore-shared"),
+        )
+    ),
+)
 _REFUSED = tuple(
     Case(name, source=version, destination=version, arguments=arguments, there=there, arrives=arrives)
     for version in ("7.2", "10.0")
@@ -146,6 +195,7 @@ GROUPS = {
     "versions": _VERSIONS,
     "kept": _KEPT,
     "machines": _MACHINES,
+    "others": _OTHERS,
     "refused": _REFUSED,
     "freedoms": _FREEDOMS,
 }
