@@ -16,14 +16,14 @@ from simmig.verbs.sim.memory import ByteSegment
 from simmig.verbs.sim.mr import MR
 from simmig.verbs.sim.profiles import IDEAL, PROFILES
 from simmig.verbs.sim.qp import QPCap
-from simmig.verbs.sim.requester import Requester
 from simmig.verbs.sim.runtime import SimRuntime
+from simmig.verbs.sim.stream import StreamingRequester
 from tests.verbs.rig import SPEC, Rig, finish
 
 
 @contextmanager
 def no_streams() -> Iterator[None]:
-    with mock.patch.object(Requester, "_begin_stream", return_value=False):
+    with mock.patch.object(StreamingRequester, "_begin_stream", return_value=False):
         yield
 
 

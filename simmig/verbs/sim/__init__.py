@@ -1,6 +1,6 @@
 """The simulated verbs device: `import simmig.verbs.sim as verbs` gives the classes of `simmig.verbs.api.Verbs`."""
 
-from simmig.verbs.sim import enums
+from simmig.verbs.sim import datagrams, enums
 from simmig.verbs.sim.cq import CQ, CompChannel
 from simmig.verbs.sim.device import Context, get_device_list
 from simmig.verbs.sim.fabric import Fabric
@@ -41,6 +41,7 @@ __all__ = [
     "RecvWR",
     "SendWR",
     "SimRuntime",
+    "datagrams",
     "enums",
     "get_device_list",
 ]

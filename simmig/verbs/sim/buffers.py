@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from simmig.verbs.sim import enums as e
 from simmig.verbs.sim.memory import AddressSpace, Payload, payload_bytes, payload_length, payload_part
-
-if TYPE_CHECKING:
-    from simmig.verbs.sim.qp import QP
-    from simmig.verbs.sim.wr import SgList
+from simmig.verbs.sim.parts import QueuePair
+from simmig.verbs.sim.wr import SgList
 
 _LOCAL_WRITE = int(e.IBV_ACCESS_LOCAL_WRITE)
 
 
-def gather(qp: QP, sg: SgList, start: int, length: int) -> bytes | None:
+def gather(qp: QueuePair, sg: SgList, start: int, length: int) -> bytes | None:
     """That part of the whole list's bytes; None when an element lies in no region of the queue pair's PD (R33)."""
     mrs = qp.device.mrs
     pieces = []
@@ -33,7 +29,7 @@ def gather(qp: QP, sg: SgList, start: int, length: int) -> bytes | None:
     return b"".join(pieces)
 
 
-def may_scatter(qp: QP, sg: SgList) -> bool:
+def may_scatter(qp: QueuePair, sg: SgList) -> bool:
     """Whether every element lies in a region of the queue pair's PD that may be written to (R32, R33)."""
     mrs = qp.device.mrs
     for address, size, lkey in sg:
@@ -46,7 +42,7 @@ def may_scatter(qp: QP, sg: SgList) -> bool:
     return True
 
 
-def scatter(qp: QP, sg: SgList, offset: int, payload: Payload) -> bool:
+def scatter(qp: QueuePair, sg: SgList, offset: int, payload: Payload) -> bool:
     """Put the payload at that offset of the whole list; False when an element is not good (any more)."""
     if not may_scatter(qp, sg):
         return False

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any
+
+from simmig.verbs.sim.parts import Flow
 
 
 class Burst:
@@ -33,28 +35,3 @@ class Burst:
         """Keep the first packets only, fewer than there are."""
         self.count = count
         self.last_bytes = self.packet_bytes
-
-
-class Flow(Protocol):
-    """Something that sends over a direction, one burst at a time."""
-
-    queued: bool
-    """Whether it is in a direction's round; the direction's own mark."""
-
-    def next_burst(self, whole: bool) -> Any:
-        """What to send now: up to a whole message, or one packet if not `whole`; None when there is nothing.
-
-        After None the flow calls `Direction.activate` when it has something again.
-        """
-
-    def turn(self) -> Any:
-        """All that is left of what `next_burst` would send, if nobody has to look at its packets; else None."""
-
-    def departed(self, burst: Any) -> None:
-        """The burst, as long as it is now, has left."""
-
-    def arrived(self, burst: Any) -> None:
-        """It has reached the other end."""
-
-    def lost(self, burst: Any) -> None:
-        """It never will."""

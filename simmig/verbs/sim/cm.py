@@ -23,6 +23,7 @@ from simmig.verbs.sim.addr import GID, AHAttr, GlobalRoute
 from simmig.verbs.sim.device import Context
 from simmig.verbs.sim.link import PATH_MTUS, Direction
 from simmig.verbs.sim.nic import SimDevice
+from simmig.verbs.sim.parts import Adapter
 from simmig.verbs.sim.qp import QP
 from simmig.verbs.sim.qp_attr import QPAttr
 from simmig.verbs.sim.runtime import SimRuntime
@@ -110,7 +111,7 @@ class SimConnection(Waitable):
     )
 
     def __init__(
-        self, device: SimDevice, direction: Direction, find: Callable[[], SimListener | None], private_data: bytes
+        self, device: Adapter, direction: Direction, find: Callable[[], SimListener | None], private_data: bytes
     ) -> None:
         super().__init__()
         self.context = Context(device=device)

@@ -5,58 +5,19 @@ from __future__ import annotations
 import errno
 from collections import deque
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
-
-import msgspec
+from typing import Any
 
 from simmig.verbs.sim import enums as e
 from simmig.verbs.sim.base import NotModelled, PyverbsCM
+from simmig.verbs.sim.device import Context
+from simmig.verbs.sim.parts import QueuePair
 from simmig.verbs.sim.pyverbs_error import PyverbsRDMAError
 from simmig.verbs.sim.waiting import Waitable
-
-if TYPE_CHECKING:
-    from simmig.verbs.sim.device import Context
-    from simmig.verbs.sim.qp import QP
+from simmig.verbs.sim.wc import WC
 
 NOT_ARMED = 0
 ARMED_SOLICITED = 1
 ARMED_ANY = 2
-
-
-class WC(msgspec.Struct, eq=False):
-    """A completion. On failure only wr_id, status, qp_num and vendor_err count (R17)."""
-
-    wr_id: int = 0
-    status: int = 0
-    opcode: int = 0
-    vendor_err: int = 0
-    byte_len: int = 0
-    qp_num: int = 0
-    src_qp: int = 0
-    imm_data: int = 0
-    wc_flags: int = 0
-    pkey_index: int = 0
-    slid: int = 0
-    sl: int = 0
-    dlid_path_bits: int = 0
-    queue: Any = None
-    """The work queue to which polling it gives slots back; None when they have come free before."""
-    retires: int = 0
-    """How many of that queue's work requests it retires."""
-
-    def __str__(self) -> str:
-        fields = (
-            ("WR ID", self.wr_id),
-            ("status", self.status),
-            ("opcode", self.opcode),
-            ("vendor error", self.vendor_err),
-            ("byte length", self.byte_len),
-            ("QP num", self.qp_num),
-            ("source QP", self.src_qp),
-            ("WC flags", self.wc_flags),
-            ("imm_data", self.imm_data),
-        )
-        return "".join(f"{name:22}: {int(value):<20}\n" for name, value in fields)
 
 
 class CompChannel(PyverbsCM, Waitable):
@@ -121,6 +82,14 @@ class CompChannel(PyverbsCM, Waitable):
             if waiter.waiting and self in waiter.sources:
                 waiter.wake(True)
 
+    def post_last(self, cq: CQ) -> None:
+        """Deliver an event to the only one who ever waits here, as the last thing that happens at this moment."""
+        self.events.append(cq)
+        self.ready = True
+        waiter = self.waiters[0]
+        if waiter.waiting and self in waiter.sources:
+            waiter.wake_now()
+
     def close(self) -> None:
         """Destroy the channel, after its CQs as pyverbs does."""
         if self._closed:
@@ -158,7 +127,7 @@ class CQ(PyverbsCM):
         self._dead = False
         self._errors_solicit = profile.solicited_fires_for_errors
         self._closed = False
-        self._qps: list[QP] = []
+        self._qps: list[QueuePair] = []
         self.cq_context = cq_context
         self.channel = channel
         self.cqe = profile.completion_slots(cqe)
@@ -190,7 +159,7 @@ class CQ(PyverbsCM):
             self._device.let_time_pass()
         if not entries:
             if self._charged:
-                self._host._debt_ns += self._poll_ns
+                self._host.charge(self._poll_ns)
             return 0, []
         completion = entries.popleft()
         if completion.queue is not None:  # R14
@@ -204,7 +173,7 @@ class CQ(PyverbsCM):
             completions.append(completion)
             count += 1
         if self._charged:
-            self._host._debt_ns += self._poll_ns + count * self._poll_cqe_ns
+            self._host.charge(self._poll_ns + count * self._poll_cqe_ns)
         return count, completions
 
     def take(self, count: int) -> list[WC]:
@@ -258,12 +227,12 @@ class CQ(PyverbsCM):
             self.channel.remove_ref(self)
         self._context.remove_ref(self)
 
-    def add_ref(self, qp: QP) -> None:
+    def add_ref(self, qp: QueuePair) -> None:
         """A QP completes here."""
         if qp not in self._qps:
             self._qps.append(qp)
 
-    def remove_ref(self, qp: QP) -> None:
+    def remove_ref(self, qp: QueuePair) -> None:
         """It no longer does; its completions stay."""
         if qp in self._qps:
             self._qps.remove(qp)
@@ -281,6 +250,16 @@ class CQ(PyverbsCM):
             if channel is not None:
                 channel.post(self)
         return True
+
+    def push_last(self, completion: WC) -> None:
+        """Add one that nothing else of the event under way comes behind: who waits alone goes on at once."""
+        channel = self.channel
+        if self.armed == ARMED_ANY and not self.entries and channel is not None and len(channel.waiters) == 1:
+            self.entries.append(completion)
+            self.armed = NOT_ARMED
+            channel.post_last(self)
+        else:
+            self.push(completion, False)
 
     def purge(self, qp_num: int) -> None:
         """Take out that QP's completions (R21)."""
@@ -303,3 +282,6 @@ class CQEX(NotModelled):
 
 class CqInitAttrEx(NotModelled):
     """Attributes of extended completion queues."""
+
+
+__all__ = ["CQ", "CQEX", "WC", "CompChannel", "CqInitAttrEx"]

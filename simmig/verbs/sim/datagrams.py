@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import errno
 import struct
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 from simpy.events import NORMAL
 
@@ -16,19 +16,18 @@ from simmig.verbs.sim import enums as e
 from simmig.verbs.sim.buffers import gather, scatter
 from simmig.verbs.sim.burst import Burst
 from simmig.verbs.sim.cq import WC
+from simmig.verbs.sim.link import Direction
+from simmig.verbs.sim.nic import SimDevice
+from simmig.verbs.sim.parts import Adapter
 from simmig.verbs.sim.qp import QP
+from simmig.verbs.sim.qp_attr import QPAttr
 from simmig.verbs.sim.qp_rules import UC, UD
 from simmig.verbs.sim.responder import Responder
 from simmig.verbs.sim.send_queue import SendQueue
 from simmig.verbs.sim.waiting import LightEvent
 from simmig.verbs.sim.windows import execute
-
-if TYPE_CHECKING:
-    from simmig.verbs.sim.link import Direction
-    from simmig.verbs.sim.nic import SimDevice
-    from simmig.verbs.sim.qp_attr import QPAttr
-    from simmig.verbs.sim.work import ReceiveWork, SendWork
-    from simmig.verbs.sim.wr import Destination, SendWR
+from simmig.verbs.sim.work import ReceiveWork, SendWork
+from simmig.verbs.sim.wr import Destination, SendWR
 
 GRH_BYTES = 40
 _WRITE, _WRITE_IMM = int(e.IBV_WR_RDMA_WRITE), int(e.IBV_WR_RDMA_WRITE_WITH_IMM)
@@ -52,6 +51,7 @@ class _Packets(Burst):
 class Sender(SendQueue):
     """The sending half: a flow of the direction that its oldest message takes."""
 
+    device: SimDevice
     stream_min_bytes = 1 << 62
 
     def __init__(self, qp: UnreliableQP) -> None:
@@ -207,7 +207,7 @@ def _is_group(gid: str | None) -> bool:
     return gid is not None and gid.startswith("ff")
 
 
-def deliver(device: SimDevice, sender: Sender, work: SendWork) -> None:
+def deliver(device: Adapter, sender: Sender, work: SendWork) -> None:
     """A message has reached a device: to the queue pair it is for, or to all of a group."""
     if sender.qp.qp_type == UC:
         receivers = [device.qps.get(sender.qp.dest_qp_num)]
@@ -377,3 +377,6 @@ class UnreliableQP(QP):
         for group in list(self.device.groups):
             self.leave(group)
         super().close()
+
+
+QP.of_transport |= dict.fromkeys(UnreliableQP.transports, UnreliableQP)

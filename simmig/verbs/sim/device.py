@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 from collections import deque
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from simmig.verbs.sim import enums as e
 from simmig.verbs.sim.addr import GID
@@ -12,10 +12,8 @@ from simmig.verbs.sim.base import NotModelled, PyverbsCM, not_modelled
 from simmig.verbs.sim.fabric import current_fabric
 from simmig.verbs.sim.link import PATH_MTUS
 from simmig.verbs.sim.nic import SimDevice
+from simmig.verbs.sim.profiles import Profile
 from simmig.verbs.sim.pyverbs_error import PyverbsRDMAError, PyverbsUserError
-
-if TYPE_CHECKING:
-    from simmig.verbs.sim.profiles import Profile
 
 _ATOMIC_WRITE = 1 << 40  # IB_UVERBS_DEVICE_ATOMIC_WRITE, of <rdma/ib_user_verbs.h>: none of libibverbs' own names
 

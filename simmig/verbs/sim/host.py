@@ -6,14 +6,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from simmig.verbs.runtime import Work
+from simmig.verbs.runtime import Task, Work
 from simmig.verbs.sim.memory import AddressSpace
+from simmig.verbs.sim.waiting import Waiter
 
 if TYPE_CHECKING:
     import simpy
-
-    from simmig.verbs.sim.runtime import SimTask
-    from simmig.verbs.sim.waiting import Waiter
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +61,7 @@ class Host:
 
     __slots__ = (
         "_debt_ns",
+        "_work_ns",
         "alive",
         "costs",
         "env",
@@ -72,7 +71,6 @@ class Host:
         "waiters",
         "wake_ns",
         "watchers",
-        "work_ns",
     )
 
     def __init__(self, env: simpy.Environment, name: str, costs: HostCosts) -> None:
@@ -81,7 +79,7 @@ class Host:
         self.costs = costs
         self.memory = AddressSpace()
         self.alive = True
-        self.tasks: list[SimTask] = []
+        self.tasks: list[Task] = []
         self.waiters: dict[simpy.Process, Waiter] = {}
         self.watchers: list[Callable[[], None]] = []
         """Called when it has died (by those who would find out in time)."""
@@ -93,7 +91,7 @@ class Host:
             Work.MESSAGE: costs.message_ns,
             Work.WRITE: costs.write_ns,
         }
-        self.work_ns = tuple(by_kind[kind] for kind in Work)
+        self._work_ns = tuple(by_kind[kind] for kind in Work)
         self._debt_ns = 0.0
 
     @property
@@ -104,6 +102,15 @@ class Host:
     def charge(self, cost_ns: float) -> None:
         """Account for work done just now."""
         self._debt_ns += cost_ns
+
+    def spend(self, cost_ns: float) -> int:
+        """The same; returns this host's time afterwards."""
+        debt_ns = self._debt_ns = self._debt_ns + cost_ns
+        return int(self.env._now) + int(debt_ns)
+
+    def work(self, kind: Work, count: int) -> None:
+        """Account for `count` units of the migration's own work."""
+        self._debt_ns += self._work_ns[kind] * count
 
     def take_debt(self) -> int:
         """The debt in whole nanoseconds, which the caller now pays by waiting that long; fractions stay."""

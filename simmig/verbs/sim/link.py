@@ -21,16 +21,14 @@ from typing import TYPE_CHECKING, Any
 
 from simpy.events import NORMAL
 
-from simmig.verbs.sim.burst import Burst, Flow
+from simmig.verbs.sim.burst import Burst
 from simmig.verbs.sim.messages import Message, MessageFlow
+from simmig.verbs.sim.parts import TAKEN, Adapter, Answer, Flow, Tenant
 from simmig.verbs.sim.turns import Turns, turns_of
 from simmig.verbs.sim.waiting import LightEvent
 
 if TYPE_CHECKING:
     import simpy
-
-    from simmig.verbs.sim.nic import SimDevice
-    from simmig.verbs.sim.stream import Stream
 
 PATH_MTUS = {256: 1, 512: 2, 1024: 3, 2048: 4, 4096: 5}
 """Payload bytes of a packet: the values of enum ibv_mtu."""
@@ -88,6 +86,7 @@ class Direction:
         "latency_ns",
         "link",
         "num",
+        "packet_bytes",
         "packets_lost",
         "rest",
         "reverse",
@@ -99,7 +98,7 @@ class Direction:
         "tenant",
     )
 
-    def __init__(self, link: Link, source: SimDevice, target: SimDevice, random: Random) -> None:
+    def __init__(self, link: Link, source: Adapter, target: Adapter, random: Random) -> None:
         spec = link.spec
         self.env: simpy.Environment = source.host.env
         self.link = link
@@ -107,10 +106,11 @@ class Direction:
         self.target = target
         self.spec = spec
         self.latency_ns = spec.latency_ns
+        self.packet_bytes = spec.mtu + spec.header_bytes  # of the largest
         self.reverse: Direction = self  # until the link has both
         self.bytes_sent = 0
         self.packets_lost = 0
-        self.tenant: Stream | Turns | None = None  # who has it for itself, packets by reckoning
+        self.tenant: Tenant | None = None  # who has it for itself, packets by reckoning
         divisor = gcd(_NS_BITS, spec.bandwidth_bit_s)
         self.num = _NS_BITS // divisor  # a byte takes num / den nanoseconds
         self.den = spec.bandwidth_bit_s // divisor
@@ -200,12 +200,12 @@ class Direction:
             flow = flows.popleft()
             if flows and self._until_loss < 0 and self._together(flow):
                 return
-            burst: Burst | None = flow.next_burst(not flows)
+            burst: Burst | Answer | None = flow.next_burst(not flows)
             if burst is None:
-                if self.tenant is not None:
-                    return
                 flow.queued = False
                 continue
+            if burst is TAKEN:
+                return
             if self._until_loss >= 0:
                 self._expose(burst)
             self.start(burst, self.env._now)  # type: ignore[arg-type]
@@ -343,8 +343,8 @@ class Link:
     def __init__(
         self,
         spec: LinkSpec,
-        one: SimDevice,
-        other: SimDevice,
+        one: Adapter,
+        other: Adapter,
         seed: str,
         direction: type[Direction] = Direction,
     ) -> None:

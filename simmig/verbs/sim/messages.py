@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from simmig.verbs.sim.burst import Burst, Flow
-
-if TYPE_CHECKING:
-    from simmig.verbs.sim.link import Direction
+from simmig.verbs.sim.burst import Burst
+from simmig.verbs.sim.parts import Flow, Wire
 
 
 class Message:
@@ -54,9 +52,9 @@ class MessageFlow:
 
     __slots__ = ("_direction", "_messages", "_packet_bytes", "queued")
 
-    def __init__(self, direction: Direction) -> None:
+    def __init__(self, direction: Wire) -> None:
         self._direction = direction
-        self._packet_bytes = direction.spec.mtu + direction.spec.header_bytes
+        self._packet_bytes = direction.packet_bytes
         self._messages: deque[Message] = deque()
         self.queued = False
 

@@ -4,20 +4,16 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 from simpy.core import EmptySchedule
 
 from simmig.verbs.sim import enums as e
 from simmig.verbs.sim.host import Host
 from simmig.verbs.sim.link import PATH_MTUS, Direction, Link
+from simmig.verbs.sim.parts import Informed, QueuePair, Region
 from simmig.verbs.sim.profiles import Profile
 from simmig.verbs.sim.pyverbs_error import PyverbsRDMAError
-
-if TYPE_CHECKING:
-    from simmig.verbs.sim.cm import SimListener
-    from simmig.verbs.sim.device import Context
-    from simmig.verbs.sim.qp import QP
 
 FIRST_QP_NUM = 17  # 0 and 1 are the management queue pairs; rxe starts here
 QP_NUMS = 1 << 16  # a device's own; no two devices' coincide, so that a packet gone astray meets nobody
@@ -59,13 +55,13 @@ class SimDevice:
         )
         self.gid_types = (_ROCE_V2,) * len(self.gids)
         self.device_memory_used = 0
-        self.groups: dict[str, list[QP]] = {}
+        self.groups: dict[str, list[QueuePair]] = {}
         self.links: list[Link] = []
         self.routes: dict[str, Direction] = {}
-        self.contexts: list[Context] = []
-        self.mrs: dict[int, Any] = {}  # regions, and windows bound
-        self.qps: dict[int, QP] = {}
-        self.listeners: dict[str, SimListener] = {}
+        self.contexts: list[Informed] = []
+        self.mrs: dict[int, Region] = {}  # regions, and windows bound
+        self.qps: dict[int, QueuePair] = {}
+        self.listeners: dict[str, Any] = {}
         self._next_key = KEY_STEP
         host.watchers.append(self._die)
         self.next_qp_num = FIRST_QP_NUM

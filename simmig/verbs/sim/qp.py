@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Sequence
+from typing import ClassVar
 
 from simmig.verbs.sim import enums as e
 from simmig.verbs.sim.base import NotModelled, not_modelled
@@ -13,8 +14,8 @@ from simmig.verbs.sim.pyverbs_error import PyverbsRDMAError
 from simmig.verbs.sim.qp_attr import QPAttr, QPCap, QPInitAttr, QPInitAttrEx
 from simmig.verbs.sim.qp_rules import ERR, RC, RESET, RTS, SQE, UD, granted, told
 from simmig.verbs.sim.qp_states import QPStates
-from simmig.verbs.sim.requester import Requester
 from simmig.verbs.sim.responder import Responder
+from simmig.verbs.sim.stream import StreamingRequester
 from simmig.verbs.sim.windows import LOCAL_OPERATIONS
 from simmig.verbs.sim.work import ATOMIC_BYTES, PSN_MASK, ReceiveWork, SendWork
 from simmig.verbs.sim.wr import RecvWR, SendWR, SgList
@@ -37,14 +38,12 @@ class QP(QPStates):
     """
 
     transports: tuple[int, ...] = (RC,)
+    of_transport: ClassVar[dict[int, type[QP]]] = {}
+    """What makes the queue pairs of other transports; `datagrams` says so."""
 
     def __new__(cls, creator: PD, init_attr: QPInitAttr, qp_attr: QPAttr | None = None) -> QP:
         """Of the class that knows the transport."""
-        if cls is QP and init_attr.qp_type != RC:
-            from simmig.verbs.sim.datagrams import UnreliableQP  # noqa: PLC0415  (is one of these)
-
-            return object.__new__(UnreliableQP)
-        return object.__new__(cls)
+        return object.__new__(QP.of_transport.get(init_attr.qp_type, cls) if cls is QP else cls)
 
     def __init__(self, creator: PD, init_attr: QPInitAttr, qp_attr: QPAttr | None = None) -> None:
         if not isinstance(creator, PD) or init_attr.qp_type not in self.transports:
@@ -90,7 +89,7 @@ class QP(QPStates):
             (self.to_rts if self.qp_type == UD else self.to_init)(qp_attr)
 
     def _make_halves(self) -> None:
-        self.requester = Requester(self)
+        self.requester = StreamingRequester(self)
         self.responder = Responder(self)
 
     # --- posting ----------------------------------------------------------------------------------------------
@@ -118,12 +117,7 @@ class QP(QPStates):
         # What follows is what `_post_send` does for any work request, for the one that is posted by the thousand.
         sg = wr.sg
         length = sg[0][1]
-        host = self._host
-        if self._post_byte_ns:
-            visible_ns = self._charge_post(length)
-        else:
-            debt_ns = host._debt_ns = host._debt_ns + self._post_ns
-            visible_ns = host.env._now + int(debt_ns)  # type: ignore[assignment]
+        visible_ns = self._charge_post(length) if self._post_byte_ns else self._host.spend(self._post_ns)
         packets = -(-length // requester.mtu) or 1
         psn = requester.next_psn
         end_psn = (psn + packets) & PSN_MASK
@@ -155,8 +149,7 @@ class QP(QPStates):
         That is before the host has carried them: a soft device sends while the caller is still in the post.
         """
         host, requester = self._host, self.requester
-        host.charge(self._post_ns)
-        visible_ns = host.now_ns()
+        visible_ns = host.spend(self._post_ns)
         if self._post_byte_ns and not requester.pending and not requester.unacked:
             host.charge(length * self._post_byte_ns)
         return visible_ns

@@ -7,16 +7,12 @@ is IBA volume 1, section 11.2.5.2, for what may come along.
 from __future__ import annotations
 
 import errno
-from typing import TYPE_CHECKING
 
 from simmig.verbs.sim import enums as e
-from simmig.verbs.sim.qp_attr import QPCap
-
-if TYPE_CHECKING:
-    from simmig.verbs.sim.addr import AHAttr
-    from simmig.verbs.sim.nic import SimDevice
-    from simmig.verbs.sim.profiles import Profile
-    from simmig.verbs.sim.qp_attr import QPAttr
+from simmig.verbs.sim.addr import AHAttr
+from simmig.verbs.sim.nic import SimDevice
+from simmig.verbs.sim.profiles import Profile
+from simmig.verbs.sim.qp_attr import QPAttr, QPCap
 
 RESET = int(e.IBV_QPS_RESET)
 INIT = int(e.IBV_QPS_INIT)

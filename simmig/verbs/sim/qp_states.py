@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import errno
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from simmig.verbs.sim import enums as e
 from simmig.verbs.sim.base import PyverbsCM
+from simmig.verbs.sim.cq import CQ
+from simmig.verbs.sim.nic import SimDevice
+from simmig.verbs.sim.pd import PD
 from simmig.verbs.sim.pyverbs_error import PyverbsRDMAError
 from simmig.verbs.sim.qp_attr import QPAttr, QPCap, QPInitAttr
 from simmig.verbs.sim.qp_rules import ATTRIBUTES, ERR, INIT, RESET, RTR, RTS, SQD, SQE, STEPS, check_modify
-
-if TYPE_CHECKING:
-    from simmig.verbs.sim.cq import CQ
-    from simmig.verbs.sim.nic import SimDevice
-    from simmig.verbs.sim.pd import PD
 
 _MTU_BYTES = {1: 256, 2: 512, 3: 1024, 4: 2048, 5: 4096}
 

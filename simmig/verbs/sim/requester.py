@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, cast
+from collections.abc import Callable
+from typing import Any, cast
 
 from simpy.events import NORMAL
 
 from simmig.verbs.sim import enums as e
 from simmig.verbs.sim.buffers import gather, may_scatter, scatter
+from simmig.verbs.sim.link import Direction
 from simmig.verbs.sim.memory import Payload
+from simmig.verbs.sim.parts import TAKEN, Answer, QueuePair
 from simmig.verbs.sim.recovery import RecoveringQueue
-from simmig.verbs.sim.stream import Stream
+from simmig.verbs.sim.responses import ResponseBurst
 from simmig.verbs.sim.waiting import LightEvent
 from simmig.verbs.sim.windows import execute
 from simmig.verbs.sim.work import (
@@ -25,12 +28,6 @@ from simmig.verbs.sim.work import (
     RequestBurst,
     SendWork,
 )
-
-if TYPE_CHECKING:
-    from simmig.verbs.sim.link import Direction
-    from simmig.verbs.sim.mr import MR
-    from simmig.verbs.sim.qp import QP
-    from simmig.verbs.sim.responses import ResponseBurst
 
 _NO_WINDOW = PSN_HALF
 _NEVER_BYTES = 1 << 62
@@ -59,7 +56,7 @@ class Requester(RecoveringQueue):
         "window",
     )
 
-    def __init__(self, qp: QP) -> None:
+    def __init__(self, qp: QueuePair) -> None:
         super().__init__(qp)
         self.gid = ""
         self.mtu = 1
@@ -69,7 +66,7 @@ class Requester(RecoveringQueue):
         self.max_reads = 0
         self.stream_min_bytes = _NEVER_BYTES
         self._doorbell_ns = -1
-        self.answering = (self.answered,)
+        self.answering: tuple[Callable[[RequestBurst], None]] = (self.answered,)
 
     def route(self, direction: Direction, mtu: int, gid: str) -> None:
         """Entering RTR: where packets go, how large they are, and what source address they carry."""
@@ -95,8 +92,8 @@ class Requester(RecoveringQueue):
 
     # --- the flow ---------------------------------------------------------------------------------------------
 
-    def next_burst(self, whole: bool) -> RequestBurst | None:  # noqa: PLR0911  (a reason each)
-        """Packets of the oldest work request not sent: all of them, or one; None as well when a stream begins."""
+    def next_burst(self, whole: bool) -> RequestBurst | Answer | None:  # noqa: PLR0911  (a reason each)
+        """Packets of the oldest work request not sent: all of them, or one."""
         pending = self.pending
         if not pending or self._paused or not self.sending:
             return None
@@ -112,7 +109,7 @@ class Requester(RecoveringQueue):
             if not work.packets:
                 return self.next_burst(whole) if self._do_locally(work) else None
             if whole and work.streamable and self._begin_stream(work):
-                return None
+                return TAKEN
         count = work.packets - first
         if self.window != _NO_WINDOW:
             if self.window <= (work.psn + first - self.acked) & PSN_MASK < PSN_HALF:
@@ -190,7 +187,7 @@ class Requester(RecoveringQueue):
         if len(sg) != 1 or not length:
             return gather(self.qp, sg, start, length)
         address, size, lkey = sg[0]
-        mr: MR | None = self.device.mrs.get(lkey)
+        mr = self.device.mrs.get(lkey)
         if mr is None or mr.pd is not self.qp.pd or address < mr.start or address + size > mr.end:
             return None
         return mr.segment.dma_read(address + start - mr.segment_address, length)
@@ -338,21 +335,8 @@ class Requester(RecoveringQueue):
         return RequestBurst(self, work, first, work.packets - first, self.packet_bytes, last_bytes, payload)
 
     def _begin_stream(self, work: SendWork) -> bool:
-        """Take the direction over for a stream, if nothing speaks against it."""
-        pending = self.pending
-        if len(pending) == 1 or not pending[1].streamable or pending[1].visible_ns > self.env._now:
-            return False
-        direction = self.direction
-        peer = direction.target.qps.get(self.qp.dest_qp_num)
-        if self._reads or self.draining or self._impatient or not direction.link.up:
-            return False
-        if peer is None or not direction.target.host.alive or not peer.responder.takes_streams(self):
-            return False
-        payload = self._payload(work, 0, work.length)
-        if payload is None or work.length > self.device.profile.max_message_bytes:
-            return False
-        direction.tenant = Stream(self, peer, payload)
-        return True
+        """Take the direction over for a stream, where there are such (`stream.py`)."""
+        return False
 
     def whole_burst(self, work: SendWork, payload: Payload) -> RequestBurst:
         """A streamable write as a burst."""

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import sys
 from collections import deque
-from typing import TYPE_CHECKING
 
 from simmig.verbs.sim import enums as e
 from simmig.verbs.sim.buffers import scatter
 from simmig.verbs.sim.cq import WC
+from simmig.verbs.sim.link import Direction
 from simmig.verbs.sim.memory import payload_bytes, payload_length
+from simmig.verbs.sim.parts import QueuePair
+from simmig.verbs.sim.qp_attr import QPAttr
 from simmig.verbs.sim.responses import Responses, right_for
 from simmig.verbs.sim.windows import invalidate
 from simmig.verbs.sim.work import (
@@ -24,14 +26,9 @@ from simmig.verbs.sim.work import (
     PSN_MASK,
     ReceiveWork,
     RequestBurst,
+    RequestFlow,
     SendWork,
 )
-
-if TYPE_CHECKING:
-    from simmig.verbs.sim.link import Direction
-    from simmig.verbs.sim.qp import QP
-    from simmig.verbs.sim.qp_attr import QPAttr
-    from simmig.verbs.sim.requester import Requester
 
 _RDMA_WRITE = int(e.IBV_WR_RDMA_WRITE)
 _RDMA_WRITE_WITH_IMM = int(e.IBV_WR_RDMA_WRITE_WITH_IMM)
@@ -78,7 +75,7 @@ class Responder:
         "srq",
     )
 
-    def __init__(self, qp: QP) -> None:
+    def __init__(self, qp: QueuePair) -> None:
         self.qp = qp
         self.device = qp.device
         self.slots_free_at_ack = qp.device.profile.slots_free_at_ack
@@ -96,7 +93,7 @@ class Responder:
         self._receive: ReceiveWork | None = None  # the one the message under way goes to
         self._nak_sent = False
         self._peer_gid: str | None = None
-        self._peer: Requester | None = None  # the rightful one, whose packets are of the size expected here
+        self._peer: RequestFlow | None = None  # the rightful one, whose packets are of the size expected here
         self.responses = Responses(self)
 
     def start(self, direction: Direction, mtu: int, attr: QPAttr) -> None:
@@ -170,7 +167,7 @@ class Responder:
         if last or flow.window != _NO_WINDOW:
             self._answer(burst, ACK)
 
-    def _comes_from_peer(self, flow: Requester) -> bool:
+    def _comes_from_peer(self, flow: RequestFlow) -> bool:
         """Whether the packets' source is the one this queue pair is connected to (IBA volume 1, 9.6.1)."""
         if flow.qp_num != self.qp.dest_qp_num or flow.gid != self._peer_gid:
             return False
@@ -185,7 +182,7 @@ class Responder:
         """
         return work.is_read or (work.packets == 1 and work.length <= self.mtu)
 
-    def takes_streams(self, requester: Requester) -> bool:
+    def takes_streams(self, requester: RequestFlow) -> bool:
         """Whether whole writes of that requester need no closer look than at their memory and packet number."""
         return (
             self.open

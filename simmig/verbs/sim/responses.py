@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from collections import deque
-from typing import TYPE_CHECKING, cast
+from typing import cast
 
 from simmig.verbs.sim import enums as e
 from simmig.verbs.sim.burst import Burst
+from simmig.verbs.sim.link import Direction
 from simmig.verbs.sim.memory import Payload, payload_length, payload_part
+from simmig.verbs.sim.parts import ReceivingHalf
 from simmig.verbs.sim.work import PSN_MASK, RequestBurst, SendWork
-
-if TYPE_CHECKING:
-    from simmig.verbs.sim.link import Direction
-    from simmig.verbs.sim.responder import Responder
 
 _REMOTE_ATOMIC = int(e.IBV_ACCESS_REMOTE_ATOMIC)
 _REMOTE_READ = int(e.IBV_ACCESS_REMOTE_READ)
@@ -65,7 +63,7 @@ class Responses:
 
     __slots__ = ("_responder", "_responses", "queued", "reads")
 
-    def __init__(self, responder: Responder) -> None:
+    def __init__(self, responder: ReceivingHalf) -> None:
         self._responder = responder
         self._responses: deque[_Response] = deque()
         self.reads = 0

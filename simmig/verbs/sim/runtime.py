@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any, cast
 from simpy.events import NORMAL
 from simpy.exceptions import Interrupt
 
-from simmig.verbs.runtime import Work
 from simmig.verbs.sim.host import Host
 from simmig.verbs.sim.waiting import TaskCancelled, Waitable, Waiter
 
@@ -93,11 +92,8 @@ class SimRuntime:
 
     def __init__(self, host: Host) -> None:
         self.host = host
+        self.now_ns, self.work = host.now_ns, host.work
         self._env = host.env
-
-    def now_ns(self) -> int:
-        """This host's time."""
-        return self.host.now_ns()
 
     async def sleep(self, duration_ns: int) -> None:
         """Wait for that long, after the work done since the last wait."""
@@ -122,8 +118,7 @@ class SimRuntime:
     def wait(self, *sources: Any, deadline_ns: int | None = None) -> Generator[Any, Any, bool]:
         """Wait until one of the sources is ready: True; or until the deadline has passed: False."""
         host = self.host
-        debt_ns = int(host._debt_ns)
-        host._debt_ns -= debt_ns
+        debt_ns = host.take_debt()
         for source in sources:
             if source.ready:
                 if debt_ns:
@@ -151,11 +146,6 @@ class SimRuntime:
     def signal(self) -> SimSignal:
         """A new signal, not set."""
         return SimSignal()
-
-    def work(self, kind: Work, count: int) -> None:
-        """Charge the host for `count` units of the migration's own work."""
-        host = self.host
-        host._debt_ns += host.work_ns[kind] * count
 
     def waiter(self) -> Waiter:
         """The waiter of the task that is running; raises RuntimeError outside any."""

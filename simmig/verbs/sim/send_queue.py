@@ -7,15 +7,14 @@ from typing import TYPE_CHECKING, Any, cast
 
 from simmig.verbs.sim import enums as e
 from simmig.verbs.sim.cq import WC
+from simmig.verbs.sim.link import Direction
+from simmig.verbs.sim.parts import QueuePair
+from simmig.verbs.sim.waiting import LightEvent
 from simmig.verbs.sim.work import PSN_HALF, PSN_MASK, SendWork
 
 if TYPE_CHECKING:
     import simpy
 
-    from simmig.verbs.sim.link import Direction
-    from simmig.verbs.sim.nic import SimDevice
-    from simmig.verbs.sim.qp import QP
-    from simmig.verbs.sim.waiting import LightEvent
 
 _COMPLETION_OPCODES = {
     int(e.IBV_WR_RDMA_WRITE): int(e.IBV_WC_RDMA_WRITE),
@@ -66,10 +65,10 @@ class SendQueue:
     direction: Direction
     """Where packets go; known from RTR on."""
 
-    def __init__(self, qp: QP) -> None:
+    def __init__(self, qp: QueuePair) -> None:
         self.qp = qp
         self.qp_num = qp.qp_num
-        self.device: SimDevice = qp.device
+        self.device = qp.device
         self.env: simpy.Environment = qp.device.host.env
         self.slots_free_at_ack = qp.device.profile.slots_free_at_ack
         self.posted = 0

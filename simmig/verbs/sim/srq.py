@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import errno
 from collections import deque
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from simmig.verbs.sim import enums as e
 from simmig.verbs.sim.base import PyverbsCM
+from simmig.verbs.sim.parts import QueuePair
 from simmig.verbs.sim.pd import PD
 from simmig.verbs.sim.pyverbs_error import PyverbsRDMAError
 from simmig.verbs.sim.work import ReceiveWork
-
-if TYPE_CHECKING:
-    from simmig.verbs.sim.qp import QP
-    from simmig.verbs.sim.wr import RecvWR
+from simmig.verbs.sim.wr import RecvWR
 
 
 class SrqAttr:
@@ -62,7 +60,7 @@ class SRQ(PyverbsCM):
         self._limit = 0
         self.receives: deque[ReceiveWork] = deque()
         self._free = self._max_wr
-        self._qps: dict[QP, None] = {}
+        self._qps: dict[QueuePair, None] = {}
         self._closed = False
         creator.add_ref(self)
 
@@ -119,11 +117,11 @@ class SRQ(PyverbsCM):
     def retired(self, ordinal: Any) -> None:
         self._free += 1
 
-    def add_ref(self, qp: QP) -> None:
+    def add_ref(self, qp: QueuePair) -> None:
         """A queue pair takes its receives from here."""
         self._qps[qp] = None
 
-    def remove_ref(self, qp: QP) -> None:
+    def remove_ref(self, qp: QueuePair) -> None:
         """It no longer does."""
         self._qps.pop(qp, None)
 

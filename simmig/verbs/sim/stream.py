@@ -10,19 +10,17 @@ stream left first, that is turned into the bursts it stands for.
 from __future__ import annotations
 
 from heapq import heappush
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from simpy.events import NORMAL
 
 from simmig.verbs.sim import enums as e
-from simmig.verbs.sim.cq import ARMED_ANY, NOT_ARMED, WC
 from simmig.verbs.sim.memory import Payload
+from simmig.verbs.sim.parts import QueuePair
+from simmig.verbs.sim.requester import Requester
 from simmig.verbs.sim.waiting import LightEvent
+from simmig.verbs.sim.wc import WC
 from simmig.verbs.sim.work import RequestBurst, SendWork
-
-if TYPE_CHECKING:
-    from simmig.verbs.sim.qp import QP
-    from simmig.verbs.sim.requester import Requester
 
 _RDMA_WRITE = int(e.IBV_WC_RDMA_WRITE)
 
@@ -42,7 +40,6 @@ class Stream:
         "_arriving",
         "_back_ns",
         "_base_ns",
-        "_cq",
         "_den",
         "_direction",
         "_eid",
@@ -60,6 +57,7 @@ class Stream:
         "_peer_mrs",
         "_peer_pd",
         "_pending",
+        "_push_last",
         "_queue",
         "_requester",
         "_rest",
@@ -72,11 +70,11 @@ class Stream:
 
     _wire_bytes: int
 
-    def __init__(self, requester: Requester, peer: QP, payload: Payload) -> None:
+    def __init__(self, requester: Requester, peer: QueuePair, payload: Payload) -> None:
         direction = requester.direction
         self._requester = requester
         self._slots = None if requester.slots_free_at_ack else requester  # to which a polled completion gives back
-        self._cq = requester.qp.send_cq
+        self._push_last = requester.qp.send_cq.push_last
         self._pd = requester.qp.pd
         self._mrs = requester.device.mrs
         self._pending = requester.pending
@@ -196,18 +194,7 @@ class Stream:
             self._slots,
             work.ordinal,
         )
-        cq = self._cq
-        channel = cq.channel
-        if cq.armed == ARMED_ANY and not cq.entries and channel is not None and len(channel.waiters) == 1:
-            cq.entries.append(completion)
-            cq.armed = NOT_ARMED
-            channel.events.append(cq)
-            channel.ready = True
-            waiter = channel.waiters[0]
-            if waiter.waiting and channel in waiter.sources:
-                waiter.wake_now()  # nothing comes behind it here that would have to come before
-        else:
-            cq.push(completion, False)
+        self._push_last(completion)  # nothing comes behind it here that would have to come before
 
     def _late_answered(self, event: LightEvent) -> None:
         """The acknowledgement arrives after the stream has been left."""
@@ -263,3 +250,25 @@ class Stream:
             self._unacked[-1].sent_ns = self._arrival_ns - self._latency_ns
         if self._answer.callbacks:
             self._answer.callbacks = (self._late_answered,)
+
+
+class StreamingRequester(Requester):
+    """A requester that streams where nothing speaks against it."""
+
+    __slots__ = ()
+
+    def _begin_stream(self, work: SendWork) -> bool:
+        pending = self.pending
+        if len(pending) == 1 or not pending[1].streamable or pending[1].visible_ns > self.env._now:
+            return False
+        direction = self.direction
+        peer = direction.target.qps.get(self.qp.dest_qp_num)
+        if self._reads or self.draining or self._impatient or not direction.link.up:
+            return False
+        if peer is None or not direction.target.host.alive or not peer.responder.takes_streams(self):
+            return False
+        payload = self._payload(work, 0, work.length)
+        if payload is None or work.length > self.device.profile.max_message_bytes:
+            return False
+        direction.tenant = Stream(self, peer, payload)
+        return True

@@ -66,8 +66,8 @@ class SimSocket(Waitable):
         """Make these two the ends of one connection."""
         self._peer = peer
         peer._peer = self
-        self._out = peer._in = Pipe(self._direction, peer)
-        self._in = peer._out = Pipe(peer._direction, self)
+        self._out = peer._in = Pipe(self._direction, peer, peer.refuses)
+        self._in = peer._out = Pipe(peer._direction, self, self.refuses)
         for one, other in ((self, peer), (peer, self)):
             one._direction.link.watchers.append(one.path_changed)
             one._host.watchers.append(other.path_changed)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 import simpy
 from simpy.events import NORMAL
@@ -13,9 +13,6 @@ from simmig.verbs.sim.link import Direction, LinkSpec
 from simmig.verbs.sim.memory import Payload, payload_length, payload_part
 from simmig.verbs.sim.messages import Message, MessageBurst, MessageFlow
 from simmig.verbs.sim.waiting import LightEvent, Waitable
-
-if TYPE_CHECKING:
-    from simmig.verbs.sim.tcp import SimSocket
 
 SEND_BUFFER_BYTES = 4 << 20
 """What a socket takes from its task before the peer has acknowledged it: Linux' largest tcp_wmem (ip-sysctl)."""
@@ -110,6 +107,7 @@ class Pipe(Waitable):
         "_read_bytes",
         "_received_bytes",
         "_receiver",
+        "_refuses",
         "_sent_bytes",
         "_trains",
         "_unread",
@@ -119,11 +117,12 @@ class Pipe(Waitable):
         "stopped",
     )
 
-    def __init__(self, direction: Direction, receiver: SimSocket) -> None:
+    def __init__(self, direction: Direction, receiver: Waitable, refuses: Callable[[int], bool]) -> None:
         super().__init__()
         self._direction = direction
         self._env = direction.env
         self._receiver = receiver
+        self._refuses = refuses  # data of that length, by resetting the connection
         self._flow = _TrainFlow(direction, self._next_train)
         self._again = MessageFlow(direction)  # retransmissions do not queue behind what is new
         self.stopped = False
@@ -251,7 +250,7 @@ class Pipe(Waitable):
 
     def _arrived(self, train: Train) -> None:
         """At the receiver: all of the train is there."""
-        if self._receiver.refuses(train.length_bytes):
+        if self._refuses(train.length_bytes):
             return
         self._early[train.index] = train
         while self._expected in self._early:

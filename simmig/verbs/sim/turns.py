@@ -7,47 +7,18 @@ has the turns left first, that is turned into the packets that have gone and the
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from heapq import heappush
-from typing import Any, Protocol
+from typing import Any
 
 from simpy.events import NORMAL
 
-from simmig.verbs.sim.burst import Flow
+from simmig.verbs.sim.parts import Flow, Wire
 from simmig.verbs.sim.waiting import LightEvent
 from simmig.verbs.sim.work import RequestBurst
 
 _WORTH = 2
 """With fewer packets a flow, on an average, an event each is as cheap."""
-
-
-class Wire(Protocol):
-    """What turns ask of the direction that they have for themselves."""
-
-    env: Any
-    num: int
-    den: int
-    latency_ns: int
-    bytes_sent: int
-    end_ns: int
-    start_ns: int
-    start_rest: int
-    tenant: Any
-
-    def occupy(self, wire_bytes: int, begin_ns: int) -> None:
-        """Have that many bytes on the wire."""
-
-    def free(self, base_ns: int, rest: int) -> None:
-        """The wire is free from then on."""
-
-    def fly(self, burst: Any, departure_ns: int) -> None:
-        """Have what left then arrive."""
-
-    def arrive(self, burst: Any) -> None:
-        """It has arrived."""
-
-    def resume(self, flows: Iterable[Flow], burst: Any) -> None:
-        """These flows are next, after that burst or, without one, now."""
 
 
 class _Turn:

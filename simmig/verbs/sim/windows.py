@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import errno
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from simmig.verbs.sim import enums as e
 from simmig.verbs.sim.base import PyverbsCM
+from simmig.verbs.sim.parts import QueuePair
+from simmig.verbs.sim.pd import PD
 from simmig.verbs.sim.pyverbs_error import PyverbsRDMAError
-
-if TYPE_CHECKING:
-    from simmig.verbs.sim.pd import PD
-    from simmig.verbs.sim.qp import QP
-    from simmig.verbs.sim.work import SendWork
+from simmig.verbs.sim.work import SendWork
 
 _BIND = int(e.IBV_WR_BIND_MW)
 LOCAL_OPERATIONS = (_BIND, int(e.IBV_WR_LOCAL_INV))
@@ -53,7 +51,7 @@ class MW(PyverbsCM):
         self._closed = False
         creator.add_ref(self)
 
-    def bind(self, qp: QP, info: MWBindInfo, rkey: int) -> bool:
+    def bind(self, qp: QueuePair, info: MWBindInfo, rkey: int) -> bool:
         """Bind it under that key, a length of 0 to nothing; False when it must not be."""
         mr: Any = info.mr
         flags = info.mw_access_flags
@@ -96,7 +94,7 @@ class MW(PyverbsCM):
         self.owner.remove_ref(self)
 
 
-def execute(qp: QP, work: SendWork) -> int:
+def execute(qp: QueuePair, work: SendWork) -> int:
     """Bind or invalidate, as the work request says; returns the status to fail with, or 0."""
     if work.opcode == _BIND:
         window, info, rkey = work.extra
@@ -104,7 +102,7 @@ def execute(qp: QP, work: SendWork) -> int:
     return 0 if invalidate(qp, work.imm_data) else int(e.IBV_WC_MW_BIND_ERR)
 
 
-def invalidate(qp: QP, rkey: int) -> bool:
+def invalidate(qp: QueuePair, rkey: int) -> bool:
     """Take back a window of type 2 by its key; False when it is none, or another queue pair's."""
     window = qp.device.mrs.get(rkey)
     if not isinstance(window, MW) or window.type != e.IBV_MW_TYPE_2 or window.pd is not qp:

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import msgspec
 
 from simmig.verbs.sim import enums as e
 from simmig.verbs.sim.memory import Payload, payload_length, payload_part
 from simmig.verbs.sim.wr import SgList
-
-if TYPE_CHECKING:
-    from simmig.verbs.sim.requester import Requester
 
 PSN_MASK = 0xFFFFFF
 """Packet sequence numbers have 24 bits and wrap (R43)."""
@@ -88,6 +85,33 @@ class ReceiveWork(msgspec.Struct, eq=False):
     ordinal: int
 
 
+class RequestFlow(Protocol):
+    """A requester, as seen by what it sends and by whoever answers."""
+
+    mtu: int
+    window: int
+    gid: str
+    qp_num: int
+    answering: tuple[Callable[[RequestBurst], None]]
+    """What is called with an answer that has come."""
+
+    @property
+    def direction(self) -> Any:
+        """Where its packets go."""
+
+    def lost(self, burst: RequestBurst) -> None:
+        """It or its answer does not arrive."""
+
+    def answered(self, burst: RequestBurst) -> None:
+        """An answer has come."""
+
+    def read_response(self, burst: Any) -> None:
+        """Response packets of a read have come."""
+
+    def set_timer(self) -> None:
+        """Something is known not to arrive."""
+
+
 class RequestBurst:
     """Request packets of one work request (see `link.Burst`); the same object carries the answer back."""
 
@@ -116,7 +140,7 @@ class RequestBurst:
 
     def __init__(
         self,
-        flow: Requester,
+        flow: RequestFlow,
         work: SendWork,
         first: int,
         count: int,
