@@ -37,11 +37,12 @@ def prepare(scenario: Scenario, whole: bool, show: Callable[[str], None] | None)
         beyond = outside(scenario)
         if beyond is not None:
             _say(f"this runs event by event, for {beyond} is beyond the compiled engine: it may take long")
+        elif not leap.has_numba():
+            _say("without numba this runs event by event, which may take long: pip install 'simmig[fast]'")
         elif not leap.is_ready():
             require_memory(machine_of(scenario))  # before a minute goes into compiling
             (show or _say)("compiling the fast engine, once for this version of simmig: it takes a minute")
-            if not leap.prepare():
-                _say("without numba this runs event by event, which may take long: pip install 'simmig[fast]'")
+            leap.prepare()
     return functools.partial(_simulate, None if whole else MOST_EVENTS)
 
 

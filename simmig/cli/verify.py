@@ -80,7 +80,8 @@ def verify(
 ) -> int:
     """Run the protocol, as it ships, under faults and schedules, and hold every run to the invariants.
 
-    With FILE.py a protocol of your own in its place (docs/own-protocol.md): the first one in it, or NAME.
+    With FILE.py a protocol of your own in its place: the first one in it, or NAME. `simmig init ring_rpc` copies
+    one to start from, with a mistake in it to be found (ring_rpc.py:EagerCredit).
 
     Without options: a minute of fresh seeds. A failure is shrunk, drawn as a chart, and written to DIR as a
     replay file and a picture.
@@ -89,8 +90,8 @@ def verify(
     simmig verify --seeds 1000
     simmig verify --exhaustive
     simmig verify --policy my_policy.py:MyPolicy
-    simmig verify examples/ring_rpc.py --seeds 500
-    simmig verify examples/ring_rpc.py --devices rxe0,rxe1
+    simmig verify ring_rpc.py --seeds 500
+    simmig verify ring_rpc.py --devices rxe0,rxe1
     simmig verify --replay counterexamples/one_side_runs-1a2b3c4d.json
     """
     if replay is not None:

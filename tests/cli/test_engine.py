@@ -37,6 +37,7 @@ def test_for_a_big_guest_what_is_not_compiled_is_compiled_and_told(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     asked: list[bool] = []
+    monkeypatch.setattr(leap, "has_numba", lambda: True)
     monkeypatch.setattr(leap, "is_ready", lambda: bool(asked))
 
     def prepare() -> bool:
@@ -56,6 +57,16 @@ def test_for_a_big_guest_what_is_not_compiled_is_compiled_and_told(
     engine.prepare(big, whole=False, show=None)
     assert len(asked) == 1
     assert capsys.readouterr().err == ""
+
+
+def test_without_numba_nothing_is_said_to_be_compiled(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(leap, "has_numba", lambda: False)
+    engine.prepare(scenario(guest={"memory": "8 GiB", "workload": BUSY}), whole=False, show=None)
+    told = capsys.readouterr().err
+    assert "without numba this runs event by event" in told
+    assert "compiling" not in told
 
 
 def test_a_trace_left_out_is_told(

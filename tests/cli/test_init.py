@@ -34,7 +34,7 @@ def printed(capsys: pytest.CaptureFixture[str], *arguments: str, status: int = 0
 def test_what_there_is_is_listed_and_no_name_means_two_things(capsys: pytest.CaptureFixture[str]) -> None:
     listed = printed(capsys, "init")
     kinds = {each.kind for each in starters().values()}
-    assert kinds == {"scenario", "sweep", "link", "host", "workload", "policy"}
+    assert kinds == {"scenario", "sweep", "link", "host", "workload", "policy", "protocol"}
     assert all(f" {name} " in listed for name in starters())
     names = [each.name for each in _starters()]
     assert len(names) == len(set(names))
@@ -53,6 +53,9 @@ def test_every_copy_is_used_by_the_command_that_is_printed(
     if starter.kind in ("link", "host", "policy"):
         figures = json.loads(printed(capsys, *command[1:], *SMALL, "--json"))
         assert figures["status"] == "completed"
+    elif starter.kind == "protocol":
+        assert main([*command[1:-1], "5", "--jobs", "1"]) == 0
+        assert "all invariants hold" in capsys.readouterr().out
     elif starter.kind == "workload":
         assert main([*command[1:], "--set", "guest.memory=8 MiB"]) == 2  # a working set of more than all memory
         assert "working_set" in capsys.readouterr().err

@@ -68,14 +68,14 @@ def worthwhile(scenario: Scenario) -> bool:
 
 def is_ready() -> bool:
     """Whether compiled code is at hand."""
-    return "simmig.experiment.leap.leap" in sys.modules or (_has_numba() and _marker().exists())
+    return "simmig.experiment.leap.leap" in sys.modules or (has_numba() and _marker().exists())
 
 
 def prepare() -> bool:
     """Have it compiled, which takes a minute the first time; False without numba."""
     if "simmig.experiment.leap.leap" in sys.modules:
         return True
-    if not _has_numba():
+    if not has_numba():
         return False
     import numba  # noqa: PLC0415
 
@@ -93,7 +93,8 @@ def prepare() -> bool:
     return True
 
 
-def _has_numba() -> bool:
+def has_numba() -> bool:
+    """Whether there is anything to compile with."""
     return importlib.util.find_spec("numba") is not None
 
 

@@ -12,7 +12,7 @@ _PACKAGE = Path(simmig.__file__).parent
 
 
 def data_dir(name: str) -> Path:
-    """The directory "models" or "scenarios": beside the package in a source tree, inside it when installed."""
+    """The directory "models", "scenarios" or "examples": beside the package, or inside it when installed."""
     beside = _PACKAGE.parent / name
     return beside if (_PACKAGE.parent / "pyproject.toml").is_file() else _PACKAGE / name
 

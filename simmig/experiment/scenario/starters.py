@@ -1,4 +1,4 @@
-"""What comes with simmig to be copied and edited: scenarios, sweeps, models, a policy."""
+"""What comes with simmig to be copied and edited: scenarios, sweeps, models, a policy, protocols."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Starter:
     """A file to start from.
 
     Attributes:
-        kind: "scenario", "sweep", "link", "host", "workload" or "policy".
+        kind: "scenario", "sweep", "link", "host", "workload", "policy" or "protocol".
         name: how `simmig init` is asked for it.
         path: where the original is.
     """
@@ -59,6 +59,8 @@ class Starter:
         """A command line that uses the copy."""
         if self.kind == "policy":
             return ["simmig", "run", "quickstart", "--policy", f"{copy}:MyPolicy,limit=8 MiB"]
+        if self.kind == "protocol":
+            return ["simmig", "verify", str(copy), "--seeds", "500"]
         if self.kind in ("scenario", "sweep"):
             return ["simmig", "run" if self.kind == "scenario" else "sweep", str(copy)]
         if self.kind == "workload":  # all of it: what a scenario says of its own guest goes before a model
@@ -81,6 +83,8 @@ def _starters() -> Iterator[Starter]:
         for name, path in models(kind).items():
             yield Starter(kind.removesuffix("s"), name, path)
     yield Starter("policy", "my_policy", data_dir("scenarios") / "my_policy.py")
+    for name in ("ring_rpc", "rendezvous"):
+        yield Starter("protocol", name, data_dir("examples") / f"{name}.py")
 
 
 def copy(name: str, directory: Path) -> tuple[Starter, Path]:
