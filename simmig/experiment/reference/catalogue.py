@@ -145,4 +145,4 @@ def _models() -> Iterator[Entry]:
 
 def _topics() -> Iterator[Entry]:
     for name, topic in words()["topic"].items():
-        yield Entry("topic", name, topic["text"].strip(), (("about", topic["about"]),))
+        yield Entry("topic", name, topic["text"].strip("\n"), (("about", topic["about"]),))

@@ -29,6 +29,8 @@ _INTRODUCTIONS: dict[Kind, str] = {
     "topic": "",
 }
 _WIDTH = 100
+_LATER = {"bounds": 1, "QEMU": 2, "on devices": 3, "compiled engine": 4, "when": 1}
+"""Columns that come after others, which stay in the order in which entries have them."""
 
 
 def terminal(entries: Iterable[Entry]) -> str:
@@ -80,17 +82,40 @@ def _table(kind: Kind, entries: list[Entry]) -> Iterator[str]:
             yield from ([""] if number else [])
             yield from (f"### {entry.name}: {dict(entry.facts)['about']}", "", entry.text)
         return
-    heads = list(dict.fromkeys(name for entry in entries for name, _ in entry.facts))
-    if kind in ("policy", "model"):
-        heads = ["facts"]
+    if kind == "key":  # a table for each of a scenario's
+        tables = list(dict.fromkeys(each.name.rpartition(".")[0] for each in entries))
+        for number, table in enumerate(tables):
+            own = [each for each in entries if each.name.rpartition(".")[0] == table]
+            yield from ([""] if number else [])
+            yield from (f"### {f'[{table}]' if table else 'Outside of all tables'}", "", *_rows(own))
+        return
+    yield from _rows(entries, joined=kind == "model")
+
+
+def _rows(entries: list[Entry], joined: bool = False) -> Iterator[str]:
+    """A table with a column for each fact that one of them has, or with all of them in one."""
+    told = [_gathered(entry) for entry in entries]
+    names = dict.fromkeys(name for facts in told for name in facts)
+    heads = ["facts"] if joined else sorted(names, key=lambda name: _LATER.get(name, 0))
     yield f"| {' | '.join(['name', 'meaning', *heads])} |"
     yield f"|{' --- |' * (2 + len(heads))}"
-    for entry in entries:
-        facts = dict(entry.facts)
+    for entry, facts in zip(entries, told, strict=True):
         cells = [facts.get(head, "") for head in heads]
-        if heads == ["facts"]:
-            cells = ["; ".join(f"{name}: {fact}" for name, fact in entry.facts)]
+        if joined:
+            cells = ["; ".join(f"{name}: {fact}" for name, fact in facts.items())]
         yield f"| {' | '.join(_cell(text) for text in (f'`{entry.name}`', entry.text, *cells))} |"
+
+
+def _gathered(entry: Entry) -> dict[str, str]:
+    """Its facts, with those of all parameters in one."""
+    facts: dict[str, str] = {}
+    for name, fact in entry.facts:
+        word, _, parameter = name.partition(" ")
+        if word == "parameter":
+            facts["parameters"] = "; ".join(filter(None, (facts.get("parameters"), f"`{parameter}`: {fact}")))
+        else:
+            facts[name] = fact
+    return facts
 
 
 def _cell(text: str) -> str:
