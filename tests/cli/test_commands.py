@@ -141,7 +141,7 @@ def test_commands_do_as_they_stand(page: str, place: Path) -> None:
             continue
         command = INSTEAD.get(piece.text, piece.text)
         done = subprocess.run(
-            ["bash", "-c", command], cwd=place, capture_output=True, text=True, timeout=300, check=False
+            ["bash", "-c", command], cwd=place, capture_output=True, text=True, timeout=600, check=False
         )
         assert done.returncode == STATUS.get(command, 0), f"{command}\n{done.stdout[-2000:]}{done.stderr[-2000:]}"
         assert "Traceback" not in done.stderr, f"{command}\n{done.stderr}"
