@@ -35,9 +35,18 @@ def range_of(predicted: Sequence[int], ratios: Collection[float]) -> tuple[int, 
     )
 
 
-@cache
 def known_errors() -> tuple[Errors, ...]:
-    """Those of all recordings that predictions have been held against."""
+    """Those of all recordings that predictions from their logs have been held against."""
+    return _errors("recording")
+
+
+def sampled_errors() -> tuple[Errors, ...]:
+    """The same of predictions from what polling would have shown of these recordings, once a second."""
+    return _errors("sampled")
+
+
+@cache
+def _errors(kind: str) -> tuple[Errors, ...]:
     text = files("simmig.experiment.fit").joinpath("prediction_errors.toml").read_text("utf-8")
-    rows = tomllib.loads(text)["recording"]
+    rows = tomllib.loads(text).get(kind, [])
     return tuple(Errors(row["name"], row["total_time"], row["downtime"]) for row in rows)

@@ -70,7 +70,7 @@ class Reckoned:
 
 def can_reckon(scenario: Scenario) -> bool:
     """Whether nothing is asked for that only a simulation knows: RDMA's costs, a drain policy, a host's work."""
-    costs = scenario.host.model_dump(exclude={"model", "connect_ns"})
+    costs = scenario.host.model_dump(exclude={"model", "connect_ns", "zero_test_page_ns"})
     known = isinstance(scenario.guest.workload, Idle | Uniform | Hotspot | Sweep)
     free = not any(costs.values()) and scenario.destination_host is None and not scenario.link.loss
     return scenario.migration.transport == "tcp" and known and free
@@ -98,6 +98,7 @@ class _Reckoning:
         self._limit_bytes_s = self._limits.max_bandwidth_bytes_s
         self._stop_bytes = guest.device_state_bytes
         self._memory = self._left = memory * (1 - guest.zero_fraction)
+        self._zeros_ns = memory * guest.zero_fraction / _PAGE_BYTES * scenario.host.zero_test_page_ns
         self._sent = 0.0
         self._synced_ns = 0.0
         self._window_ends_ns = self._now_ns + WINDOW_NS
@@ -113,6 +114,8 @@ class _Reckoning:
         while True:
             while self._left > 0 and self._left >= self._threshold:
                 self._slice()
+            self._now_ns += self._zeros_ns  # they come last in memory, and are looked at once
+            self._zeros_ns = 0.0
             if not self._threshold:
                 self._close_window(max(1.0, self._now_ns - self._window_ends_ns + WINDOW_NS))
             self._sync()

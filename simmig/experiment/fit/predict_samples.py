@@ -16,7 +16,7 @@ from typing import Any
 
 from simmig.experiment.errors import InputError
 from simmig.experiment.fit.predict_guest import UNKNOWN_DEVICE_STATE_BYTES
-from simmig.experiment.fit.predict_range import known_errors, range_of
+from simmig.experiment.fit.predict_range import range_of, sampled_errors
 from simmig.experiment.fit.predict_reckon import Reckoned, can_reckon, reckon
 from simmig.experiment.fit.sampled_model import PAGE_BYTES, SampledModel, model_of
 from simmig.experiment.runs.run import run
@@ -38,8 +38,10 @@ class SampledPrediction:
         recorded: the last sample.
         may_not_complete: whether it fails to with a bandwidth or a guest that the samples allow as well.
         predicted, total_range_ns, downtime_range_ns: the migration, and where it should lie in nine of ten cases.
+            Where nothing was told of the guest's writes, the total time has no upper end.
         check: model of the first half of the time; predicted over recorded of what the rest tells, by figure.
         other_migrations: how many more the file tells of, which are left out.
+        variants: total time and downtime, with every bandwidth and guest that the samples allow, if it completes.
     """
 
     samples: int
@@ -47,10 +49,11 @@ class SampledPrediction:
     recorded: Sample
     predicted: Reckoned
     may_not_complete: bool
-    total_range_ns: tuple[int, int]
+    total_range_ns: tuple[int, int | None]
     downtime_range_ns: tuple[int, int]
     check: dict[str, float]
     other_migrations: int = 0
+    variants: tuple[tuple[int, int], ...] = ()
 
 
 def predict_samples(path: Path, overrides: Overrides) -> SampledPrediction:
@@ -64,26 +67,43 @@ def predict_samples(path: Path, overrides: Overrides) -> SampledPrediction:
     guests = [replace(model.dirtying, working_set_pages=size, pages_s=rate) for size, rate in model.dirtying.ends]
     results = [
         _simulate(path, each, bandwidth, overrides)
-        for each in (model, *(replace(model, dirtying=guest) for guest in guests))
+        for guest in (model, *(replace(model, dirtying=guest) for guest in guests))
+        for each in _by_zero_pages(guest)
         for bandwidth in (model.bandwidth_bytes_s, *model.bandwidth_range_bytes_s)
     ]
     completed = [each for each in results if each.good] or results
     check = _check(path, samples, rates)
     ratios = [
-        [*(getattr(each, name) for each in known_errors()), 1 / check.get(name, 1.0)]
+        [*(getattr(each, name) for each in sampled_errors()), 1 / check.get(name, 1.0)]
         for name in ("total_time", "downtime")
     ]
+    low_ns, high_ns = range_of([each.total_time_ns for each in completed], ratios[0])
     return SampledPrediction(
         len(samples),
         model,
         samples[-1],
         results[0],
-        not all(each.good for each in results),
-        range_of([each.total_time_ns for each in completed], ratios[0]),
-        range_of([each.downtime_ns for each in completed], ratios[1]),
+        not all(each.good for each in results) or not model.tells_of_the_guest,
+        (low_ns, high_ns if model.tells_of_the_guest else None),
+        range_of(_downtimes(model, completed), ratios[1]),
         check,
         sampled.other_migrations,
+        tuple((each.total_time_ns, each.downtime_ns) for each in results if each.good),
     )
+
+
+def _downtimes(model: SampledModel, completed: Sequence[Reckoned]) -> list[int]:
+    """With a link that became slower, and no limit, the stopped guest's pages go at that speed, too."""
+    found = [each.downtime_ns for each in completed]
+    if model.stretches:
+        slower = max(speed for _, speed in model.stretches) / model.stretches[-1][1]
+        found += [round(downtime_ns * slower) for downtime_ns in found]
+    return found
+
+
+def _by_zero_pages(model: SampledModel) -> list[SampledModel]:
+    most = replace(model, zero_share=model.most_zero_share)
+    return [model] if most == model else [model, most]
 
 
 def _simulate(path: Path, model: SampledModel, bandwidth_bytes_s: float, overrides: Overrides) -> Reckoned:
@@ -92,7 +112,7 @@ def _simulate(path: Path, model: SampledModel, bandwidth_bytes_s: float, overrid
 
 
 def tables(model: SampledModel, bandwidth_bytes_s: float) -> dict[str, Any]:
-    """The migration as a scenario file would put it."""
+    """The migration as a scenario file would put it: where its speed changed, with a limit that changes."""
     dirtying = model.dirtying
     workload: dict[str, Any] = {"kind": "idle"}
     if dirtying.working_set_pages:
@@ -102,6 +122,12 @@ def tables(model: SampledModel, bandwidth_bytes_s: float) -> dict[str, Any]:
             "working_set": f"{size} B",
             "rate": f"{round(dirtying.pages_s * PAGE_BYTES)} B/s",
         }
+    factor = bandwidth_bytes_s / model.bandwidth_bytes_s
+    speeds = [(since_ms, speed * factor) for since_ms, speed in model.stretches] or [(0, bandwidth_bytes_s)]
+    fastest = max(speed for _, speed in speeds)
+    limits = [
+        (since_ms, f"{max(1, round(speed))} B/s" if speed < fastest else "unlimited") for since_ms, speed in speeds
+    ]
     return {
         "guest": {
             "memory": f"{model.memory_bytes} B",
@@ -109,12 +135,14 @@ def tables(model: SampledModel, bandwidth_bytes_s: float) -> dict[str, Any]:
             "zero_fraction": model.zero_share,
             "workload": workload,
         },
-        "link": {"bandwidth": f"{max(1000, round(8 * bandwidth_bytes_s))} bit/s", "latency": "1 us"},
-        "host": {"connect": f"{model.setup_ms} ms"},
+        "link": {"bandwidth": f"{max(1000, round(8 * fastest))} bit/s", "latency": "1 us"},
+        "host": {"connect": f"{model.setup_ms} ms", "zero_test_page": f"{1e9 * model.zero_page_s:.3f} ns"},
         "migration": {
             "transport": "tcp",
             "downtime_limit": f"{max(1, model.downtime_limit_ms)} ms",
             "max_rounds": _PATIENCE,
+            "max_bandwidth": limits[0][1],
+            "change": [{"at": f"{since_ms} ms", "max_bandwidth": limit} for since_ms, limit in limits[1:]],
         },
     }
 

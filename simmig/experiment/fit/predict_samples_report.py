@@ -42,6 +42,8 @@ def _model(prediction: SampledPrediction) -> Iterator[str]:
     yield f"Sampled: {prediction.samples} samples of a {format_bytes(model.memory_bytes)} guest's migration"
     between = f"{format_byte_rate(round(low))} to {format_byte_rate(round(high))}"
     yield f"  bandwidth       {format_byte_rate(round(model.bandwidth_bytes_s))} ({between})"
+    for since_ms, speed in model.stretches:
+        yield f"    from {format_time(since_ms * _MS):>8} on {format_byte_rate(round(speed))}"
     if dirtying.working_set_pages:
         size = format_bytes(dirtying.working_set_pages * PAGE_BYTES)
         rate = format_byte_rate(round(dirtying.pages_s * PAGE_BYTES))
@@ -64,12 +66,17 @@ def _table(prediction: SampledPrediction) -> Iterator[str]:
     for name, told_ms, predicted_ns, (low, high) in rows:
         told = format_time(told_ms * _MS) if told_ms >= 0 else "not told"
         forecast = format_time(predicted_ns) if predicted_ns else "none"
-        between = f"{format_time(low)} to {format_time(high)}" if high else ""
+        between = f"{format_time(low)} to {format_time(high)}" if high else f"{format_time(low)} or more"
+        between = between if low else ""
         yield f"{name:16}{told:>14}{forecast:>14}   {between}".rstrip()
     if prediction.predicted.status != "completed":
         yield f"The predicted migration does not complete: {prediction.predicted.reason}."
     elif prediction.may_not_complete:
-        yield "With another bandwidth or guest that the samples allow as well, it does not complete."
+        yield (
+            "The samples do not rule out a guest that never converges."
+            if not prediction.model.tells_of_the_guest
+            else "With another bandwidth or guest that the samples allow as well, it does not complete."
+        )
 
 
 def _checks(prediction: SampledPrediction) -> Iterator[str]:

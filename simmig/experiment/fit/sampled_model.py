@@ -20,7 +20,11 @@ from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 
+import numpy as np
+
 from simmig.experiment.errors import InputError
+from simmig.experiment.fit.speed_changes import stretches
+from simmig.experiment.scenario.dirty_rates import least_squares_not_negative
 from simmig.trace.qemu_dirty_rates import DirtyRate
 from simmig.trace.qemu_sample import Sample
 
@@ -30,6 +34,11 @@ _SIZES = 40
 """Working sets tried, evenly in the logarithm between the least that was seen dirty and all memory."""
 _AS_GOOD = 0.02
 """Fits that are off by so much more than the best are as good; one interval alone fits a small set or a large."""
+_MOST_ZERO = 0.99
+_ZERO_ENOUGH = 0.1
+"""Zero pages, as a share of all others, from which on the time that they take can be told apart."""
+_BUSY = 0.5
+"""Steps whose zero pages took more of the time tell nothing of a speed."""
 _NOT_RUNNING = ("setup", "failed", "cancelled", "cancelling")
 
 
@@ -48,16 +57,27 @@ class Dirtying:
 
 @dataclass(frozen=True, slots=True)
 class SampledModel:
-    """What samples tell, enough to simulate their migration. `untold`: what they do not, and what is taken."""
+    """What samples tell, enough to simulate their migration. `untold`: what they do not, and what is taken.
+
+    `stretches`: since when, in ms, the bandwidth was how much, where it changed on the way.
+    """
 
     memory_bytes: int
     bandwidth_bytes_s: float
     bandwidth_range_bytes_s: tuple[float, float]
     dirtying: Dirtying
     zero_share: float
+    most_zero_share: float
+    zero_page_s: float
     setup_ms: int
     downtime_limit_ms: int
     untold: tuple[str, ...] = ()
+    stretches: tuple[tuple[int, float], ...] = ()
+
+    @property
+    def tells_of_the_guest(self) -> bool:
+        """Whether anything was told of what it writes."""
+        return self.dirtying.intervals > 0
 
 
 def model_of(path: Path, samples: Sequence[Sample], rates: Sequence[DirtyRate]) -> SampledModel:
@@ -66,11 +86,13 @@ def model_of(path: Path, samples: Sequence[Sample], rates: Sequence[DirtyRate]) 
     memory_bytes = max((each.memory_bytes for each in samples), default=-1) // PAGE_BYTES * PAGE_BYTES
     if memory_bytes <= 0:
         raise InputError(f"{path}: no sample tells the guest's memory (ram total, Memory total)")
-    bandwidth, off = _bandwidth(path, samples, untold)
-    zero = max((each.zero_pages for each in samples), default=0)
-    normal = max((each.normal_pages for each in samples), default=0)
-    if zero < 0 or normal <= 0:
-        untold.append("how many pages are zero (duplicate, Constant pages): none is taken to be")
+    found = _bandwidth(path, samples, untold)
+    if found.stretches:
+        untold.append(
+            "why the speed changed (a rate limit, the link, registering memory in the first round): it is taken "
+            "for a limit, which does not hold when the guest stands"
+        )
+    zero_share, most_zero = _zero_share(samples, memory_bytes // PAGE_BYTES, untold)
     intervals = [
         *_intervals(samples, untold),
         *((rate.interval_s, rate.bytes_s * rate.interval_s) for rate in rates),
@@ -91,14 +113,32 @@ def model_of(path: Path, samples: Sequence[Sample], rates: Sequence[DirtyRate]) 
         untold.append(f"the downtime limit: QEMU's default, {_DEFAULT_LIMIT_MS} ms, is taken")
     return SampledModel(
         memory_bytes,
-        bandwidth,
-        (bandwidth - off, bandwidth + off),
+        found.bytes_s,
+        (found.bytes_s - found.off, found.bytes_s + found.off),
         dirtying,
-        min(0.99, max(0, zero) / (max(0, zero) + normal)) if normal > 0 else 0.0,
+        zero_share,
+        most_zero,
+        found.zero_page_s,
         max(0, *(each.setup_ms for each in samples)),
         limits[0] if limits else _DEFAULT_LIMIT_MS,
         tuple(untold),
+        found.stretches,
     )
+
+
+def _zero_share(samples: Sequence[Sample], pages: int, untold: list[str]) -> tuple[float, float]:
+    """The share of zero pages in what was looked at, and what it would be if all the rest were zero."""
+    zero = max((each.zero_pages for each in samples), default=0)
+    normal = max((each.normal_pages for each in samples), default=0)
+    if zero < 0 or normal < 0 or not zero + normal:
+        untold.append("how many pages are zero (duplicate, Constant pages): none is taken to be")
+        return 0.0, 0.0
+    share = min(_MOST_ZERO, zero / pages if zero + normal >= pages else zero / (zero + normal))
+    last = max(samples, key=lambda each: each.total_ms)
+    if last.syncs > 1 or last.over or last.remaining_bytes <= 0:
+        return share, share
+    untold.append("whether the memory not yet sent is zero: as much of it is taken to be as of what was")
+    return share, min(_MOST_ZERO, max(share, (zero + last.remaining_bytes // PAGE_BYTES) / pages))
 
 
 def fit_dirtying(points: Sequence[tuple[float, float]], memory_pages: int) -> Dirtying:
@@ -120,34 +160,83 @@ def fit_dirtying(points: Sequence[tuple[float, float]], memory_pages: int) -> Di
     return Dirtying(max(1, round(size)), rate, len(seen), tuple((max(1, round(s)), r) for s, r in ends))
 
 
-def _bandwidth(path: Path, samples: Sequence[Sample], untold: list[str]) -> tuple[float, float]:
-    """Bytes a second, and how far that may be off: 1.6 standard errors, 90 %, of speeds weighted by their time."""
-    speeds = _speeds([each for each in samples if each.timed])
-    if not speeds:
-        speeds = [(1.0, float(each.bytes_s)) for each in samples if each.bytes_s > 0]
+@dataclass(frozen=True, slots=True)
+class _Step:
+    """From one sample of the running migration to the next."""
+
+    seconds: float
+    sent_bytes: float
+    zero_pages: int
+    since_ms: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class _Bandwidth:
+    """Bytes a second, how far that may be off (1.6 standard errors, 90 %), and seconds that a zero page takes.
+
+    `stretches`: since when, in ms, it was how much, where it changed.
+    """
+
+    bytes_s: float
+    off: float
+    zero_page_s: float
+    stretches: tuple[tuple[int, float], ...] = ()
+
+
+def _bandwidth(path: Path, samples: Sequence[Sample], untold: list[str]) -> _Bandwidth:
+    """The time of all steps is what their bytes and their zero pages took, by least squares."""
+    steps = _steps([each for each in samples if each.timed])
+    sent, zeros = sum(step.sent_bytes for step in steps), sum(step.zero_pages for step in steps)
+    if not sent:
+        named = [float(each.bytes_s) for each in samples if each.bytes_s > 0]
+        if not named:
+            raise InputError(
+                f"{path}: no two samples tell a bandwidth (time, transferred bytes that grow), none a throughput"
+            )
         untold.append("when the samples were taken: the bandwidth is the throughput that they name")
-    if not speeds:
-        raise InputError(
-            f"{path}: no two samples tell a bandwidth (time, and transferred bytes that grow), none a throughput"
-        )
-    seconds = sum(spent for spent, _ in speeds)
-    bandwidth = sum(sent for _, sent in speeds) / seconds
-    spread = math.sqrt(sum(spent * (sent / spent - bandwidth) ** 2 for spent, sent in speeds) / seconds)
-    return bandwidth, min(0.9 * bandwidth, 1.6 * spread / math.sqrt(len(speeds)))
+        steps, zeros = [_Step(1.0, rate, 0) for rate in named], 0
+        sent = sum(named)
+    seconds = sum(step.seconds for step in steps)
+    enough = zeros > _ZERO_ENOUGH * sent / PAGE_BYTES and len(steps) > 2
+    zero_s = _zero_page_s(steps) if enough else 0.0
+    busy = [
+        (step, spent)
+        for step in steps
+        if (spent := step.seconds - zero_s * step.zero_pages) > _BUSY * step.seconds
+    ]
+    bandwidth = sent / max(0.1 * seconds, seconds - zero_s * zeros)
+    parts = stretches([spent for _, spent in busy], [step.sent_bytes for step, _ in busy])
+    told = []
+    squares = 0.0
+    for first, end in parts:
+        part = busy[first:end]
+        speed = sum(step.sent_bytes for step, _ in part) / sum(spent for _, spent in part)
+        told.append((part[0][0].since_ms, speed))
+        squares += sum(spent * (step.sent_bytes / spent - speed) ** 2 for step, spent in part)
+    off = min(0.9 * bandwidth, 1.6 * math.sqrt(squares / seconds) / math.sqrt(len(steps)))
+    return _Bandwidth(bandwidth, off, zero_s, tuple(told) if len(told) > 1 else ())
 
 
-def _speeds(samples: Sequence[Sample]) -> list[tuple[float, float]]:
-    """Between samples of the running migration: seconds and bytes."""
+def _zero_page_s(steps: Sequence[_Step]) -> float:
+    rows = np.array([[step.sent_bytes, float(step.zero_pages)] for step in steps])
+    return float(least_squares_not_negative(rows, np.array([step.seconds for step in steps]))[1])
+
+
+def _steps(samples: Sequence[Sample]) -> list[_Step]:
+    """Between samples of the running migration, while there was something to send."""
     told = [each for each in samples if each.transferred_bytes >= 0 and each.status not in _NOT_RUNNING]
     pairs = list(pairwise(told))
-    if len(told) == 1:
-        pairs = [(Sample(total_ms=max(0, told[0].setup_ms), transferred_bytes=0), told[0])]
+    if (told and told[0].setup_ms >= 0) or len(told) == 1:
+        pairs.insert(0, (Sample(total_ms=max(0, told[0].setup_ms), transferred_bytes=0, zero_pages=0), told[0]))
     found = []
     for before, after in pairs:
-        spent = (after.total_ms - max(before.total_ms, after.setup_ms)) / 1000
+        seconds = (after.total_ms - max(before.total_ms, after.setup_ms)) / 1000
         sent = after.transferred_bytes - before.transferred_bytes
-        if spent > 0 and sent > 0:
-            found.append((spent, float(sent)))
+        zeros = (
+            max(0, after.zero_pages - before.zero_pages) if min(before.zero_pages, after.zero_pages) >= 0 else 0
+        )
+        if seconds > 0 and sent >= 0 and not before.over:
+            found.append(_Step(seconds, float(sent), zeros, before.total_ms))
     return found
 
 
