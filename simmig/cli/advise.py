@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
@@ -17,6 +18,8 @@ from simmig.experiment.errors import InputError
 
 if TYPE_CHECKING:
     from simmig.experiment.studies.advise.search import Advice
+
+_SAY_EVERY_S = 20
 
 
 @click.command(short_help="Find the policy with the shortest migration that keeps a downtime.")
@@ -32,9 +35,15 @@ if TYPE_CHECKING:
     help="Only these; default: all built-in ones.",
 )
 @click.option("--freedoms", is_flag=True, help="Use what the wire leaves a sender free to do, too.")
-@click.option("--trials", type=click.IntRange(1, 100_000), default=64, show_default=True, help="How many to try.")
 @click.option(
-    "--seeds", type=click.IntRange(1, 10_000), default=20, show_default=True, help="To test the best with."
+    "--trials",
+    type=click.IntRange(1, 100_000),
+    help="How many to try.  [default: 64; of a big guest what about a minute allows]",
+)
+@click.option(
+    "--seeds",
+    type=click.IntRange(1, 10_000),
+    help="To test the best with.  [default: 20; of a big guest what about a minute allows]",
 )
 @click.option(
     "--confidence", type=click.FloatRange(0.5, 0.999999), default=0.95, show_default=True, help="To say how sure."
@@ -48,8 +57,8 @@ def advise(
     settings: tuple[str, ...],
     policies: str | None,
     freedoms: bool,
-    trials: int,
-    seeds: int,
+    trials: int | None,
+    seeds: int | None,
     confidence: float,
     jobs: int | None,
     out: Path | None,
@@ -58,7 +67,8 @@ def advise(
     """Search policies and their parameters for the shortest migration of SCENARIO that keeps a downtime.
 
     The migration's own downtime limit is searched as well, up to the downtime asked for. The best found are tested
-    with seeds that the search has not seen. The same answer on any machine.
+    with seeds that the search has not seen. The same answer on any machine. Where nothing keeps it, the reason is
+    told, and whether it helps to pin all memory.
 
     \b
     simmig advise quickstart --downtime '50 ms'
@@ -68,6 +78,7 @@ def advise(
     """
     if importlib.util.find_spec("optuna") is None:
         raise click.ClickException("the search is Optuna's: pip install 'simmig[advise]'")
+    from simmig.cli.engine import prepare
     from simmig.experiment.output import OutputDir
     from simmig.experiment.reports.report import json_document
     from simmig.experiment.scenario.toml_file import read_toml
@@ -80,12 +91,13 @@ def advise(
     left_free = free(settings)
     space = Space(chosen_policies(policies), _downtime_ns(downtime), left_free if freedoms else ())
     question = Question(read_toml(scenario), scenario, settings)
-    question.scenario(None)
+    scenario_asked = question.scenario(None)
     with (
         OutputDir(out) if out is not None else nullcontext() as directory,
         processes(jobs or cores(), threads=True) as workers,
         _progress() as tell,
     ):
+        prepare(scenario_asked, False, None)
         advice = search(question, space, workers, trials, seeds, confidence, tell)
         if directory is not None:
             _write(advice, directory.work, scenario, settings)
@@ -122,9 +134,17 @@ def _write(advice: Advice, directory: Path, scenario: Path, settings: tuple[str,
 
 @contextmanager
 def _progress() -> Iterator[Callable[[str, int, int], None]]:
-    """On a terminal, how far it is and how long it may take; elsewhere nothing."""
+    """On a terminal, how far it is and how long it may take; elsewhere a line now and then."""
     if not sys.stderr.isatty():
-        yield lambda what, done, of: None
+        said_s = time.monotonic()
+
+        def say(what: str, done: int, of: int) -> None:
+            nonlocal said_s
+            if time.monotonic() >= said_s + _SAY_EVERY_S:
+                said_s = time.monotonic()
+                click.echo(f"simmig: {what}, {done} of {of}", err=True)
+
+        yield say
         return
     from rich.console import Console
     from rich.progress import Progress

@@ -12,10 +12,12 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from simmig.experiment.amounts import format_time
+from simmig.experiment.amounts import format_bytes, format_time
 from simmig.experiment.scenario.data import spelled
 from simmig.experiment.studies.advise.confidence import seeds_for
 from simmig.experiment.studies.advise.search import Advice, Choice
+from simmig.experiment.studies.advise.space import NEVER_WAITS
+from simmig.experiment.studies.advise.trial import PIN_ALL
 
 _SHARES = (0.9, 0.99)
 
@@ -49,7 +51,16 @@ def figures(advice: Advice, scenario: Path, settings: Sequence[str]) -> dict[str
         "front": [_figures(choice) for choice in advice.front],
         "tried": advice.tried,
         "completed": advice.completed,
+        "trials": advice.effort.trials,
+        "search_seeds": 1 if advice.certain else advice.effort.search_seeds,
+        "ties": [_figures(choice) for choice in advice.ties],
+        "pace": None if advice.pace is None else advice.pace.figures(),
+        "pinned": None if advice.pinned is None else figures(advice.pinned, scenario, _pinned(settings)),
     }
+
+
+def _pinned(settings: Sequence[str]) -> list[str]:
+    return [*settings, f"{PIN_ALL}=true"]
 
 
 def _figures(choice: Choice) -> dict[str, Any]:
@@ -72,6 +83,7 @@ def report(advice: Advice, scenario: Path, settings: Sequence[str]) -> Renderabl
             f"[bold]{_name(advice.winner)}[/] keeps {asked}: downtime {format_time(outcome.downtime_ns)} at most, "
             f"total time {format_time(outcome.total_time_ns)}",
             *_sureness(advice),
+            *_tied(advice),
             "",
             _pasted(advice.winner, scenario, settings),
         ]
@@ -84,12 +96,64 @@ def report(advice: Advice, scenario: Path, settings: Sequence[str]) -> Renderabl
             "",
             _pasted(advice.nearest, scenario, settings),
         ]
+    elif advice.tried:
+        parts.append(f"[bold red]none of {advice.tried} completes[/]")
     else:
-        parts.append(f"[bold red]none of {advice.tried} completes[/]: the guest writes faster than memory is sent")
+        parts.append(f"[bold red]nothing keeps {asked}[/]: not even {NEVER_WAITS} converges, which never waits")
+    if advice.winner is None:
+        if advice.pace is not None and not advice.completed:
+            parts += [Text(line, no_wrap=True, overflow="ignore") for line in advice.pace.told()]
+        parts += _with_all_pinned(advice, scenario, settings)
     if advice.front:
         counts = f"{advice.tried} tried and {advice.completed} completed"
         parts += ["", f"The front of the search, of {counts}:", _table(advice)]
+    if advice.tried and advice.effort.reduced:
+        parts += ["", _fewer(advice)]
     return Group(*parts)
+
+
+def _with_all_pinned(advice: Advice, scenario: Path, settings: Sequence[str]) -> list[RenderableType]:
+    """Whether it helps to pin all memory at the start."""
+    pinned, setting = advice.pinned, f"{PIN_ALL}=true"
+    if pinned is None:
+        return []
+    if pinned.winner is not None:
+        outcome = pinned.winner.outcome
+        return [
+            "",
+            f"[bold]With {setting} {_name(pinned.winner)} keeps it[/]: downtime "
+            f"{format_time(outcome.downtime_ns)} at most, total time {format_time(outcome.total_time_ns)}",
+            *_sureness(pinned),
+            "",
+            _pasted(pinned.winner, scenario, _pinned(settings)),
+        ]
+    if pinned.nearest is not None:
+        came = f"the nearest, {_name(pinned.nearest)}, has {format_time(pinned.nearest.outcome.downtime_ns)}"
+    elif pinned.pace is not None:
+        came = f"rounds stop to shrink there as well, at {format_bytes(pinned.pace.left_bytes)}"
+    else:
+        came = "none completes"
+    return ["", f"{setting} does not help: {came}."]
+
+
+def _tied(advice: Advice) -> list[str]:
+    """Who is as short, as far as repeats can tell."""
+    if not advice.ties:
+        return []
+    names = ", ".join(_name(choice) for choice in advice.ties)
+    return [f"In the search as short within 1 % or what repeats differ by: {names}."]
+
+
+def _fewer(advice: Advice) -> str:
+    """What a big guest left room for."""
+    much = advice.effort
+    seeds = (
+        "" if advice.certain else f" with {much.search_seeds} seeds each, and {much.seeds} fresh ones for the best"
+    )
+    return (
+        f"This guest takes long to simulate. For an answer in about a minute it was {much.trials} trials{seeds}; "
+        "--trials and --seeds take more."
+    )
 
 
 def _none(advice: Advice) -> str:

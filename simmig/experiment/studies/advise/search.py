@@ -5,19 +5,19 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import optuna
 
 from simmig.experiment.studies.advise.confidence import kept_share
+from simmig.experiment.studies.advise.effort import Effort, effort
+from simmig.experiment.studies.advise.pace import Pace
 from simmig.experiment.studies.advise.space import Candidate, Space
-from simmig.experiment.studies.advise.trial import Outcome, Question, depends_on_seed, try_out
+from simmig.experiment.studies.advise.trial import Outcome, Question, depends_on_seed, look, try_out
 from simmig.experiment.studies.sweep.pool import compile_if_worthwhile
 
 GENERATION = 8
 """Trials asked for before any outcome is told: so many on any number of processors, so that all find the same."""
-SEARCH_SEEDS = 3
-"""Seeds a trial is tried with; those that decide are others."""
 FINALISTS = 5
 """Of the search's front at most as many are put to the test, one after the other, until one passes."""
 
@@ -53,6 +53,11 @@ class Advice:
         tested: how many of them were put to it.
         confidence: asked for.
         certain: nothing in the scenario depends on the seed.
+        effort: what was tried, and with how many seeds.
+        ties: of the search those that keep the downtime too, and of which the winner is shorter by no more than
+            1 % or than the repeats of either differ.
+        pace: where a migration that never waits got stuck; None where it did not.
+        pinned: the same with all memory pinned at the start, where nothing keeps it without.
     """
 
     downtime_ns: int
@@ -67,6 +72,10 @@ class Advice:
     tested: int
     confidence: float
     certain: bool
+    effort: Effort
+    ties: tuple[Choice, ...] = ()
+    pace: Pace | None = None
+    pinned: Advice | None = None
 
     @property
     def kept_share(self) -> float:
@@ -78,24 +87,48 @@ def search(
     question: Question,
     space: Space,
     workers: tuple[Executor, int],
-    trials: int,
-    seeds: int,
+    trials: int | None,
+    seeds: int | None,
     confidence: float,
     tell: Tell = lambda what, done, of: None,
 ) -> Advice:
-    """Search, then test the best with `seeds` seeds that the search has not seen. The same on any machine."""
-    first = question.scenario(None).seed
-    certain = not depends_on_seed(question.scenario(None))
-    executor, _ = workers
-    compile_if_worthwhile(executor, [question.scenario(None)], trials)
+    """Search, then test the best with seeds that the search has not seen. The same on any machine.
+
+    `trials` and `seeds`: as many as `effort` leaves room for where they are None. Where nothing keeps the downtime
+    it is searched again with all memory pinned, if that is left open.
+    """
+    advice = _search(question, space, workers[0], trials, seeds, confidence, tell)
+    migration = question.scenario(None).migration
+    if advice.winner is None and migration.transport == "rdma" and not migration.pin_all and question.may_pin:
+        pinned = _search(question.pinned(), space, workers[0], trials, seeds, confidence, tell)
+        advice = replace(advice, pinned=pinned)
+    return advice
+
+
+def _search(
+    question: Question,
+    space: Space,
+    executor: Executor,
+    trials: int | None,
+    seeds: int | None,
+    confidence: float,
+    tell: Tell,
+) -> Advice:
+    scenario = question.scenario(None)
+    first, certain = scenario.seed, not depends_on_seed(scenario)
+    tell("looking whether it converges", 0, 1)
+    pages, pace = executor.submit(look, question, space.never_waits()).result()
+    much = effort(scenario, pages, trials, seeds, len(space.first()))
+    compile_if_worthwhile(executor, [scenario], much.trials)
     found: dict[Candidate, Outcome] = {}
-    search_seeds = range(first, first + (1 if certain else SEARCH_SEEDS))
-    for done in _explore(question, space, executor, trials, search_seeds, found, first):
-        tell("searching", done, trials)
+    search_seeds = range(first, first + (1 if certain else much.search_seeds))
+    if pace is None or not pace.hopeless:
+        for done in _explore(question, space, executor, much.trials, search_seeds, found, first):
+            tell("searching", done, much.trials)
     choices = [Choice(candidate, outcome) for candidate, outcome in found.items() if outcome.completed]
     choices.sort(key=lambda choice: (choice.outcome.total_time_ns, choice.outcome.downtime_ns))
     finalists = to_test([choice for choice in choices if choice.outcome.downtime_ns <= space.downtime_ns])
-    fresh = list(search_seeds) if certain else list(range(search_seeds.stop, search_seeds.stop + seeds))
+    fresh = list(search_seeds) if certain else list(range(search_seeds.stop, search_seeds.stop + much.seeds))
     winner, searched = None, None
     tested: list[Choice] = []
     for choice in finalists:
@@ -123,6 +156,9 @@ def search(
         len(tested),
         confidence,
         certain,
+        much,
+        () if searched is None else tuple(_ties(searched, choices, space.downtime_ns)),
+        pace,
     )
 
 
@@ -171,6 +207,20 @@ def _explore(
             yield done
             if done >= len(space.first()) and all(outcome.flat for outcome in found.values()):
                 return  # no policy sends as fast as the guest writes, and a lower limit only asks for more
+
+
+def _ties(winner: Choice, choices: Sequence[Choice], downtime_ns: int) -> Iterator[Choice]:
+    """Those that keep it as well, and are longer by less than counts; each policy once."""
+    seen = {winner.candidate.policy}
+    for choice in choices:
+        more_ns = choice.outcome.total_time_ns - winner.outcome.total_time_ns
+        counts_ns = max(
+            (SAME_TIME - 1) * winner.outcome.total_time_ns, winner.outcome.spread_ns, choice.outcome.spread_ns
+        )
+        keeps = choice.outcome.downtime_ns <= downtime_ns
+        if keeps and more_ns <= counts_ns and choice.candidate.policy not in seen:
+            seen.add(choice.candidate.policy)
+            yield choice
 
 
 def to_test(keepers: Sequence[Choice]) -> list[Choice]:

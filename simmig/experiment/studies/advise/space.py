@@ -14,6 +14,8 @@ from simmig.experiment.errors import InputError
 from simmig.experiment.scenario.load import Key
 from simmig.migration import policies
 
+NEVER_WAITS = "final-only"
+"""The policy that asks for no wait while the guest runs."""
 FREEDOMS: dict[str, tuple[Any, ...]] = {
     "slice": ("50 ms", "round", "unlimited"),
     "registration_batch": (1, 64),
@@ -68,6 +70,11 @@ class Space:
         settings: list[tuple[str, Any]] = [("downtime_limit", _time_text(round(share * self.downtime_ns / 1000)))]
         settings += [(key, trial.suggest_categorical(key, FREEDOMS[key])) for key in self.freedoms]
         return Candidate(name, tuple(parameters), tuple(settings))
+
+    def never_waits(self) -> Candidate:
+        """The one that sends fastest: no wait, and what the freedoms give most of."""
+        limit = ("downtime_limit", _time_text(round(self.downtime_ns / 1000)))
+        return Candidate(NEVER_WAITS, (), (limit, *((key, FREEDOMS[key][-1]) for key in self.freedoms)))
 
     def first(self) -> list[dict[str, Any]]:
         """Where to begin: every policy with its defaults, given the downtime asked for as its limit."""

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from simmig.experiment.result import Result
 from simmig.experiment.scenario.load import Overrides, build_scenario
 from simmig.experiment.scenario.schema import DirtyRates, Hotspot, Scenario, Uniform
+from simmig.experiment.studies.advise.pace import Pace, pace_of
 from simmig.experiment.studies.advise.space import Candidate
 from simmig.experiment.studies.sweep.work import simulate
+
+PIN_ALL = "migration.pin_all"
 
 
 @dataclass(frozen=True)
@@ -22,6 +25,15 @@ class Question:
     raw: dict[str, Any]
     path: Path
     settings: tuple[str, ...] = ()
+
+    @property
+    def may_pin(self) -> bool:
+        """Whether the command line leaves it open to pin all memory."""
+        return not any(setting.partition("=")[0].strip() == PIN_ALL for setting in self.settings)
+
+    def pinned(self) -> Question:
+        """The same with all memory pinned at the start."""
+        return Question(self.raw, self.path, (*self.settings, f"{PIN_ALL}=true"))
 
     def scenario(self, candidate: Candidate | None, seed: int | None = None) -> Scenario:
         """With a candidate's choices. Raises InputError."""
@@ -40,12 +52,14 @@ class Outcome:
         total_time_ns: the mean.
         downtime_ns: the longest.
         flat: one did not, and its rounds had stopped to shrink.
+        spread_ns: of the total times, the longest less the shortest.
     """
 
     completed: bool
     total_time_ns: int
     downtime_ns: int
     flat: bool = False
+    spread_ns: int = field(default=0, compare=False)
 
 
 def try_out(question: Question, candidate: Candidate, seeds: Sequence[int]) -> Outcome:
@@ -55,12 +69,21 @@ def try_out(question: Question, candidate: Candidate, seeds: Sequence[int]) -> O
         results.append(_migrate(question.scenario(candidate, seed)))
         if not results[-1].good:
             break
+    totals_ns = [result.metrics.total_time_ns for result in results]
     return Outcome(
         all(result.good for result in results),
-        sum(result.metrics.total_time_ns for result in results) // len(results),
+        sum(totals_ns) // len(totals_ns),
         max(result.metrics.downtime_ns for result in results),
         _is_flat(results[-1]),
+        max(totals_ns) - min(totals_ns),
     )
+
+
+def look(question: Question, candidate: Candidate) -> tuple[int, Pace | None]:
+    """One migration of a candidate: how many pages it sent and, where it got stuck, at which pace."""
+    scenario = question.scenario(candidate)
+    result = _migrate(scenario)
+    return result.metrics.counts.data_pages, pace_of(result, scenario)
 
 
 def _migrate(scenario: Scenario) -> Result:

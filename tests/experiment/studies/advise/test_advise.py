@@ -15,8 +15,10 @@ from hypothesis import strategies as st
 
 from simmig.cli.main import main
 from simmig.experiment.runs.run import run
+from simmig.experiment.scenario.load import Overrides, load_scenario
 from simmig.experiment.studies.advise.confidence import kept_share, seeds_for
-from simmig.experiment.studies.advise.search import Choice, to_test
+from simmig.experiment.studies.advise.effort import Effort, effort
+from simmig.experiment.studies.advise.search import Choice, _ties, to_test
 from simmig.experiment.studies.advise.space import Candidate
 from simmig.experiment.studies.advise.trial import Outcome, _is_flat
 from simmig.migration.policies import builtin
@@ -145,15 +147,86 @@ def test_one_run_is_enough_where_nothing_is_drawn(scenario: Path, capsys: pytest
 def test_a_guest_that_outruns_every_policy_is_soon_given_up(
     scenario: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Every built-in policy once, with one seed, and no more rounds than tell that they do not shrink."""
+    """One migration tells it; that no policy would have come through is asked of each of them here."""
     busy = 'guest.workload={ kind = "uniform", working_set = "8 MiB", rate = "4 GiB/s" }'
     status, found = advise(scenario, capsys, "--downtime", "1 ms", "--set", busy)
     assert status == 1
-    assert found["tried"] == len(builtin())
-    assert found["completed"] == 0
+    assert found["tried"] == 0
+    assert found["pinned"]["winner"] is None
+    assert found["pace"]["left_bytes"] > 2 * found["pace"]["fits_bytes"]
+    assert found["pace"]["sent_bit_s"] == pytest.approx(1e9, rel=0.05), "the link's"
+    assert found["pace"]["written_bit_s"] == pytest.approx(8 * (4 << 30), rel=0.05), "the guest's"
+    for name in builtin():
+        overrides = Overrides((busy, "migration.downtime_limit=1 ms"), name)
+        assert run(load_scenario(scenario, overrides), traced=False).status == "not-converging", name
     settings = ("--set", busy, "--set", "migration.downtime_limit=1 ms")
     assert main(["run", str(scenario), *settings, "--json"]) == 1
     assert json.loads(capsys.readouterr().out)["status"] == "not-converging"
+
+
+def test_why_nothing_keeps_it_is_told_in_numbers(scenario: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    busy = 'guest.workload={ kind = "uniform", working_set = "8 MiB", rate = "4 GiB/s" }'
+    assert main(["advise", str(scenario), "--jobs", "1", "--downtime", "1 ms", "--set", busy]) == 1
+    told = capsys.readouterr().out
+    assert "nothing keeps 1 ms: not even final-only converges, which never waits" in told
+    assert "each leaves about 8 MiB dirty" in told
+    assert "The guest writes 4 GiB/s (34.4 Gbit/s) meanwhile, and 1000 Mbit/s are sent." in told
+    assert "100% of the time: its bandwidth bounds it" in told
+    assert "a downtime of about 67.1 ms" in told
+    assert "migration.pin_all=true does not help" in told
+
+
+SLOW_TO_REGISTER = (
+    "guest.memory=16 MiB",
+    "guest.zero_fraction=1",
+    "guest.device_state=64 KiB",
+    "guest.workload={ kind = 'uniform', working_set = '16 MiB', rate = '4 MiB/s' }",
+    "host={ register = '20 ms', zero_test_page = '1 us' }",
+    "migration.max_rounds=1",
+)
+"""What is registered in the first pass takes so long that too much is dirty afterwards."""
+
+
+def test_pinning_is_tried_where_nothing_else_helps(scenario: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    settings = [word for setting in SLOW_TO_REGISTER for word in ("--set", setting)]
+    policies = ("--policies", "per-round,final-only")
+    options = [*settings, *policies, "--downtime", "15 ms", "--trials", "2", "--seeds", "2"]
+    status, found = advise(scenario, capsys, *options)
+    assert (status, found["winner"]) == (1, None)
+    assert found["pinned"]["winner"]["downtime_ns"] <= 15_000_000
+    command = shlex.split(found["pinned"]["command"])
+    assert "migration.pin_all=true" in command
+    assert main([*command[1:], "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["downtime_ns"] <= 15_000_000
+    _, found = advise(scenario, capsys, *options, "--set", "migration.pin_all=false")
+    assert found["pinned"] is None, "that was the user's to say"
+
+
+def test_who_is_longer_by_less_than_repeats_differ_ties() -> None:
+    def seen(name: str, total_ms: int, spread_ms: int, downtime_ms: int = 20) -> Choice:
+        return Choice(
+            Candidate(name), Outcome(True, total_ms * 10**6, downtime_ms * 10**6, False, spread_ms * 10**6)
+        )
+
+    best = seen("best", 1000, 10)
+    others = [
+        seen("in 1 %", 1009, 0),
+        seen("in its spread", 1050, 60),
+        seen("longer", 1050, 40),
+        seen("late", 1001, 0, 51),
+    ]
+    names = [choice.candidate.policy for choice in _ties(best, [best, *others], 50 * 10**6)]
+    assert names == ["in 1 %", "in its spread"]
+
+
+def test_a_big_guest_is_tried_less_and_what_is_asked_for_is_done() -> None:
+    small, big = 1000, 20_000_000
+    scattered = worlds.scenario(guest__workload={"kind": "uniform", "working_set": "1 MiB", "rate": "1 MiB/s"})
+    assert effort(scattered, small, None, None, 8) == Effort(64, 3, 20, False)
+    reduced = effort(scattered, big, None, None, 8)
+    assert (reduced.trials, reduced.search_seeds, reduced.reduced) == (8, 1, True)
+    assert reduced.seeds < 20
+    assert effort(scattered, big, 64, 20, 8) == Effort(64, 3, 20, False)
 
 
 @pytest.mark.parametrize(
