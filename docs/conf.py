@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 from sphinx.application import Sphinx
+from sphinx.util import logging
 
 DOCS = Path(__file__).parent
 ROOT = DOCS.parent
@@ -71,6 +72,13 @@ def _placed(link: re.Match[str], place: Path, page: Path) -> str:
     return f"{image}[{words}]({os.path.relpath(target, page.parent)}{anchor or ''})"
 
 
+def _told_whole(app: Sphinx, what: str, name: str, thing: object, options: object, lines: list[str]) -> None:
+    """A warning, which is an error here, where napoleon would take what stands before a colon for a type."""
+    if what in ("attribute", "data", "property") and re.match(r"[^`\"]*\w: ", lines[0] if lines else ""):
+        logging.getLogger(__name__).warning("%s: a colon in its first line would be read as TYPE: TEXT", name)
+
+
 def setup(app: Sphinx) -> None:
     """Sphinx calls this."""
+    app.connect("autodoc-process-docstring", _told_whole, priority=100)
     app.connect("source-read", _put_in)

@@ -86,7 +86,7 @@ class Result:
 
     @property
     def went_on_flat(self) -> bool:
-        """Whether `stop_when_flat` might have ended it sooner: it did not converge, with rounds that were flat."""
+        """Whether it did not converge and had flat rounds, so that `stop_when_flat` would have ended it sooner."""
         began = self.metrics.began
         return self.status == "not-converging" and began is not None and not began.stop_when_flat
 

@@ -14,7 +14,7 @@ from typing import Any, Protocol
 from simmig.verbs.api import CompChannel, Context, QPHandle
 
 PEER_LEFT = "the peer disconnected"
-"""A connection's `lost`, when the peer took it down: in order, or because its process ended."""
+"""A connection's `lost`, when the peer took it down, in order or because its process ended."""
 
 
 class Work(enum.IntEnum):
@@ -23,11 +23,11 @@ class Work(enum.IntEnum):
     On a real host it takes the time it takes; a simulated host charges its model's cost per unit.
     """
 
-    SCAN_PAGE = 0  # look at one page's dirty bit and put the page into a run
-    SYNC_PAGE = 1  # merge one page's bit of the dirty log into the bitmap
-    ZERO_TEST_PAGE = 2  # read one page to see whether it is all zero
-    MESSAGE = 3  # build or take apart one control message
-    WRITE = 4  # get one RAM write ready and see to its completion
+    SCAN_PAGE = 0  #: look at one page's dirty bit and put the page into a run
+    SYNC_PAGE = 1  #: merge one page's bit of the dirty log into the bitmap
+    ZERO_TEST_PAGE = 2  #: read one page to see whether it is all zero
+    MESSAGE = 3  #: build or take apart one control message
+    WRITE = 4  #: get one RAM write ready and see to its completion
 
 
 class Signal(Protocol):

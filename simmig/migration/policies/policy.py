@@ -11,11 +11,11 @@ from simmig.trace.events import Promise
 class Point(enum.Enum):
     """Where the protocol asks: the places at which the sender may wait for its writes."""
 
-    CHUNK_FULL = "chunk-full"  # the sender has posted what it had of one chunk and goes on to another
-    SLICE_END = "slice-end"  # a RAM section is about to be closed
-    ROUND_END = "round-end"  # one pass over the dirty bitmap is over
-    BEFORE_STOP = "before-stop"  # the guest is about to be stopped
-    BEFORE_DEVICE_STATE = "before-device-state"  # the guest stands still, all its pages are posted
+    CHUNK_FULL = "chunk-full"  #: the sender has posted what it had of one chunk and goes on to another
+    SLICE_END = "slice-end"  #: a RAM section is about to be closed
+    ROUND_END = "round-end"  #: one pass over the dirty bitmap is over
+    BEFORE_STOP = "before-stop"  #: the guest is about to be stopped
+    BEFORE_DEVICE_STATE = "before-device-state"  #: the guest stands still, all its pages are posted
 
 
 class Sender(Protocol):
@@ -78,7 +78,7 @@ def promise_of(policy: Policy) -> Promise | None:
 
 
 FULLY = 0
-"""An answer: wait until nothing is pending."""
+"""An answer that has the sender wait until nothing is pending."""
 
 
 class Policy(Protocol):
