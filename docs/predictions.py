@@ -63,7 +63,7 @@ def main() -> None:
     writing = "--write" in sys.argv[1:]
     if writing:
         ERRORS.write_text("\n".join(errors(rows, samples)) + "\n", encoding="utf-8")
-        draw()
+        draw(*(told(each) for each in (rows, samples)))
     text = "\n".join(page(rows, samples)) + "\n"
     print(text)
     if writing:
@@ -135,7 +135,12 @@ def page(rows: list[Row], samples: list[Row]) -> Iterator[str]:
     yield ""
     yield "![Observed against nominal coverage](images/coverage.png)"
     yield ""
-    yield from table()
+    yield from table(told(rows), told(samples))
+
+
+def told(rows: list[Row]) -> list[Errors]:
+    """The errors of those that there are any of."""
+    return [row.errors for row in rows if row.errors is not None]
 
 
 def judged(note: str, rows: list[Row]) -> Iterator[str]:

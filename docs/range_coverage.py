@@ -44,11 +44,11 @@ class Case(NamedTuple):
     ratio: float
 
 
-def sets() -> Iterator[tuple[str, list[Case]]]:
+def sets(logs: Sequence[Errors], samples: Sequence[Errors]) -> Iterator[tuple[str, list[Case]]]:
     """Everything that predictions were held against, by what was predicted from what."""
     for figure, words in _FIGURES.items():
         yield f"cells, {words}", cells(figure)
-    for name, errors in (("logs", known_errors()), ("polled samples", sampled_errors())):
+    for name, errors in (("logs", logs), ("polled samples", samples)):
         for figure, words in _FIGURES.items():
             yield f"{name}, {words}", recordings(errors, figure)
 
@@ -99,11 +99,11 @@ def points(cases: Sequence[Case]) -> list[Point]:
     return [point for place, point in enumerate(found) if point.nominal not in [p.nominal for p in found[:place]]]
 
 
-def table() -> Iterator[str]:
+def table(logs: Sequence[Errors], samples: Sequence[Errors]) -> Iterator[str]:
     """In Markdown: the shares, and whether chance explains how far they are from the nominal ones."""
     yield "| predicted from, figure | cases | nominal | observed | chance allows |  |"
     yield "| --- | ---: | ---: | ---: | ---: | --- |"
-    for name, cases in sets():
+    for name, cases in sets(logs, samples):
         for point in points(cases):
             if point.nominal >= 0.45:
                 fits = "" if point.low <= point.nominal <= point.high else "**off**"
@@ -113,13 +113,13 @@ def table() -> Iterator[str]:
                 )
 
 
-def draw() -> None:
+def draw(logs: Sequence[Errors], samples: Sequence[Errors]) -> None:
     """The picture: what is on the diagonal is worth what it says."""
     figure, axes = plt.subplots(1, 3, figsize=(11, 4), sharey=True, layout="constrained")
     for axis, kind in zip(axes, ("cells", "logs", "polled samples"), strict=True):
         axis.plot([0, 1], [0, 1], color="0.6", linewidth=1)
         for offset, (name, cases) in zip(
-            (-0.006, 0.006), (s for s in sets() if s[0].startswith(kind)), strict=True
+            (-0.006, 0.006), (s for s in sets(logs, samples) if s[0].startswith(kind)), strict=True
         ):
             found = points(cases)
             axis.errorbar(
@@ -145,5 +145,5 @@ def draw() -> None:
 
 
 if __name__ == "__main__":
-    draw()
-    print("\n".join(table()))
+    draw(known_errors(), sampled_errors())
+    print("\n".join(table(known_errors(), sampled_errors())))

@@ -10,7 +10,7 @@ downtime, is the prediction. How sure it is: `predict_range.py`.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -18,6 +18,7 @@ from typing import Any
 from simmig.experiment.errors import InputError
 from simmig.experiment.fit.calibrate_log import Calibration, CalibrationError, calibrate
 from simmig.experiment.fit.calibrate_round import FirstRound, Lacking, settle
+from simmig.experiment.fit.link_speed import slowdowns
 from simmig.experiment.fit.predict_guest import guest_of
 from simmig.experiment.fit.predict_limit import limit_of
 from simmig.experiment.fit.predict_range import known_errors, range_of
@@ -60,22 +61,26 @@ class Spread:
 class Forecast:
     """A simulated migration: what was simulated, what came out, and how sure that is.
 
-    `resampled` has (total time, downtime) of every resampled run.
+    `resampled` has (total time, downtime) of every resampled run, `at_other_speeds` the same with the link as fast
+    as in each stretch of a recording whose link's speed changed.
     """
 
     scenario: Scenario
     result: Result
     resampled: list[tuple[int, int]]
+    at_other_speeds: list[tuple[int, int]] = field(default_factory=list)
 
     @property
     def spread(self) -> Spread:
         """The ranges."""
-        totals, downtimes = zip(*self.resampled, strict=True)
         errors = known_errors()
-        return Spread(
-            range_of(totals, [each.total_time for each in errors]),
-            range_of(downtimes, [each.downtime for each in errors]),
-        )
+        ranges = []
+        for which, name in enumerate(("total_time", "downtime")):
+            ratios = [getattr(each, name) for each in errors]
+            found = [range_of([each[which] for each in self.resampled], ratios)]
+            found += [range_of([each[which]], ratios) for each in self.at_other_speeds]
+            ranges.append((min(low for low, _ in found), max(high for _, high in found)))
+        return Spread(*ranges)
 
 
 @dataclass(frozen=True)
@@ -211,7 +216,16 @@ class _Study:
             scenarios.append(scenario)
             figures.append((metrics.total_time_ns, metrics.downtime_ns))
         scenario = scenarios[typical(figures)]
-        return Forecast(scenario, run(scenario, subject=self._subject), figures)
+        others = [self._figures(calibration, overrides, factor) for factor in slowdowns(self._recording)]
+        return Forecast(scenario, run(scenario, subject=self._subject), figures, others)
+
+    def _figures(self, calibration: Calibration, overrides: Overrides, factor: float) -> tuple[int, int]:
+        """Total time and downtime on a link so many times as fast."""
+        bandwidth = max(1000, round(factor * calibration.bandwidth_bit_s))
+        scenario = self._scenario(replace(calibration, bandwidth_bit_s=bandwidth), overrides)
+        metrics = Metrics()
+        World(scenario, metrics, self._subject).run()
+        return metrics.total_time_ns, metrics.downtime_ns
 
     def _scenario(self, calibration: Calibration, overrides: Overrides) -> Scenario:
         tables = scenario_tables(self._path, self._logged, calibration, self._subject)
@@ -240,6 +254,10 @@ def scenario_tables(path: Path, logged: Logged, calibration: Calibration, subjec
             "pin_all": recording.pin_all,
             "max_bandwidth": "unlimited" if limit.bytes_s is None else f"{limit.bytes_s} B/s",
             "rate_limit": limit.kept_as,
+            "change": [
+                {"at": f"{each.at_ns} ns", "max_bandwidth": f"{each.bytes_s} B/s" if each.bytes_s else "unlimited"}
+                for each in limit.changes
+            ],
             "downtime_limit": f"{limit_ns} ns",
             "max_rounds": max(_MIN_ROUNDS, _PATIENCE * len(recording.syncs)),
         },

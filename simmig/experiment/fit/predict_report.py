@@ -12,9 +12,10 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from simmig.experiment.amounts import format_bytes, format_rate, format_time
+from simmig.experiment.amounts import format_byte_rate, format_bytes, format_rate, format_time
 from simmig.experiment.fit.calibrate_log import Figure
 from simmig.experiment.fit.calibrate_round import REPRODUCTION_AIM
+from simmig.experiment.fit.link_speed import link_speeds
 from simmig.experiment.fit.predict import RESAMPLES, Forecast, Prediction
 from simmig.experiment.fit.predict_limit import limit_of
 from simmig.experiment.output import OutputDir
@@ -70,6 +71,9 @@ def figures(prediction: Prediction) -> dict[str, Any]:
             "reproduced": prediction.lacking.good if prediction.lacking.recorded_ns else None,
         },
         "rate_limit": _limit(prediction),
+        "link_speeds": [
+            {"from_ns": at_ns, "bytes_s": round(speed)} for at_ns, speed in link_speeds(prediction.recording)
+        ],
         "calibrated": {
             each.name.replace(" ", "_"): {
                 "value": each.value,
@@ -93,6 +97,7 @@ def _limit(prediction: Prediction) -> dict[str, Any]:
         "max_bandwidth_bytes_s": limit.bytes_s,
         "kept_as": limit.kept_as,
         "between_bytes_s": [limit.low_bytes_s, limit.high_bytes_s] if limit.pauses else None,
+        "changes": [{"at_ns": each.at_ns, "max_bandwidth_bytes_s": each.bytes_s} for each in limit.changes],
         "pauses": limit.pauses,
         "paused_ns": limit.paused_ns,
     }
@@ -290,6 +295,14 @@ def _checks(prediction: Prediction) -> Iterator[str]:
             f"{verdict}The first round, simulated with what was calibrated from it, takes "
             f"{format_time(lacking.simulated_ns)} where {format_time(lacking.recorded_ns)} were recorded, "
             f"{100 * lacking.error:+.1f} % (aim {100 * REPRODUCTION_AIM:.0f} %)."
+        )
+    if speeds := link_speeds(prediction.recording):
+        told = ", ".join(
+            f"{format_byte_rate(round(speed))} from {format_time(at_ns)} on" for at_ns, speed in speeds
+        )
+        yield (
+            f"THE LINK'S SPEED CHANGED on the way: {told}. Costs are the first round's; the ranges contain what "
+            "the same migration takes at each of these speeds."
         )
     yield f"Rate limit: {limit_of(prediction.logged).tell()}."
 

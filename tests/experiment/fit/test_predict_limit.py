@@ -59,9 +59,36 @@ def test_without_pauses_the_limit_is_the_default_or_none() -> None:
     assert "none" in fast.tell()
 
 
-def test_a_limit_that_changed_is_the_middle_one() -> None:
-    limit = limit_of(logged([[100]] * 2 + [[200]] * 5, posted=False))
-    assert limit.bytes_s == pytest.approx(199.5 * 4096 * 10)
+@pytest.mark.parametrize("posted", [False, True])
+def test_a_limit_that_changed_is_told_for_each_stretch(posted: bool) -> None:
+    """Two limits, and none at all at the end: as they were, and since when."""
+    slow, fast = ([[90, 10, 1]] * 8, [[200, 10, 1]] * 9)
+    limit = limit_of(logged([*slow, *fast], posted=posted))
+    assert limit.bytes_s == pytest.approx((95 if posted else 100.5) * 4096 * 10, rel=0.01)
+    (change,) = limit.changes
+    assert change.at_ns == 8 * WINDOW_NS
+    assert change.bytes_s == pytest.approx((205 if posted else 210.5) * 4096 * 10, rel=0.01)
+    assert "changed on the way: " in limit.tell()
+    freed = logged([*slow, *[[500, 10, 1]] * 6], posted=posted)
+    del freed.recording.pauses[8:]
+    limit = limit_of(freed)
+    assert [(each.at_ns, each.bytes_s) for each in limit.changes] == [(8 * WINDOW_NS, None)]
+    bound = logged([*[[500, 10, 1]] * 6, *slow], posted=posted)
+    del bound.recording.pauses[:6]
+    limit = limit_of(bound)
+    assert limit.bytes_s is None
+    assert [each.at_ns for each in limit.changes] == [6 * WINDOW_NS]
+    assert "none at first" in limit.tell()
+    for_a_while = logged([*slow, *[[500, 10, 1]] * 6, *slow], posted=posted)
+    del for_a_while.recording.pauses[8:14]
+    limit = limit_of(for_a_while)
+    assert [each.at_ns // WINDOW_NS for each in limit.changes] == [8, 14]
+    assert [each.bytes_s for each in limit.changes] == [None, limit.bytes_s]
+
+
+def test_no_recording_changed_its_limit() -> None:
+    for path in DATA.glob("qemu-*-rxe/*.src.trace.gz"):
+        assert not limit_of(read_log(path)).changes, path
 
 
 def test_a_recorded_limit_of_4_mib_lies_between_what_is_said() -> None:
