@@ -39,6 +39,8 @@ _DEFAULT_LIMIT_NS = 300_000_000
 _PATIENCE = 10
 """Rounds, in multiples of those recorded, after which a simulated migration counts as not converging."""
 _MIN_ROUNDS = 100
+_ON_EDGE = 1.5
+"""Longest over shortest resampled run: with costs that hardly differ, others have done so in their rounds."""
 _FIXED = "guest"
 
 NOTHING_ELSE = Overrides()
@@ -62,13 +64,20 @@ class Forecast:
     """A simulated migration: what was simulated, what came out, and how sure that is.
 
     `resampled` has (total time, downtime) of every resampled run, `at_other_speeds` the same with the link as fast
-    as in each stretch of a recording whose link's speed changed.
+    as in each stretch of a recording whose link's speed changed; `incomplete` of all these do not complete.
     """
 
     scenario: Scenario
     result: Result
     resampled: list[tuple[int, int]]
     at_other_speeds: list[tuple[int, int]] = field(default_factory=list)
+    incomplete: int = 0
+
+    @property
+    def on_edge(self) -> bool:
+        """Whether it is a matter of chance when, or whether, it converges: equally good costs differ so much."""
+        totals = [total_ns for total_ns, _ in self.resampled]
+        return 0 < self.incomplete < len(totals) or max(totals) > _ON_EDGE * min(totals)
 
     @property
     def spread(self) -> Spread:
@@ -211,21 +220,26 @@ class _Study:
             self._tell(f"simulating, {number} of {RESAMPLES}")
             drawn = calibrate(self._recording, Random(number))
             scenario = self._scenario(self._lacking.charged(drawn), overrides)
-            metrics = Metrics()
-            World(scenario, metrics, self._subject).run()
             scenarios.append(scenario)
-            figures.append((metrics.total_time_ns, metrics.downtime_ns))
-        scenario = scenarios[typical(figures)]
-        others = [self._figures(calibration, overrides, factor) for factor in slowdowns(self._recording)]
-        return Forecast(scenario, run(scenario, subject=self._subject), figures, others)
+            figures.append(self._figures(scenario))
+        found = [(total_ns, downtime_ns) for total_ns, downtime_ns, _ in figures]
+        scenario = scenarios[typical(found)]
+        incomplete = sum(not good for *_, good in figures)
+        others = []
+        for factor in slowdowns(self._recording):
+            bandwidth = max(1000, round(factor * calibration.bandwidth_bit_s))
+            at_speed = self._scenario(replace(calibration, bandwidth_bit_s=bandwidth), overrides)
+            total_ns, downtime_ns, good = self._figures(at_speed)
+            incomplete += not good
+            others.append((total_ns, downtime_ns))
+        return Forecast(scenario, run(scenario, subject=self._subject), found, others, incomplete)
 
-    def _figures(self, calibration: Calibration, overrides: Overrides, factor: float) -> tuple[int, int]:
-        """Total time and downtime on a link so many times as fast."""
-        bandwidth = max(1000, round(factor * calibration.bandwidth_bit_s))
-        scenario = self._scenario(replace(calibration, bandwidth_bit_s=bandwidth), overrides)
+    def _figures(self, scenario: Scenario) -> tuple[int, int, bool]:
+        """Total time, downtime, and whether it completes."""
         metrics = Metrics()
-        World(scenario, metrics, self._subject).run()
-        return metrics.total_time_ns, metrics.downtime_ns
+        world = World(scenario, metrics, self._subject)
+        world.run()
+        return metrics.total_time_ns, metrics.downtime_ns, world.outcome.status == "completed"
 
     def _scenario(self, calibration: Calibration, overrides: Overrides) -> Scenario:
         tables = scenario_tables(self._path, self._logged, calibration, self._subject)

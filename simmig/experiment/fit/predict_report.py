@@ -114,6 +114,8 @@ def _forecast(forecast: Forecast) -> dict[str, Any]:
     return result.figures() | {
         "round_table": result.tables()["round_table"],
         "resamples": RESAMPLES,
+        "incomplete": forecast.incomplete,
+        "on_edge": forecast.on_edge,
         "total_time_range_ns": list(spread.total_time_ns),
         "downtime_range_ns": list(spread.downtime_ns),
     }
@@ -142,7 +144,7 @@ def report(prediction: Prediction) -> RenderableType:
         *(Padding(line, (0, 2)) for line in _log_notes(prediction)),
     ]
     parts += [Padding(f"- {line}", (0, 2)) for line in _checks(prediction)]
-    parts += [Padding(f"- {note}", (0, 2)) for note in (*_NOTES, *_misses(prediction))]
+    parts += [Padding(f"- {note}", (0, 2)) for note in (*_NOTES, *edge(prediction.answer), *_misses(prediction))]
     return Group(*parts)
 
 
@@ -305,6 +307,19 @@ def _checks(prediction: Prediction) -> Iterator[str]:
             "the same migration takes at each of these speeds."
         )
     yield f"Rate limit: {limit_of(prediction.logged).tell()}."
+
+
+def edge(forecast: Forecast) -> Iterator[str]:
+    """Whether it converges by chance, for a person."""
+    if forecast.on_edge:
+        totals = [total_ns for total_ns, _ in forecast.resampled]
+        never = f", and {forecast.incomplete} do not complete" if forecast.incomplete else ""
+        yield (
+            f"ON THE EDGE: with costs that agree with the log as well, it takes {format_time(min(totals))} to "
+            f"{format_time(max(totals))}{never}. The guest dirties pages about as fast as they are sent: in which "
+            "round few enough are left is a matter of chance, and a migration of it that completed does not mean "
+            "that the next one does."
+        )
 
 
 def _misses(prediction: Prediction) -> Iterator[str]:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
 from simmig.experiment.errors import InputError
-from simmig.experiment.fit.predict import RESAMPLES, predict, typical
+from simmig.experiment.fit.predict import RESAMPLES, Forecast, predict, typical
 from simmig.experiment.fit.predict_range import known_errors, range_of
-from simmig.experiment.fit.predict_report import DOWNTIME_AIM, TOTAL_TIME_AIM, figures, report, write_into
+from simmig.experiment.fit.predict_report import DOWNTIME_AIM, TOTAL_TIME_AIM, edge, figures, report, write_into
 from simmig.experiment.output import OutputDir
 from simmig.experiment.reports.summary import as_text
 from simmig.experiment.scenario.load import Overrides
@@ -75,7 +75,15 @@ def test_a_prediction_comes_near_the_recording(run: str) -> None:
 
 def test_json_has_what_was_calibrated_predicted_and_recorded() -> None:
     document = figures(predict(trace(QUICK)))
-    assert list(document) == ["log", "first_round", "rate_limit", "calibrated", "predicted", "recorded"]
+    assert list(document) == [
+        "log",
+        "first_round",
+        "rate_limit",
+        "link_speeds",
+        "calibrated",
+        "predicted",
+        "recorded",
+    ]
     assert document["predicted"].keys() >= document["recorded"].keys()
     contract = """status reason backend policy total_time_ns downtime_ns setup_time_ns rounds slices drains
         drain_time_ns forced_drain_time_ns bytes_posted bytes_on_wire zero_pages pages_written throughput_bit_s
@@ -165,3 +173,19 @@ def test_the_typical_run_is_near_the_mean_in_both_figures() -> None:
     assert typical([(90, 10), (100, 20), (110, 30)]) == 1
     assert typical([(100, 20), (100, 60), (100, 43), (100, 45)]) == 2  # mean 42
     assert typical([(100, 42), (160, 42), (100, 42)]) == 0
+
+
+def test_a_guest_on_the_edge_of_converging_is_told() -> None:
+    """Costs that agree with the log as well, and runs from 20 to 58 s: as one of the recordings has them."""
+
+    def forecast(*totals_s: int, incomplete: int = 0) -> Forecast:
+        nothing = cast("Any", None)
+        return Forecast(nothing, nothing, [(total * 10**9, 1) for total in totals_s], incomplete=incomplete)
+
+    assert not forecast(56, 58, 61).on_edge
+    assert forecast(20, 57, 58).on_edge
+    assert forecast(57, 58, 59, incomplete=1).on_edge
+    assert not forecast(57, 58, 59, incomplete=3).on_edge  # that is no chance: it does not converge
+    (told,) = edge(forecast(20, 57, 58, incomplete=1))
+    assert "20 s to 58 s, and 1 do not complete" in told
+    assert not list(edge(forecast(56, 58)))
