@@ -3,23 +3,18 @@
 from __future__ import annotations
 
 import importlib.util
-import sys
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from simmig.cli.show import print_shown
+from simmig.cli.show import counter, print_shown
 from simmig.cli.words import PolicyText, Setting, Shipped
 from simmig.experiment.errors import InputError
 
 if TYPE_CHECKING:
     from simmig.experiment.studies.advise.search import Advice
-
-_SAY_EVERY_S = 20
 
 
 @click.command(short_help="Find the policy with the shortest migration that keeps a downtime.")
@@ -95,7 +90,7 @@ def advise(
     with (
         OutputDir(out) if out is not None else nullcontext() as directory,
         processes(jobs or cores(), threads=True) as workers,
-        _progress() as tell,
+        counter("searching") as tell,
     ):
         prepare(scenario_asked, False, None)
         advice = search(question, space, workers, trials, seeds, confidence, tell)
@@ -130,25 +125,3 @@ def _write(advice: Advice, directory: Path, scenario: Path, settings: tuple[str,
     (directory / "advice.json").write_bytes(json_document(figures(advice, scenario, settings)))
     if can_plot() and advice.front:
         draw(advice, directory / "front.png")
-
-
-@contextmanager
-def _progress() -> Iterator[Callable[[str, int, int], None]]:
-    """On a terminal, how far it is and how long it may take; elsewhere a line now and then."""
-    if not sys.stderr.isatty():
-        said_s = time.monotonic()
-
-        def say(what: str, done: int, of: int) -> None:
-            nonlocal said_s
-            if time.monotonic() >= said_s + _SAY_EVERY_S:
-                said_s = time.monotonic()
-                click.echo(f"simmig: {what}, {done} of {of}", err=True)
-
-        yield say
-        return
-    from rich.console import Console
-    from rich.progress import Progress
-
-    with Progress(console=Console(stderr=True), transient=True) as progress:
-        task = progress.add_task("searching", total=None)
-        yield lambda what, done, of: progress.update(task, description=what, completed=done, total=of)

@@ -30,9 +30,7 @@ def run_against(
     asked = sides(scenario, overrides, against)
     with OutputDir(out) if out is not None else nullcontext() as directory:
         with status_line("simulating") as show:
-            ran = carry_out(
-                asked, lambda each: prepare(each, False, show)(each, (), None), show or (lambda _: None)
-            )
+            ran = carry_out(asked, lambda each: prepare(each, False, show)(each, (), None), show)
         if directory is not None:
             _write(directory, ran)
     if as_json:

@@ -52,7 +52,7 @@ def calibrate(names: tuple[str, ...], out: Path | None, as_json: bool) -> int:
     devices = devices_of(names)
     try:
         with status_line("starting") as show:
-            model = measure(devices, show or (lambda _: None))
+            model = measure(devices, show)
     except RdmaUnavailable as error:
         raise InputError(str(error)) from None
     except (PeerFailed, OSError) as error:

@@ -112,7 +112,7 @@ def compare(
     with OutputDir(out) if out is not None else nullcontext() as directory:
         try:
             with status_line("starting") as show:
-                comparison = comparing.compare(loaded, devices, repeats, show or (lambda _: None))
+                comparison = comparing.compare(loaded, devices, repeats, show)
         except RdmaUnavailable as error:
             raise InputError(str(error)) from None
         except (PeerFailed, OSError) as error:

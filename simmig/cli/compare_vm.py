@@ -67,7 +67,7 @@ def compare_vm(
     with OutputDir(out) if out is not None else nullcontext() as directory:
         try:
             with status_line("starting") as show:
-                comparison = comparing.compare(asked, show or (lambda _: None))
+                comparison = comparing.compare(asked, show)
         except RdmaUnavailable as error:
             raise InputError(str(error)) from None
         except (PeerFailed, OSError) as error:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import socket
+import sys
 from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -85,7 +86,7 @@ def send(
         return _send_qemu(loaded, qemu, destination, name, out, as_json)
     machine = None if load is None else machines.load(load, loaded if scenario is not None else None)
     with status_line("setup") as show:
-        live = [Progress(show)] if show is not None else []
+        live = [Progress(show)]
         carry_out: CarryOut = lambda s, readers, sink: ends.send(  # noqa: E731
             s, destination, name, live, readers, sink, machine
         )
@@ -101,7 +102,7 @@ def _send_qemu(
     from simmig.experiment.runs import ends_qemu
 
     with status_line("setup") as show:
-        live = [Progress(show)] if show is not None else []
+        live = [Progress(show)]
         carry_out: CarryOut = lambda s, readers, sink: ends_qemu.send_qemu(s, qmp, to, name, live, readers, sink)  # noqa: E731
         result = _carry_out(scenario, out, carry_out)
     return show_result(result, scenario, out, as_json)
@@ -148,11 +149,11 @@ def receive(
     loaded = machines.scenario_for(None, overrides) if scenario is None else _loaded(scenario, overrides)
     at = None if listen is None else address("--listen", listen)
     with status_line("starting") as show:
-        live = [Received(show)] if show is not None else []
+        live = [Received(show)]
 
         def listening(address: Address) -> None:
             waiting = f"waiting for a source on {address}"
-            if show is not None:
+            if sys.stderr.isatty():
                 show(waiting)
             else:  # whoever started this from a script waits for the line
                 click.echo(waiting, err=True)

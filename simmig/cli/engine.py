@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import functools
+import sys
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import click
 
+from simmig.cli.progress import Progress
 from simmig.experiment import leap
 from simmig.experiment.leap.envelope import outside
 from simmig.experiment.runs.memory_need import require_memory
@@ -41,9 +43,10 @@ def prepare(scenario: Scenario, whole: bool, show: Callable[[str], None] | None)
             _say("without numba this runs event by event, which may take long: pip install 'simmig[fast]'")
         elif not leap.is_ready():
             require_memory(machine_of(scenario))  # before a minute goes into compiling
-            (show or _say)("compiling the fast engine, once for this version of simmig: it takes a minute")
+            at_once = show if show is not None and sys.stderr.isatty() else _say
+            at_once("compiling the fast engine, once for this version of simmig: it takes a minute")
             leap.prepare()
-    return functools.partial(_simulate, None if whole else MOST_EVENTS)
+    return functools.partial(_simulate, None if whole else MOST_EVENTS, show or (lambda _: None))
 
 
 def is_big(scenario: Scenario) -> bool:
@@ -52,8 +55,15 @@ def is_big(scenario: Scenario) -> bool:
     return scenario.guest.memory_bytes >= (BIG_BUSY_BYTES if busy else BIG_IDLE_BYTES)
 
 
-def _simulate(most_events: int | None, scenario: Scenario, readers: Sequence[Reader], sink: Sink | None) -> Result:
-    result = run(scenario, readers, sink, most_events=most_events)
+def _simulate(
+    most_events: int | None,
+    show: Callable[[str], None],
+    scenario: Scenario,
+    readers: Sequence[Reader],
+    sink: Sink | None,
+) -> Result:
+    progress = Progress(show)
+    result = run(scenario, [*readers, progress], sink, most_events=most_events, watch=progress.at)
     if result.engine == "compiled" and result.trace_sha256 is None:
         _say(
             f"no trace was made and no invariant checked, for the trace would have more than "

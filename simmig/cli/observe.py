@@ -52,7 +52,7 @@ def observe(qemu: Path, duration: str, every: str, out: Path) -> int:
     if out.exists():
         raise InputError(f"--out {out}: exists already")
     with status_line("watching") as show:
-        seen = observing.observe(qemu, times["--for"], times["--every"], show or (lambda _: None))
+        seen = observing.observe(qemu, times["--for"], times["--every"], show)
     write_file(out, seen.csv(), "--out")
     click.echo(f"# {seen.words}\n{seen.guest_table(out)}", nl=False)
     return 0

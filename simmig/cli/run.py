@@ -128,14 +128,13 @@ def _run(scenario: Scenario, out: Path | None, report: Path | None, devices: Dev
     from simmig.experiment.reports.report import CarryOut, run_into
 
     with OutputDir(out) if out is not None else nullcontext() as directory, status_line("setup") as show:
-        progress = [Progress(show)] if show is not None else []
         if devices is None:
             simulate = prepare(scenario, whole=out is not None or report is not None, show=show)
-            return run_into(directory, scenario, progress, simulate)
+            return run_into(directory, scenario, carry_out=simulate)
         from simmig.experiment.runs.run_rdma import run_rdma
         from simmig.verbs.rdma.errors import RdmaUnavailable
 
-        carry_out: CarryOut = lambda s, readers, sink: run_rdma(s, devices, progress, readers, sink)  # noqa: E731
+        carry_out: CarryOut = lambda s, readers, sink: run_rdma(s, devices, [Progress(show)], readers, sink)  # noqa: E731
         try:
             return run_into(directory, scenario, carry_out=carry_out)
         except RdmaUnavailable as error:

@@ -123,12 +123,33 @@ def _print_summary(result: Result, scenario: Scenario, out: Path | None) -> None
 
 
 @contextmanager
-def status_line(first: str) -> Iterator[Callable[[str], None] | None]:
-    """On a terminal, a line that tells how far it is: what replaces its text. Elsewhere nothing."""
+def status_line(first: str) -> Iterator[Callable[[str], None]]:
+    """What tells how far it is: on a terminal by a line that it replaces, elsewhere by a line now and then."""
+    from simmig.cli.progress import LogLine
+
     if not sys.stderr.isatty():
-        yield None
+        yield LogLine()
         return
     from rich.console import Console
 
     with Console(stderr=True).status(first) as status:
         yield status.update
+
+
+@contextmanager
+def counter(first: str) -> Iterator[Callable[[str, int, int | None], None]]:
+    """What tells how many of how many are done: by a bar on a terminal, elsewhere by a line now and then."""
+    if not sys.stderr.isatty():
+        from simmig.cli.progress import Counted, LogLine
+
+        yield Counted(LogLine())
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (
+        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(compact=True)
+    )  # fmt: skip
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task(first, total=None)
+        yield lambda what, done, of: progress.update(task, description=what, completed=done, total=of)

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
+from simmig.cli.show import counter
 from simmig.cli.words import Shipped
 
 if TYPE_CHECKING:
-    from simmig.experiment.studies.sweep.sweep import Finished, Tell
+    from simmig.experiment.studies.sweep.sweep import Finished
 
 INTERRUPTED = 130
 
@@ -65,8 +63,8 @@ def sweep(
     out = out or Path("out") / sweep.stem
     workers = partial(dask_cluster, dask) if dask is not None else partial(processes, jobs or cores())
     try:
-        with _progress() as tell:
-            finished = run_sweep(loaded, out, workers, tell)
+        with counter("simulating") as tell:
+            finished = run_sweep(loaded, out, workers, lambda done, points: tell("simulating", done, points))
     except KeyboardInterrupt:
         click.echo(
             f"simmig: interrupted; what is done is kept in {out}, and the same command goes on there", err=True
@@ -110,18 +108,3 @@ def _report(finished: Finished, as_json: bool) -> int:
         for line in counts.lines():
             click.echo(f"  {line}")
     return 0 if counts.good else 1
-
-
-@contextmanager
-def _progress() -> Iterator[Tell]:
-    """On a terminal, how many points are done and how long the rest may take; elsewhere nothing."""
-    if not sys.stderr.isatty():
-        yield lambda done, points: None
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = (TextColumn("simulating"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(compact=True))
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
-        task = progress.add_task("simulating", total=None)
-        yield lambda done, points: progress.update(task, completed=done, total=points)

@@ -6,7 +6,6 @@ import json
 import os
 import secrets
 import shlex
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from simmig.cli.show import status_line
 from simmig.cli.words import PolicyText
 from simmig.experiment.errors import InputError
 
@@ -335,12 +335,7 @@ def _deadline(budget: str | None, needed: bool) -> float | None:
 
 @contextmanager
 def _progress(total: int | None) -> Iterator[Callable[[Tally], None]]:
-    """On a terminal, a line that tells how far it is; elsewhere nothing."""
-    if not sys.stderr.isatty():
-        yield lambda tally: None
-        return
-    from rich.console import Console
-
-    with Console(stderr=True).status("checking") as status:
-        of = "" if total is None else f" of {total}"
-        yield lambda tally: status.update(f"{tally.cases}{of} runs, {tally.with_fault} with faults")
+    """Tells how far it is."""
+    of = "" if total is None else f" of {total}"
+    with status_line("checking") as show:
+        yield lambda tally: show(f"{tally.cases}{of} runs, {tally.with_fault} with faults")

@@ -46,15 +46,17 @@ def test_for_a_big_guest_what_is_not_compiled_is_compiled_and_told(
 
     monkeypatch.setattr(leap, "prepare", prepare)
     big = scenario(guest={"memory": "8 GiB", "workload": BUSY})
-    engine.prepare(scenario(guest={"memory": "8 MiB"}), whole=False, show=None)
-    engine.prepare(scenario(guest={"memory": "8 GiB", "workload": BUSY}, link__loss=0.001), whole=False, show=None)
+    engine.prepare(scenario(guest={"memory": "8 MiB"}), whole=False, show=print)
+    engine.prepare(
+        scenario(guest={"memory": "8 GiB", "workload": BUSY}, link__loss=0.001), whole=False, show=print
+    )
     told = capsys.readouterr().err
     assert "for its link's loss is beyond the compiled engine" in told
     assert "compiling" not in told
     assert not asked
-    engine.prepare(big, whole=False, show=None)
+    engine.prepare(big, whole=False, show=print)
     assert "it takes a minute" in capsys.readouterr().err
-    engine.prepare(big, whole=False, show=None)
+    engine.prepare(big, whole=False, show=print)
     assert len(asked) == 1
     assert capsys.readouterr().err == ""
 
@@ -72,7 +74,7 @@ def test_without_numba_nothing_is_said_to_be_compiled(
 def test_a_trace_left_out_is_told(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def long(*_: Any, most_events: int | None) -> Any:
+    def long(*_: Any, most_events: int | None, watch: Any) -> Any:
         assert most_events == engine.MOST_EVENTS
         result = run(scenario(guest__memory="1 MiB"))
         return dataclasses.replace(result, engine="compiled", invariants={}, trace_sha256=None)

@@ -292,6 +292,26 @@ def test_hopeless_rounds_end_alike(leap: Leap, rate: str) -> None:
     assert result.reason.startswith("rounds did not shrink from round ")
 
 
+def test_who_waits_is_told_how_far_it_is(leap: Leap) -> None:
+    """Once a window of the bandwidth estimate, and where rounds begin."""
+    busy = {"kind": "uniform", "working_set": "8 MiB", "rate": "40 MiB/s"}
+    what = scenario(
+        guest={"memory": "32 MiB", "workload": busy},
+        link={"bandwidth": "200 Mbit/s", "latency": "2 us"},
+        migration={"downtime_limit": "50 ms", "max_rounds": 4, "slice": "unlimited"},
+    )
+    seen: list[tuple[int, int, int]] = []
+    result = traced_leap()(what, lambda: Recorder(()), False, None, lambda *told: seen.append(told))
+    times = [now_ns for _, _, now_ns in seen]
+    assert times == sorted(times)
+    assert {index for index, _, _ in seen} == {row.index for row in result.metrics.rounds}
+    assert len(seen) >= result.metrics.total_time_ns // 110_000_000
+    first = [pages for index, pages, _ in seen if index == 1]
+    assert first[0] == 8192
+    assert first == sorted(first, reverse=True)
+    assert first[len(first) // 2] < 8192
+
+
 def test_a_destination_slow_to_hear_of_the_end_finds_itself_disconnected(leap: Leap) -> None:
     """The source has told it that all is over, and gone, before it takes the message: it says nothing."""
     result = check(

@@ -24,6 +24,9 @@ from simmig.experiment.result import Result
 from simmig.experiment.scenario.schema import Scenario
 from simmig.trace.recorder import Recorder
 
+Watch = Callable[[int, int, int], None]
+"""Takes how far a run is: the round, the pages left in it, and the nanoseconds simulated."""
+
 PACKAGE = Path(__file__).parents[2]
 FROZEN_ROOMS = ("experiment/leap", "guest", "migration", "trace", "verbs")
 """Whose sources are compiled, or imported by what is."""
@@ -44,19 +47,23 @@ def untraced(scenario: Scenario) -> Result | None:
 
 
 def traced(
-    scenario: Scenario, record: Callable[[], Recorder], again: bool, most_events: int | None = None
+    scenario: Scenario,
+    record: Callable[[], Recorder],
+    again: bool,
+    most_events: int | None = None,
+    watch: Watch | None = None,
 ) -> Result | None:
     """The same with a trace, for the recorder that `record` makes; None where the event model has to make it.
 
     Figures and digest are the event model's, and memory is compared; invariants are for the recorder's readers.
     A run that is given up on the way is heard of by a recorder only if there may be another one, `again`. A trace
-    of more than about `most_events` is not made.
+    of more than about `most_events` is not made; `watch` is told how far the run is that counts them.
     """
     if not worthwhile(scenario):
         return None
     from simmig.experiment.leap.leap import leap_traced  # noqa: PLC0415
 
-    return leap_traced(scenario, record, again, most_events)
+    return leap_traced(scenario, record, again, most_events, watch)
 
 
 def worthwhile(scenario: Scenario) -> bool:

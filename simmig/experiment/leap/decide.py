@@ -103,6 +103,8 @@ def estimate(s: Any) -> None:
     s.window_began = now
     s.window_position = position
     record.one_of(s, record.ESTIMATED, now, s.bandwidth, s.threshold)
+    if call_back(s.watch_address, s.rounds):
+        raise Declined
 
 
 @compiled

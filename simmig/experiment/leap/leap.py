@@ -6,7 +6,7 @@ import dataclasses
 import functools
 from collections.abc import Callable
 from contextlib import nullcontext
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from simmig.experiment.leap import meter
 from simmig.experiment.leap.begin import begin, given_back
@@ -32,6 +32,9 @@ from simmig.trace.metrics import Counts, DowntimeParts, Metrics, Stretch
 from simmig.trace.recorder import Recorder
 from simmig.trace.series import Amount, Gauge, GaugeBin
 
+if TYPE_CHECKING:
+    from simmig.experiment.leap import Watch
+
 _FIRST_ROWS = 1 << 12
 _PAGE_BYTES = 4096
 
@@ -43,7 +46,11 @@ def leap(scenario: Scenario) -> Result | None:
 
 
 def leap_traced(
-    scenario: Scenario, record: Callable[[], Recorder], again: bool, most_events: int | None = None
+    scenario: Scenario,
+    record: Callable[[], Recorder],
+    again: bool,
+    most_events: int | None = None,
+    watch: Watch | None = None,
 ) -> Result | None:
     """The same, with every event of the trace for a recorder; the result has the trace's digest, too.
 
@@ -52,7 +59,7 @@ def leap_traced(
     """
     rows = _FIRST_ROWS
     if most_events is not None or not again:
-        ran = _run(scenario)
+        ran = _run(scenario, watch)
         if ran is None or ran[0]["writes"] > MOST_WRITES:
             return None
         if most_events is not None and _events_of(ran[0]) > most_events:
@@ -87,23 +94,31 @@ def _events_of(s: Any) -> int:
     return int(3 * source + 6 * destination)
 
 
-def _go(s: Any, memory: Memory, own: OwnPolicy | None, trace: Trace | None = None) -> None:
-    """Migrate; a signal ends it where a round begins, or rows of a trace are handed on."""
+def _go(
+    s: Any, memory: Memory, own: OwnPolicy | None, trace: Trace | None = None, watch: Watch | None = None
+) -> None:
+    """Migrate; a signal ends it where a round begins or a window ends, or rows of a trace are handed on."""
     with held() as pending, own.asked() if own is not None else nullcontext():
-        watch = Callback(lambda _round: len(pending))
-        s["watch_address"] = watch.address
+
+        def look(round_index: int) -> int:
+            if watch is not None:
+                watch(round_index, int(s["dirty"]), int(s["now"]))
+            return len(pending)
+
+        looking = Callback(look)
+        s["watch_address"] = looking.address
         if trace is not None:
             trace.pending = pending
         migrate(s, memory)
 
 
-def _run(scenario: Scenario) -> tuple[Any, Memory] | None:
+def _run(scenario: Scenario, watch: Watch | None = None) -> tuple[Any, Memory] | None:
     rows = _FIRST_ROWS
     while True:
         try:
             state, memory = begin(scenario, rows)
             own = _take_policy(scenario, state[0])
-            _go(state[0], memory, own)
+            _go(state[0], memory, own, watch=watch)
         except TableFull:
             rows *= 16
         except Declined:

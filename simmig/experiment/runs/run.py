@@ -60,6 +60,7 @@ def run(
     subject: Subject | None = None,
     traced: bool = True,
     most_events: int | None = None,
+    watch: leap.Watch | None = None,
 ) -> Result:
     """Simulate one migration.
 
@@ -71,6 +72,7 @@ def run(
         traced: False when nobody wants the trace or its digest: the same figures, and where `leap` can, a hundred
             times as fast, with no invariant checked and no memory compared. The result names the engine.
         most_events: where `leap` can, a longer trace than that is not made: the result is one without.
+        watch: told now and then how far a `leap` is that makes no trace, or none yet.
 
     Raises InputError when the guest cannot be built or the user's own policy raises.
     """
@@ -80,7 +82,7 @@ def run(
             return result
     if traced and subject is None:
         require_memory(machine_of(scenario))
-        result = _leapt(scenario, readers, sink, most_events)
+        result = _leapt(scenario, readers, sink, most_events, watch)
         if result is not None:
             return result
     metrics, invariants = Metrics(), Invariants()
@@ -106,7 +108,11 @@ def run(
 
 
 def _leapt(
-    scenario: Scenario, readers: Sequence[Reader], sink: Sink | None, most_events: int | None
+    scenario: Scenario,
+    readers: Sequence[Reader],
+    sink: Sink | None,
+    most_events: int | None,
+    watch: leap.Watch | None,
 ) -> Result | None:
     """The same by compiled code, where it can: the same trace, and every invariant checked on it."""
     invariants: list[Invariants] = []
@@ -115,7 +121,7 @@ def _leapt(
         invariants.append(Invariants())
         return Recorder((invariants[-1], *readers), sink)
 
-    result = leap.traced(scenario, record, not readers and sink is None, most_events)
+    result = leap.traced(scenario, record, not readers and sink is None, most_events, watch)
     if result is None or result.trace_sha256 is None:
         return result
     return replace(result, invariants=invariants[-1].results())

@@ -171,7 +171,7 @@ def _explore(
     found: dict[Candidate, Outcome],
     seed: int,
 ) -> Iterator[int]:
-    """Ask for a generation, try it, tell how it went; yields how many trials are done.
+    """Ask for a generation, try it, tell how it went; yields, now and then, how many trials are done.
 
     The first trials give every policy its defaults and the highest downtime limit. It ends with them when none of
     them completes and all have rounds that do not shrink.
@@ -195,7 +195,9 @@ def _explore(
                 for candidate in dict.fromkeys(candidates)
                 if candidate not in found
             }
-            found.update({candidate: future.result() for candidate, future in futures.items()})
+            for number, (candidate, future) in enumerate(futures.items(), done):
+                yield number
+                found[candidate] = future.result()
             for trial, candidate in zip(asked, candidates, strict=True):
                 outcome = found[candidate]
                 if outcome.completed:
