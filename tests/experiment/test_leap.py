@@ -278,7 +278,7 @@ def test_a_guest_that_outruns_the_link_ends_alike(leap: Leap) -> None:
     assert result.status == "not-converging"
 
 
-@pytest.mark.parametrize("rate", ["10 MiB/s", "200 MiB/s", "4 GiB/s"])
+@pytest.mark.parametrize("rate", ["200 MiB/s", "4 GiB/s"])
 def test_hopeless_rounds_end_alike(leap: Leap, rate: str) -> None:
     busy = {"kind": "uniform", "working_set": "8 MiB", "rate": rate}
     result = check(

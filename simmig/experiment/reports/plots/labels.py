@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import NamedTuple
 
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import RendererAgg
+from matplotlib.path import Path
 from matplotlib.text import Annotation, Text
 from matplotlib.transforms import Bbox
 
@@ -36,12 +38,24 @@ def label_points(
         lines: level and upright lines that a name should not cross, from x, y to x, y.
         size: of the type, in points.
     """
-    taken = [Bbox.null().union([Bbox([_pixels(axes, *line[:2]), _pixels(axes, *line[2:])])]) for line in lines]
+    drawn = _Drawn([], [], [])
+    drawn.lines = [
+        Bbox.null().union([Bbox([_pixels(axes, *line[:2]), _pixels(axes, *line[2:])])]) for line in lines
+    ]
     for merged in _merged(axes, points):
         names = [point.name for point in merged]
         of_group = [point.name for point in points if point.group == merged[0].group]
         marks = [_mark(axes, point, merged[0]) for point in points]
-        taken.append(_place(axes, _text(names, of_group), merged[0], [*taken, *marks], size))
+        _place(axes, _text(names, of_group), merged[0], marks, drawn, size)
+
+
+@dataclass
+class _Drawn:
+    """What is there already, in pixels: boxes of lines and of names, and the lines from points to their names."""
+
+    lines: list[Bbox]
+    boxes: list[Bbox]
+    leaders: list[Path]
 
 
 def _mark(axes: Axes, point: Named, named: Named) -> Bbox:
@@ -63,44 +77,65 @@ def _text(names: list[str], of_group: list[str]) -> str:
     return "\n".join(names)
 
 
-def _place(axes: Axes, text: str, point: Named, taken: Sequence[Bbox], size: float) -> Bbox:
-    """Write a label at the nearest free place, or over others where there is none; returns the box it takes."""
+def _place(axes: Axes, text: str, point: Named, marks: Sequence[Bbox], drawn: _Drawn, size: float) -> None:
+    """Write a label at the nearest free place, and keep where it is.
+
+    Free is where its own line crosses nothing either; else where the label alone covers nothing; else beside it.
+    """
     figure = axes.get_figure(root=True)
     assert figure is not None
     renderer = RendererAgg(*figure.canvas.get_width_height(), figure.dpi)  # type: ignore[no-untyped-call]
     inside = axes.get_window_extent(renderer)
-    box = Bbox.null()
-    for dx, dy, across in _offsets():
-        label: Annotation = axes.annotate(
-            text,
-            (point.x, point.y),
-            xytext=(dx, dy),
-            textcoords="offset points",
-            ha=across,
-            va="center",
-            fontsize=size,
-            color=point.color,
-            linespacing=1.1,
-            arrowprops={"arrowstyle": "-", "color": point.color, "alpha": 0.5, "lw": 0.5, "shrinkB": 2},
-        )
-        label.set_in_layout(False)
-        label.update_positions(renderer)
-        box = Text.get_window_extent(label, renderer).expanded(_WIDER, 1.0)
-        fits = inside.x0 < box.x0 and box.x1 < inside.x1 and inside.y0 < box.y0 and box.y1 < inside.y1
-        if fits and not any(box.overlaps(other) for other in taken):
-            return box
-        label.remove()
-    last = axes.annotate(
+    at = _pixels(axes, point.x, point.y)
+    own = next(mark for mark in marks if mark.contains(*at))
+    crossable = [*drawn.boxes, *(mark for mark in marks if not mark.overlaps(own))]
+    taken = [*drawn.lines, *drawn.boxes, *marks]
+    for is_strict in (True, False):
+        for dx, dy, across in _offsets():
+            label = _annotate(axes, text, point, (dx, dy), across, size)
+            box = _box_of(label, renderer)
+            leader = Path([at, ((box.x0 + box.x1) / 2, (box.y0 + box.y1) / 2)])
+            fits = inside.x0 < box.x0 and box.x1 < inside.x1 and inside.y0 < box.y0 and box.y1 < inside.y1
+            free = fits and not any(box.overlaps(other) for other in taken)
+            if free and not (is_strict and _crosses(leader, box, crossable, drawn.leaders)):
+                drawn.boxes.append(box)
+                drawn.leaders.append(leader)
+                return
+            label.remove()
+    drawn.boxes.append(_box_of(_annotate(axes, text, point, (_BESIDE_PT, 0), "left", size), renderer))
+
+
+def _annotate(
+    axes: Axes, text: str, point: Named, offset: tuple[float, float], across: str, size: float
+) -> Annotation:
+    label = axes.annotate(
         text,
         (point.x, point.y),
-        xytext=(6, 0),
+        xytext=offset,
         textcoords="offset points",
+        ha=across,
         va="center",
         fontsize=size,
         color=point.color,
+        linespacing=1.1,
+        arrowprops={"arrowstyle": "-", "color": point.color, "alpha": 0.5, "lw": 0.5, "shrinkB": 2},
     )
-    last.set_in_layout(False)
-    return box
+    label.set_in_layout(False)
+    return label
+
+
+def _box_of(label: Annotation, renderer: RendererAgg) -> Bbox:
+    label.update_positions(renderer)
+    return Text.get_window_extent(label, renderer).expanded(_WIDER, 1.0)
+
+
+def _crosses(leader: Path, box: Bbox, boxes: Sequence[Bbox], leaders: Sequence[Path]) -> bool:
+    """Whether the line to a name goes through another name or point, or the name lies on another's line."""
+    return (
+        any(leader.intersects_bbox(other) for other in boxes)
+        or any(other.intersects_bbox(box) for other in leaders)
+        or any(other.intersects_path(leader, filled=False) for other in leaders)
+    )
 
 
 def _offsets() -> Iterator[tuple[float, float, str]]:

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
 MAX_PANELS = 8
+_LINE_IN, _LINES_IN_PLACE = 0.155, 3
+"""A legend's line, and how many of them there is room for anyway."""
 
 Draw = Callable[[Axes, "pd.DataFrame"], None]
 
@@ -54,7 +56,7 @@ def draw_panels(
 
 
 def legend_below(figure: Figure, panels: Sequence[Axes], columns: int | None = None, title: str = "") -> None:
-    """One legend for all panels, each name once."""
+    """One legend for all panels, each name once; a long one makes the figure higher, not the panels lower."""
     handles: dict[str, Any] = {}
     for axes in panels:
         for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
@@ -64,12 +66,16 @@ def legend_below(figure: Figure, panels: Sequence[Axes], columns: int | None = N
     wide = figure.get_figwidth() > COLUMN_IN
     longest = max(len(line) for label in handles for line in label.split("\n"))
     fitting = max(1, int((130 if wide else 60) / (longest + 8)))
+    shown_columns = min(columns or fitting, fitting, len(handles))
+    lines = [label.count("\n") + 1 for label in handles]
+    rows = sum(max(lines[at :: -(-len(lines) // shown_columns)]) for at in range(-(-len(lines) // shown_columns)))
+    figure.set_figheight(figure.get_figheight() + _LINE_IN * max(0, rows - _LINES_IN_PLACE))
     with in_style():
         figure.legend(
             handles.values(),
             handles.keys(),
             loc="outside lower center",
-            ncols=min(columns or fitting, fitting, len(handles)),
+            ncols=shown_columns,
             handlelength=1.8,
             columnspacing=1.2,
             title="\n".join(textwrap.wrap(title, 110 if wide else 58)) or None,

@@ -12,7 +12,14 @@ from matplotlib.figure import Figure
 from simmig.experiment.reports.plots import space
 from simmig.experiment.reports.plots.band import add_band, height_in_band, no_scale
 from simmig.experiment.reports.plots.panels import CannotDraw, draw_panels, legend_below
-from simmig.experiment.reports.plots.quantities import Quantity, is_missing, name_of, quantity, tell
+from simmig.experiment.reports.plots.quantities import (
+    Quantity,
+    is_missing,
+    name_of,
+    quantity,
+    tell,
+    usual_quantity,
+)
 from simmig.experiment.reports.plots.style import ordered, scale, styles
 
 if TYPE_CHECKING:
@@ -81,7 +88,7 @@ def draw(axes: Axes, frame: pd.DataFrame, x: str, y: str = "downtime_ns") -> Non
     done = frame[space.completed(frame)]
     numeric = frame[x].dtype.kind in "iuf"
     across = quantity(x, _numbers(frame[x])) if numeric else Quantity(name_of(x), 1.0, "")
-    up = quantity(y, _lower_half(_numbers(done[y])))
+    up = usual_quantity(y, _numbers(done[y]))
     places = _places(frame[x], across)
     heights = [value / up.divisor for value in _numbers(done[y])]
     scale(axes, "y", heights or [1.0], 0.12)
@@ -180,8 +187,3 @@ def _places(cells: pd.Series, across: Quantity) -> dict[Any, float]:
 
 def _numbers(cells: pd.Series) -> list[float]:
     return [float(value) for value in cells if not is_missing(value)] if cells.dtype.kind in "iuf" else []
-
-
-def _lower_half(values: list[float]) -> list[float]:
-    """The unit is chosen for what is usual, not for the largest."""
-    return sorted(values)[: -(-len(values) // 2)]

@@ -72,6 +72,13 @@ def quantity(column: str, values: Iterable[float]) -> Quantity:
     return Quantity(f"{name} ({unit})", divisor, unit)
 
 
+def usual_quantity(column: str, values: Iterable[float]) -> Quantity:
+    """The unit of values that may lie far apart: for usual ones, unless the largest has five figures in it."""
+    known = sorted(value for value in values if not math.isnan(value))
+    usual = known[: -(-len(known) // 2)]
+    return quantity(column, [max(usual, default=0), max(known, default=0) / 10])
+
+
 def is_missing(value: Any) -> bool:
     """Whether a cell holds nothing: the key does not apply, or has no value."""
     return value is None or (isinstance(value, float) and math.isnan(value))

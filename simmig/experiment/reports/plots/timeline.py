@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,22 +14,44 @@ from matplotlib.figure import Figure
 from simmig.experiment.amounts import format_bytes, format_time
 from simmig.experiment.reports.plots.arrivals import Floats, arrival_rate
 from simmig.experiment.reports.plots.downtime import PARTS
-from simmig.experiment.reports.plots.style import BLUE, GREEN, ORANGE, PURPLE, SKY, VERMILLION
+from simmig.experiment.reports.plots.style import (
+    BLUE,
+    DARK,
+    DPI,
+    GREEN,
+    ORANGE,
+    PAGE_IN,
+    PURPLE,
+    SKY,
+    VERMILLION,
+    in_style,
+    save,
+)
+from simmig.trace.events import AskedBy
 from simmig.trace.metrics import Metrics
 from simmig.trace.series import Amount, Gauge
 
 _MIB = 1 << 20
-_WAITS = (("policy", "the policy asks", GREEN), ("wire", "the control channel forces", ORANGE))
+_WAITS: Sequence[tuple[AskedBy, str, str, str]] = (
+    ("policy", "the policy asks", GREEN, ""),
+    ("wire", "the control channel forces", ORANGE, "////"),
+    ("protocol", "the protocol must", VERMILLION, "xxxx"),
+)
 
 
 def plot_timeline(metrics: Metrics, title: str, path: Path) -> None:
     """Write the timeline as a PNG. `title` says what ran; the outcome stands above it."""
-    figure(metrics, title).savefig(path, metadata={"Software": None})
+    save(figure(metrics, title), path)
 
 
 def figure(metrics: Metrics, title: str) -> Figure:
-    """The timeline as a figure for a screen."""
-    drawn = Figure(figsize=(10, 8), dpi=120)
+    """The timeline as a figure as wide as a page."""
+    with in_style():
+        return _figure(metrics, title)
+
+
+def _figure(metrics: Metrics, title: str) -> Figure:
+    drawn = Figure(figsize=(PAGE_IN, 5.7), dpi=DPI)
     pending = drawn.add_axes((0.09, 0.575, 0.88, 0.295))
     rates = drawn.add_axes((0.09, 0.37, 0.88, 0.16), sharex=pending)
     waits = drawn.add_axes((0.09, 0.225, 0.88, 0.1), sharex=pending)
@@ -36,8 +59,8 @@ def figure(metrics: Metrics, title: str) -> Figure:
     took, stood = format_time(metrics.total_time_ns), f"guest stopped for {format_time(metrics.downtime_ns)}"
     if not completed(metrics):
         stood = "not completed" if metrics.stopped_ns is None else f"not completed, {stood}"
-    drawn.suptitle(f"total time {took}, {stood}", x=0.09, y=0.98, ha="left", fontsize=13)
-    drawn.text(0.09, 0.918, title, fontsize=9, color="#444444")
+    drawn.suptitle(f"total time {took}, {stood}", x=0.09, y=0.985, ha="left", fontsize=9)
+    drawn.text(0.09, 0.95, "\n".join(textwrap.wrap(title, 112)), fontsize=7, va="top", color=DARK)
     draw_pending(pending, metrics)
     _draw_rates(rates, metrics)
     _draw_waits(waits, metrics)
@@ -117,7 +140,7 @@ def draw_pending(axes: Axes, metrics: Metrics) -> None:
             transform=axes.transAxes,
             ha="right",
             va="bottom",
-            fontsize=9,
+            fontsize=7,
             color=VERMILLION,
         )
 
@@ -132,7 +155,7 @@ def _shade_rounds(axes: Axes, metrics: Metrics, top: float) -> None:
         if (row.ended_ns - row.began_ns) / total_ns > 0.025:
             wide = (row.ended_ns - row.began_ns) / total_ns > 0.08
             text = f"round {row.index}" if wide else str(row.index)
-            axes.text((begin + end) / 2, top * 0.97, text, ha="center", va="top", fontsize=8.5, color="#444444")
+            axes.text((begin + end) / 2, top * 0.97, text, ha="center", va="top", fontsize=6.5, color=DARK)
 
 
 def _mark_stop(axes: Axes, metrics: Metrics) -> None:
@@ -169,22 +192,22 @@ def _draw_waits(axes: Axes, metrics: Metrics) -> None:
     below = np.zeros(end_ns // width_ns + 1)
     edges = np.arange(len(below) + 1) * width_ns
     seconds = (edges - metrics.began_ns) / 1e9
-    shares: Sequence[tuple[str, str, str]] = (*_WAITS, ("protocol", "the protocol must", VERMILLION))
-    for who, label, color in shares:
-        amount = metrics.waited[who]  # type: ignore[index]
+    for who, label, color, hatch in _WAITS:
+        amount = metrics.waited[who]
         waited = np.zeros(len(below))
         for index, value in amount.bins.items():
             waited[min(index * amount.width_ns // width_ns, len(waited) - 1)] += value
         above = below + 100 * waited / width_ns
-        axes.stairs(above, seconds, baseline=below, fill=True, color=color, label=label, lw=0)
+        look: dict[str, Any] = {"facecolor": color, "edgecolor": "white", "hatch": hatch, "lw": 0}
+        axes.stairs(above, seconds, baseline=below, fill=True, label=label, **look)
         below = above
     axes.set_ylim(0, 100)
     axes.set_ylabel("waiting\n(% of time)")
     _legend_above(axes)
 
 
-def draw_downtime(axes: Axes, metrics: Metrics) -> None:
-    """Where the downtime went, as one bar."""
+def draw_downtime(axes: Axes, metrics: Metrics, widest_ns: int | None = None) -> None:
+    """Where the downtime went, as one bar; beside others on a scale for the widest of them."""
     axes.set_yticks([])
     for side in ("top", "right", "left"):
         axes.spines[side].set_visible(False)
@@ -193,7 +216,8 @@ def draw_downtime(axes: Axes, metrics: Metrics) -> None:
         axes.set_xticks([])
         axes.set_xlabel(f"no downtime: it did not complete, {stood}")
         return
-    scale, unit = (1e6, "ms") if metrics.downtime_ns >= 1e6 else (1e3, "us")
+    widest_ns = metrics.downtime_ns if widest_ns is None else widest_ns
+    scale, unit = (1e6, "ms") if widest_ns >= 1e6 else (1e3, "us")
     axes.set_xlabel(f"downtime ({unit})")
     left = 0.0
     for name, label, color, hatch in PARTS:
@@ -201,7 +225,7 @@ def draw_downtime(axes: Axes, metrics: Metrics) -> None:
         look: dict[str, Any] = {"color": color, "hatch": hatch, "edgecolor": "white", "lw": 0}
         axes.barh(0, spent_ns / scale, left=left, label=f"{label} {format_time(spent_ns)}", **look)
         left += spent_ns / scale
-    axes.set_xlim(0, left or 1)
+    axes.set_xlim(0, widest_ns / scale or 1)
     _legend_above(axes)
 
 
@@ -213,7 +237,7 @@ def _legend_above(axes: Axes) -> None:
             bbox_to_anchor=(-0.01, 0.97),
             borderaxespad=0.0,
             ncols=4,
-            fontsize=9,
+            fontsize=7,
             frameon=False,
             handlelength=1.4,
         )

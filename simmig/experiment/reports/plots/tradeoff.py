@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 
 from simmig.experiment.reports.plots import space
 from simmig.experiment.reports.plots.band import add_band, height_in_band, no_scale
 from simmig.experiment.reports.plots.labels import Named, label_points
 from simmig.experiment.reports.plots.panels import draw_panels, legend_below
-from simmig.experiment.reports.plots.quantities import Quantity, quantity
+from simmig.experiment.reports.plots.quantities import Quantity, quantity, usual_quantity
 from simmig.experiment.reports.plots.style import DARK, GREY, VERMILLION, ordered, scale, styles
 
 if TYPE_CHECKING:
@@ -85,7 +86,9 @@ def figure(frame: pd.DataFrame, title: str = "") -> Figure:
     if title:
         panels[0].set_title(title, loc="left", fontsize=7)
     legend_below(drawn, panels)
-    drawn.draw_without_rendering()
+    for _ in range(2):  # the second finds room for what the first has put somewhere
+        drawn.draw_without_rendering()
+    drawn.set_layout_engine("none")  # names are for where all stands now
     parts = [rows for _, rows in space.split(frame, space.circumstances(frame))]
     if len(parts) == len(panels):
         for axes, rows in zip(panels, parts, strict=True):
@@ -103,10 +106,10 @@ def draw(axes: Axes, frame: pd.DataFrame) -> None:
     xs = [value / total.divisor for point in done for value in point.total_ns or ()]
     xs += [value / total.divisor for point in points for value in point.lost_ns]
     ys = [value / downtime.divisor for point in done for value in point.downtime_ns or ()]
-    scale(axes, "x", xs or [1.0], 0.12)
+    scale(axes, "x", xs or [1.0], 0.18)
     if not xs:
         axes.set_xticks([])
-    scale(axes, "y", ys + [limit / downtime.divisor for limit in limits] or [1.0], 0.14)
+    scale(axes, "y", ys + [limit / downtime.divisor for limit in limits] or [1.0], 0.16)
     if not ys:
         no_scale(axes, space.why_not(frame), space.reason(frame))
     untimed = any(point.untimed for point in points)
@@ -174,18 +177,20 @@ def _draw_points(axes: Axes, points: Sequence[Point], total: Quantity, downtime:
                 axes.plot([0.98], [height], ms=3.5, transform=axes.transAxes, **mark)
     if len(wires) > 1:
         for wire, fill in zip(wires, _FILLS, strict=False):
-            color = _COLORS[wires.index(wire) % 2]
-            axes.plot(
-                [],
-                [],
-                ls="",
-                marker="o",
-                ms=5,
-                color=color,
-                fillstyle=fill,
-                markerfacecoloralt="white",
-                label=wire,
-            )
+            _add_swatch(axes, wire, fill, _COLORS[wires.index(wire) % 2])
+
+
+def _add_swatch(axes: Axes, wire: str, fill: str, color: str) -> None:
+    """A name in the legend for how markers are filled: a square box, which no policy has for its marker."""
+    if fill in ("full", "none"):
+        face = color if fill == "full" else "none"
+        axes.add_patch(
+            Rectangle((-1, -1), 0, 0, transform=axes.transAxes, facecolor=face, edgecolor=color, label=wire)
+        )
+        return
+    axes.plot(
+        [], [], ls="", marker="s", ms=5, color=color, fillstyle=fill, markerfacecoloralt="white", label=wire
+    )  # fmt: skip
 
 
 def _whiskers(
@@ -212,9 +217,7 @@ def _limits(frame: pd.DataFrame) -> list[float]:
 def _units(points: Sequence[Point]) -> tuple[Quantity, Quantity]:
     totals = [value for point in points for value in (*(point.total_ns or ()), *point.lost_ns)]
     downtimes = [value for point in points for value in point.downtime_ns or ()]
-    return quantity("total_time_ns", totals or [1e9]), quantity(
-        "downtime_ns", sorted(downtimes)[: -(-len(downtimes) // 2)] or [1e6]
-    )
+    return quantity("total_time_ns", totals or [1e9]), usual_quantity("downtime_ns", downtimes or [1e6])
 
 
 def _at(point: Point, total: Quantity, downtime: Quantity) -> tuple[float, float]:

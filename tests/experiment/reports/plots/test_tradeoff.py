@@ -5,9 +5,11 @@ import itertools
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from matplotlib.path import Path
 from matplotlib.text import Annotation
 
 from simmig.experiment.reports.plots import tradeoff
+from simmig.experiment.reports.plots.band import SHARE
 from simmig.experiment.reports.plots.style import POLICIES
 from tests.experiment.reports.plots.frames import MS, failed, frame, lost, row, series
 
@@ -95,6 +97,60 @@ def test_no_label_hides_another(spread: float) -> None:
     assert sorted(names) == sorted(POLICIES * 2) or names == ["every policy"] * 2
     boxes = [super(Annotation, label).get_window_extent() for label in labels]
     assert not any(one.overlaps(other) for i, one in enumerate(boxes) for other in boxes[:i])
+
+
+def test_no_line_to_a_name_goes_through_another_name() -> None:
+    """Eight policies on QEMU's wire and with its freedoms used, as the demo has them."""
+    wire = [(7060, 36.6)] * 5 + [(7070, 18.5), (7060, 36.6), (7280, 39)]
+    free = [(4350, 163), (4350, 163), (4380, 32), (4960, 46), (4360, 31), (5710, 36.4), (4350, 163), (6920, 39)]
+    rows = [
+        row(policy, downtime, total, migration__slice_ns=at * MS)
+        for at, found in ((50, wire), (100, free))
+        for policy, (total, downtime) in zip(POLICIES, found, strict=True)
+    ]
+    (axes,) = tradeoff.figure(frame(*rows)).axes
+    labels = [child for child in axes.get_children() if isinstance(child, Annotation)]
+    boxes = [super(Annotation, label).get_window_extent() for label in labels]
+    for label, box in zip(labels, boxes, strict=True):
+        leader = Path([axes.transData.transform(label.xy), ((box.x0 + box.x1) / 2, (box.y0 + box.y1) / 2)])
+        assert not any(leader.intersects_bbox(other) for other in boxes if other is not box)
+
+
+def test_above_what_completed_the_axis_has_no_numbers() -> None:
+    (axes,) = tradeoff.figure(
+        frame(row("per-chunk", 20, 4000), row("final-only", 900, 3000), lost("at-switch", 5000))
+    ).axes
+    axes.figure.draw_without_rendering()
+    bottom, top = axes.transAxes.inverted(), axes.transData
+    heights = [float(bottom.transform(top.transform((1, tick)))[1]) for tick in axes.get_yticks()]
+    assert max(heights) <= 1 - SHARE + 1e-6
+    assert len(heights) > 2
+
+
+@pytest.mark.parametrize(
+    ("downtimes_ms", "label"),
+    [((0.8, 0.9, 17.5), "downtime (ms)"), ((0.2, 0.3, 9), "downtime (us)"), ((5, 100, 2000), "downtime (ms)")],
+)
+def test_a_unit_suits_the_usual_but_no_number_has_five_figures(
+    downtimes_ms: tuple[float, ...], label: str
+) -> None:
+    names = POLICIES[: len(downtimes_ms)]
+    (axes,) = tradeoff.figure(frame(*map(row, names, downtimes_ms))).axes
+    assert axes.get_ylabel() == label
+
+
+def test_fills_are_told_by_boxes_that_are_no_policy_s_marker() -> None:
+    rows = [
+        row(policy, 10, migration__slice_ns=at * MS) for at in (3, 5) for policy in ("final-only", "per-round")
+    ]
+    (axes,) = tradeoff.figure(frame(*rows)).axes
+    boxes = {str(patch.get_label()): patch.get_facecolor()[3] > 0 for patch in axes.patches}
+    assert boxes == {"slice 3 ms": True, "slice 5 ms": False}
+
+
+def test_a_long_legend_makes_the_picture_higher() -> None:
+    few, many = (tradeoff.figure(frame(*(row(name, 10) for name in names))) for names in (POLICIES[:2], POLICIES))
+    assert many.get_figheight() > few.get_figheight()
 
 
 def test_a_label_is_not_beside_another_s_point_nor_at_the_edge() -> None:
