@@ -106,7 +106,7 @@ def draw(axes: Axes, frame: pd.DataFrame) -> None:
     xs = [value / total.divisor for point in done for value in point.total_ns or ()]
     xs += [value / total.divisor for point in points for value in point.lost_ns]
     ys = [value / downtime.divisor for point in done for value in point.downtime_ns or ()]
-    scale(axes, "x", xs or [1.0], 0.18)
+    scale(axes, "x", xs or [1.0], 0.3)
     if not xs:
         axes.set_xticks([])
     scale(axes, "y", ys + [limit / downtime.divisor for limit in limits] or [1.0], 0.16)
