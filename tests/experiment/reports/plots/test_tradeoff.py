@@ -2,9 +2,11 @@
 
 import itertools
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from matplotlib.colors import to_rgba
 from matplotlib.path import Path
 from matplotlib.text import Annotation
 
@@ -112,15 +114,16 @@ def test_no_line_to_a_name_goes_through_another_name() -> None:
     labels = [child for child in axes.get_children() if isinstance(child, Annotation)]
     boxes = [super(Annotation, label).get_window_extent() for label in labels]
     for label, box in zip(labels, boxes, strict=True):
-        leader = Path([axes.transData.transform(label.xy), ((box.x0 + box.x1) / 2, (box.y0 + box.y1) / 2)])
+        ends = [axes.transData.transform(label.xy), [(box.x0 + box.x1) / 2, (box.y0 + box.y1) / 2]]
+        leader = Path(np.array(ends, dtype=float))
         assert not any(leader.intersects_bbox(other) for other in boxes if other is not box)
 
 
 def test_above_what_completed_the_axis_has_no_numbers() -> None:
-    (axes,) = tradeoff.figure(
-        frame(row("per-chunk", 20, 4000), row("final-only", 900, 3000), lost("at-switch", 5000))
-    ).axes
-    axes.figure.draw_without_rendering()
+    rows = [row("per-chunk", 20, 4000), row("final-only", 900, 3000), lost("at-switch", 5000)]
+    drawn = tradeoff.figure(frame(*rows))
+    (axes,) = drawn.axes
+    drawn.draw_without_rendering()
     bottom, top = axes.transAxes.inverted(), axes.transData
     heights = [float(bottom.transform(top.transform((1, tick)))[1]) for tick in axes.get_yticks()]
     assert max(heights) <= 1 - SHARE + 1e-6
@@ -144,7 +147,7 @@ def test_fills_are_told_by_boxes_that_are_no_policy_s_marker() -> None:
         row(policy, 10, migration__slice_ns=at * MS) for at in (3, 5) for policy in ("final-only", "per-round")
     ]
     (axes,) = tradeoff.figure(frame(*rows)).axes
-    boxes = {str(patch.get_label()): patch.get_facecolor()[3] > 0 for patch in axes.patches}
+    boxes = {str(patch.get_label()): to_rgba(patch.get_facecolor())[3] > 0 for patch in axes.patches}
     assert boxes == {"slice 3 ms": True, "slice 5 ms": False}
 
 
