@@ -243,6 +243,9 @@ def test_every_word_is_explained(capsys: pytest.CaptureFixture[str]) -> None:
         ("rules", "memory_identical (rule)"),
         ("destination_host.post", "host.post (key)"),
         ("recording", "time_ns,first_page,pages"),
+        ("policy.limit", "pending-limit (policy)"),
+        ("guest.workload.hot_set", "needed by hotspot"),
+        ("guest.workload.working_set", "may be given to dirty-rate"),
     ],
 )
 def test_parts_and_tables_are_found(capsys: pytest.CaptureFixture[str], word: str, told: str) -> None:

@@ -15,6 +15,7 @@ from typing import Any, Literal
 from simmig.experiment.amounts import format_bytes, format_time
 from simmig.experiment.errors import InputError, cut
 from simmig.experiment.reference.keys import Key, keys
+from simmig.experiment.scenario import schema
 from simmig.experiment.scenario.data import models
 from simmig.experiment.scenario.load import MODELS
 from simmig.experiment.scenario.toml_file import read_toml
@@ -60,6 +61,7 @@ def find(word: str) -> list[Entry]:
         [each for each in entries if each.name.rpartition(".")[2] == word],
         [each for each in entries if each.name.startswith(f"{word}.")],
         [each for each in entries if word in (each.kind, f"{each.kind}s", "policies" * (each.kind == "policy"))],
+        [each for each in entries if f"parameter {word.removeprefix('policy.')}" in dict(each.facts)],
     )
     for found in ways if word else ():
         if found:
@@ -84,11 +86,30 @@ def _facts(key: Key, about: dict[str, str]) -> Iterator[tuple[str, str]]:
     if low or high:
         most = f"below {high}" if key.exclusive else high
         yield "bounds", f"{low or 'any'} to {most}" if high else f"at least {low}"
+    if kinds := _workloads(key.name):
+        yield "kinds", kinds
     yield "QEMU", about.get("qemu", "has no such setting")
     if "compiled" in about:
         yield "compiled engine", about["compiled"]
     if "devices" in about:
         yield "on devices", about["devices"]
+
+
+def _workloads(name: str) -> str:
+    """Which kinds of workload have that key; empty for one that is no workload's, or that all have."""
+    table, _, attribute = name.rpartition(".")
+    if table != "guest.workload":
+        return ""
+    fields = {
+        kind: {field.alias or each: field for each, field in model.model_fields.items()}
+        for kind, model in schema.WORKLOADS.items()
+    }
+    having = {kind: own[attribute].is_required() for kind, own in fields.items() if attribute in own}
+    if len(having) == len(fields):
+        return ""
+    needed = ", ".join(kind for kind, required in having.items() if required)
+    free = ", ".join(kind for kind, required in having.items() if not required)
+    return "; ".join(filter(None, (needed and f"needed by {needed}", free and f"may be given to {free}")))
 
 
 def _value(key: Key) -> str:

@@ -17,7 +17,10 @@ _TITLES: dict[Kind, str] = {
     "topic": "Formats and terms",
 }
 _INTRODUCTIONS: dict[Kind, str] = {
-    "key": "`--set KEY=VALUE` replaces any. `destination_host` has the keys of `host`, where the ends differ.",
+    "key": (
+        "`--set KEY=VALUE` replaces any. `destination_host` has the keys of `host`, where the ends differ. "
+        "Where nothing is said of the compiled engine, it knows the key."
+    ),
     "policy": "`--policy NAME[,PARAMETER=VALUE]...`, or the table `[policy]`. From waiting least to waiting most.",
     "figure": (
         "In `--json` of a run and, by the same names, in a sweep's Parquet (whose parts of the downtime are "
@@ -29,7 +32,7 @@ _INTRODUCTIONS: dict[Kind, str] = {
     "topic": "",
 }
 _WIDTH = 100
-_LATER = {"bounds": 1, "QEMU": 2, "on devices": 3, "compiled engine": 4, "when": 1}
+_LATER = {"bounds": 1, "kinds": 2, "QEMU": 3, "on devices": 4, "compiled engine": 5, "when": 1}
 """Columns that come after others, which stay in the order in which entries have them."""
 
 
