@@ -5,7 +5,8 @@ On the first link the devices are calibrated while a VM runs; of another one the
 that model as they were set. On each link each guest is watched and its migration predicted under every policy;
 then each is carried out with a fresh pair of QEMUs. Nothing of a prediction comes from the migrations. `--keep`
 adds all figures of each row to a file, as a line of JSON; rows that it has are not run again. The links are
-slow; with a machine that does other things meanwhile, what is calibrated and measured is that.
+slow; with a machine that does other things meanwhile, what is calibrated and measured is that. `--measured` takes
+the migrations from a file that was kept, and carries out none: a prediction made anew beside them.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 from live_vm import PORT, netem
@@ -135,12 +137,22 @@ async def measured(row: PolicyRow, guest: tuple[int, int]) -> PolicyRow:
     return replace(row, measured=(*row.measured, found))
 
 
-def line(link: str, guest: str, row: PolicyRow) -> str:
+def line(link: str, guest: str, policy: str, runs: int, figures: Sequence[Figure | None]) -> str:
     """A row of the table."""
-    cells = [link, guest, row.policy, str(len(row.measured))]
-    for figure in (row.downtime, row.total_time):
+    cells = [link, guest, policy, str(runs)]
+    for figure in figures:
         cells += told(figure)
     return f"| {' | '.join(cells)} |"
+
+
+def beside(row: PolicyRow, runs: Sequence[dict[str, Any]]) -> tuple[Figure, Figure]:
+    """Downtime and total time, of a prediction beside migrations that were kept."""
+    downtimes = [run["qemu_downtime_ns"] or run["downtime_ns"] for run in runs]
+    totals = [run["total_time_ns"] for run in runs]
+    return (
+        Figure(row.predicted.downtime_ns, round(median(downtimes))),
+        Figure(row.predicted.total_time_ns, round(median(totals))),
+    )
 
 
 def told(figure: Figure | None) -> list[str]:
@@ -151,10 +163,11 @@ def told(figure: Figure | None) -> list[str]:
     return [*times, f"{100 * figure.off:+.0f} %", "hit" if figure.hit else "**miss**"]
 
 
-def kept(file: Path | None) -> set[tuple[str, str, str]]:
-    """The rows that were run already."""
+def kept(file: Path | None) -> dict[tuple[str, str, str], list[dict[str, Any]]]:
+    """The migrations of the rows that were run already."""
     lines = file.read_text().splitlines() if file is not None and file.exists() else []
-    return {(row["link"], row["guest"], row["policy"]) for row in map(json.loads, lines)}
+    rows = map(json.loads, lines)
+    return {(row["link"], row["guest"], row["policy"]): row["measured"] for row in rows}
 
 
 def keep(file: Path | None, link: str, guest: str, row: PolicyRow) -> None:
@@ -198,7 +211,7 @@ def main() -> int:
     )
     asked = parser.parse_args()
     print(HEAD, flush=True)
-    done, hits, tried = kept(asked.keep), 0, 0
+    done, earlier, hits, tried = kept(asked.keep), kept(asked.measured), 0, 0
     model, calibrated_on = None, asked.links[0]
     if asked.model is not None and asked.model.exists():
         model = read_model(asked.model)
@@ -214,14 +227,15 @@ def main() -> int:
             rows = []
             for expected in asyncio.run(predicted(on(link, calibrated_on, model), GUESTS[guest], policies)):
                 row = expected
-                for _ in range(asked.repeats):
+                runs = earlier.get((link, guest, row.policy), [])
+                for _ in range(0 if runs else asked.repeats):
                     row = asyncio.run(measured(row, GUESTS[guest]))
                 rows.append(row)
                 keep(asked.keep, link, guest, row)
-                print(line(link, guest, row), flush=True)
-                figures = [figure for figure in (row.downtime, row.total_time) if figure is not None]
-                tried += len(figures)
-                hits += sum(figure.hit for figure in figures)
+                figures = beside(row, runs) if runs else (row.downtime, row.total_time)
+                print(line(link, guest, row.policy, len(runs or row.measured), figures), flush=True)
+                tried += sum(figure is not None for figure in figures)
+                hits += sum(figure is not None and figure.hit for figure in figures)
             for one, other, as_predicted in told_apart(rows):
                 verdict = "as predicted" if as_predicted else "**not predicted**"
                 print(f"<!-- {one} has a shorter downtime than {other} in every run: {verdict} -->", flush=True)

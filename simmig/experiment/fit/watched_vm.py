@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from statistics import median
 
@@ -33,6 +34,8 @@ from simmig.verbs.rdma.runtime import RdmaRuntime
 LOOK_EVERY_NS = 100_000_000
 _STOPS = 3
 """How often a VM is stopped for a moment: one time differs from the next."""
+_ASKED_TO_RESUME = 2
+"""Commands in `QemuGuest.resume`."""
 _LEAST_NS, _MOST_NS = 5_000_000_000, 60_000_000_000
 
 
@@ -48,7 +51,8 @@ class Watched:
         state_bytes: how long its devices' state is.
         stop_ns: how long QEMU takes to stop it.
         save_ns: how long QEMU takes to give the state; the VM stands still meanwhile.
-        resume_ns: how long QEMU takes to let it run.
+        resume_ns: how long QEMU takes to let it run, less the asking: a destination does so by itself.
+        last_look_ns: how long a look takes at the stopped VM, which need not be made to stand still for it.
     """
 
     seen: Observation
@@ -58,6 +62,12 @@ class Watched:
     stop_ns: int
     save_ns: int
     resume_ns: int
+    last_look_ns: int
+
+    @property
+    def extra_ns(self) -> int:
+        """What its stop takes beyond a simulation: QEMU gives the state, and the last look is a shorter one."""
+        return self.save_ns + self.last_look_ns - self.seen.look_ns
 
     def subject(self, phase: float = 0.0) -> Subject:
         """The guest to simulate, which begins when that share of the recording has gone by."""
@@ -114,29 +124,37 @@ def watch_vm(qmp: Path, duration_ns: int | None, bandwidth_bit_s: float, tell: T
     return asyncio.run(body())
 
 
-async def _stopped_for_moments(guest: QemuGuest, runtime: RdmaRuntime) -> tuple[int, int, int, int]:
-    """How long its state is, and how long QEMU takes to stop it, to give the state, and to let it run: medians."""
-    took: list[tuple[int, int, int]] = []
+async def _stopped_for_moments(guest: QemuGuest, runtime: RdmaRuntime) -> tuple[int, int, int, int, int]:
+    """How long its state is, and medians: to stop it, to give that, to let it run, and to look at it meanwhile."""
+    took: list[tuple[int, ...]] = []
+    flags = np.zeros(guest.pages, dtype=np.bool_)
+    guest.start_dirty_log()
     while len(took) < _STOPS:
         times_ns = [runtime.now_ns()]
         try:
             await guest.stop()
             times_ns.append(runtime.now_ns())
+            guest.sync_dirty(flags)
+            times_ns.append(runtime.now_ns())
             state = await guest.save_device_state()
+            times_ns.append(runtime.now_ns())
+            await guest.ask()
             times_ns.append(runtime.now_ns())
         finally:
             await guest.resume()
         times_ns.append(runtime.now_ns())
         if guest.lost:
             raise QemuError(f"the VM was stopped for a moment, and does not run on: {guest.lost}")
-        took.append((times_ns[1] - times_ns[0], times_ns[2] - times_ns[1], times_ns[3] - times_ns[2]))
+        took.append(tuple(after - before for before, after in pairwise(times_ns)))
         await runtime.sleep(LOOK_EVERY_NS)
-    stop_ns, save_ns, resume_ns = (round(median(each)) for each in zip(*took, strict=True))
+    guest.stop_dirty_log()
+    stop_ns, look_ns, save_ns, ask_ns, resume_ns = (round(median(each)) for each in zip(*took, strict=True))
+    resume_ns = max(0, resume_ns - _ASKED_TO_RESUME * ask_ns)
     try:
         sections, _ = machine_state.with_ending(state, MAX_ENDING_BYTES)
     except ValueError as error:
         raise QemuError(str(error)) from None
-    return len(sections), stop_ns, save_ns, resume_ns
+    return len(sections), stop_ns, save_ns, resume_ns, look_ns
 
 
 def _copy_ns(guest: QemuGuest, bandwidth_bit_s: float) -> int:

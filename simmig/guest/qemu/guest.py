@@ -213,6 +213,10 @@ class QemuGuest:
         if self._running:
             self._guardian.tell(Held.NOTHING)
 
+    async def ask(self) -> None:
+        """Have QEMU answer, and do nothing: what speaking to it takes. Raises QemuError."""
+        await self._monitor.status()
+
     async def save_device_state(self) -> bytes:
         """The devices' sections, from QEMU. Raises QemuError.
 
