@@ -206,6 +206,7 @@ def main() -> int:
     parser.add_argument("--policies", default=";".join(POLICIES), help="with ; between them: %(default)s")
     parser.add_argument("--repeats", type=int, default=3, help="migrations of each: %(default)s")
     parser.add_argument("--keep", type=Path, metavar="FILE.jsonl")
+    parser.add_argument("--measured", type=Path, metavar="FILE.jsonl", help="migrations kept before")
     parser.add_argument(
         "--model", type=Path, metavar="FILE.toml", help="the first link's: kept there, taken from there"
     )
