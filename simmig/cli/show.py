@@ -104,10 +104,12 @@ def print_shown(shown: RenderableType, width: int | None = None, whole_lines: bo
     """
     from rich.console import Console
 
-    from simmig.experiment.reports.summary import WIDTH, as_text
+    from simmig.experiment.reports.summary import WIDTH, as_text, wide_enough
 
     if sys.stdout.isatty():
-        Console(highlight=False, soft_wrap=whole_lines).print(shown)
+        console = Console(highlight=False, soft_wrap=whole_lines)
+        console.width = wide_enough(shown, console.width)
+        console.print(shown)
     else:
         click.echo(as_text(shown, width or WIDTH), nl=False)
 

@@ -18,6 +18,7 @@ from simmig.guest.api import PAGE_BYTES
 from simmig.trace.metrics import Stretch
 
 WIDTH = 120
+_WIDER, _WIDEST = 4, 400
 _ROUNDS_SHOWN = 12
 _LATE = 0.02
 """A share of the run: a guest that lost more has written less than its scenario says."""
@@ -38,11 +39,29 @@ def summary(result: Result, scenario: Scenario) -> RenderableType:
 
 
 def as_text(renderable: RenderableType, width: int = WIDTH) -> str:
-    """The same without colours, the same anywhere, no space at the ends of lines."""
+    """The same without colours, the same anywhere, no space at the ends of lines; wider where it must be."""
+    text = _drawn(renderable, wide_enough(renderable, width))
+    return "".join(f"{line.rstrip()}\n" for line in text.splitlines())
+
+
+def wide_enough(renderable: RenderableType, width: int) -> int:
+    """Columns, `width` at least, in which nothing is cut: a narrower terminal breaks the lines itself."""
+    whole = _ink(renderable, _WIDEST)
+    while width < _WIDEST and _ink(renderable, width) != whole:
+        width += _WIDER
+    return width
+
+
+def _ink(renderable: RenderableType, width: int) -> list[str]:
+    """The characters to be seen, sorted: the same, wherever lines are broken, unless something was cut."""
+    return sorted("".join(_drawn(renderable, width).split()))
+
+
+def _drawn(renderable: RenderableType, width: int) -> str:
     console = Console(file=io.StringIO(), width=width, color_system=None, legacy_windows=False)
     with console.capture() as capture:
         console.print(renderable, crop=False)  # a command stays one line, to be pasted
-    return "".join(f"{line.rstrip()}\n" for line in capture.get().splitlines())
+    return capture.get()
 
 
 def headline(result: Result, scenario: Scenario) -> Text:

@@ -89,7 +89,9 @@ def document(ran: Sequence[Ran]) -> dict[str, Any]:
 def table(ran: Sequence[Ran]) -> Padding:
     """A row a run."""
     shown = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
-    shown.add_column("run", overflow="fold", max_width=36)
+    shown.add_column(
+        "run", overflow="fold", min_width=min(24, max(len(each.side.name) for each in ran)), max_width=36
+    )
     for heading in ("total", "downtime", "limit", "RAM sent", "on the wire", "throughput", "rounds"):
         shown.add_column(heading, justify="right", no_wrap=True)
     shown.add_column("")
