@@ -17,7 +17,7 @@ from unittest import mock
 
 from simmig.experiment import leap
 from simmig.experiment.result import Result
-from simmig.experiment.runs.run import World, run
+from simmig.experiment.runs.run import Simulation, run
 from simmig.migration import policies
 from simmig.migration.policies.policy import Point, Sender
 from simmig.trace.recorder import Recorder
@@ -106,7 +106,7 @@ def main() -> None:
             leap_s.append(seconds(lambda what=what: leapt(what)))  # type: ignore[misc]
             digest_s.append(seconds(lambda what=what: digest(what)))  # type: ignore[misc]
             run_s.append(seconds(lambda what=what: run(what)))  # type: ignore[misc]
-            untraced_s.append(seconds(lambda what=what: World(what, None).run()))  # type: ignore[misc]
+            untraced_s.append(seconds(lambda what=what: Simulation(what, None).run()))  # type: ignore[misc]
             traced_s.append(seconds(lambda what=what: by_events(what)))  # type: ignore[misc]
         best = min(leap_s)
         print(

@@ -20,7 +20,7 @@ from typing import Any
 import simpy
 
 from simmig.experiment import leap
-from simmig.experiment.runs.run import World, run
+from simmig.experiment.runs.run import Simulation, run
 from simmig.experiment.scenario.load import build_scenario
 from simmig.experiment.scenario.schema import Scenario
 
@@ -60,7 +60,7 @@ def scenario(memory_gib: int, **tables: dict[str, Any]) -> Scenario:
 def seconds_of(what: Scenario, way: str, status: str) -> float:
     """Processor time of one run; raises RuntimeError when it ends otherwise than it should."""
     if way == "event model, no trace":
-        world = World(what, None)
+        world = Simulation(what, None)
         began_s = time.process_time()
         world.run()
         seconds = time.process_time() - began_s

@@ -25,7 +25,7 @@ import pyarrow.parquet as pq
 
 from simmig.experiment import leap
 from simmig.experiment.studies.sweep.pool import processes
-from simmig.experiment.studies.sweep.spec import Sweep, load_sweep
+from simmig.experiment.studies.sweep.spec import SweepSpec, load_sweep
 from simmig.experiment.studies.sweep.sweep import run_sweep
 from simmig.experiment.studies.sweep.work import simulate
 
@@ -44,7 +44,7 @@ link = { bandwidth = "10 Gbit/s", latency = "2 us" }
 SIZES = (500, 2_000)
 
 
-def make(directory: Path, scenario: str, points: int) -> Sweep:
+def make(directory: Path, scenario: str, points: int) -> SweepSpec:
     """A sweep over that many seeds."""
     (directory / "base.toml").write_text(scenario)
     path = directory / "sweep.toml"
@@ -67,7 +67,7 @@ def started(workers: int) -> Iterator[tuple[Executor, int]]:
         yield executor, workers
 
 
-def seconds(sweep: Sweep, workers: int, out: Path) -> float:
+def seconds(sweep: SweepSpec, workers: int, out: Path) -> float:
     """How long the sweep takes from its first point to the file of results."""
     with started(workers) as ready:
         began_s = time.perf_counter()
@@ -79,7 +79,7 @@ def seconds(sweep: Sweep, workers: int, out: Path) -> float:
     return spent_s
 
 
-def bare_seconds(sweep: Sweep) -> float:
+def bare_seconds(sweep: SweepSpec) -> float:
     """How long the same simulations take in a loop, their scenarios made before."""
     scenarios = [sweep.plan.scenario(point) for point in range(sweep.plan.points)]
     simulate(scenarios[0])

@@ -22,7 +22,7 @@ from pathlib import Path
 from statistics import median, pstdev
 from typing import Any
 
-from simmig.experiment.fit.calibrate import Model, calibrate
+from simmig.experiment.fit.calibrate import Model, calibrate_devices
 from simmig.experiment.fit.compare import downtime_hit, total_time_hit
 from simmig.experiment.runs.pair import run_pair
 from simmig.experiment.runs.run import run
@@ -160,7 +160,7 @@ def _carry_out_on(asked: argparse.Namespace, link: str) -> int:
         netem = f"tc qdisc replace dev {end} root netem rate {rate}mbit delay {delay}ms limit 20000"
         subprocess.run(netem.split(), check=True)
     _tell(f"{link}: {len(left)} migrations to do")
-    model = calibrate(DEVICES, _tell)
+    model = calibrate_devices(DEVICES, _tell)
     _keep("model", made=model.made, kernel=model.kernel, link=link, tables=model.tables)
     failed = 0
     for _, workload, policy, repeat in left:

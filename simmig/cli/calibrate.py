@@ -40,7 +40,7 @@ def calibrate(names: tuple[str, ...], out: Path | None, as_json: bool) -> int:
     simmig lab --rate '100 Mbit/s' --delay '2 ms' -- simmig calibrate --out lab.toml
     simmig run quickstart --set link.model=lab.toml --set host.model=lab.toml
     """
-    from simmig.experiment.fit.calibrate import calibrate as measure
+    from simmig.experiment.fit.calibrate import calibrate_devices as measure
     from simmig.experiment.fit.model_file import write_model
     from simmig.experiment.output import require_new_file
     from simmig.experiment.reports.summary import as_text

@@ -15,7 +15,7 @@ from simmig.experiment.errors import InputError
 
 if TYPE_CHECKING:
     from simmig.lab.accelerator import Wanted
-    from simmig.lab.machine import Boot, Link, Size
+    from simmig.lab.machine import Boot, LabLink, Size
 
 LAB_FAILED = 125
 TIMED_OUT = 124
@@ -203,7 +203,7 @@ def install(series: str | None, version: str | None, release: str | None) -> int
     return 0
 
 
-def _run(command: list[str], link: Link, size: Size, timeout_s: float | None, boot: Boot) -> int:
+def _run(command: list[str], link: LabLink, size: Size, timeout_s: float | None, boot: Boot) -> int:
     from simmig.lab import machine
     from simmig.lab.errors import LabError
 
@@ -245,15 +245,15 @@ def _check_release(release: str | None) -> None:
         raise InputError(f'--debian: "{release}" is no release that the lab knows; it knows {known}')
 
 
-def _link(rate: str | None, delay: str | None, loss: str | None) -> Link:
+def _link(rate: str | None, delay: str | None, loss: str | None) -> LabLink:
     from simmig.experiment import units
-    from simmig.lab.machine import Link
+    from simmig.lab.machine import LabLink
 
     rate_bit_s = None if rate is None else _quantity("--rate", units.rate_bit_s, rate)
     if rate_bit_s == 0:
         raise InputError("--rate: a link that carries nothing; leave the option out for no limit")
     delay_ns = 0 if delay is None else _quantity("--delay", units.time_ns, delay)
-    return Link(rate_bit_s, delay_ns, 0.0 if loss is None else _fraction(loss))
+    return LabLink(rate_bit_s, delay_ns, 0.0 if loss is None else _fraction(loss))
 
 
 def _size(cpus: int, memory: str) -> Size:

@@ -17,7 +17,7 @@ from simmig.experiment.result import Result
 from simmig.experiment.scenario.data import find
 from simmig.experiment.scenario.load import Overrides, Setting, build_scenario, policy_table
 from simmig.experiment.scenario.toml_file import read_toml
-from simmig.experiment.studies.sweep.spec import Sweep, load_sweep, make_sweep, placed
+from simmig.experiment.studies.sweep.spec import SweepSpec, load_sweep, make_sweep, placed
 from simmig.experiment.studies.sweep.work import simulate
 from simmig.migration import policies
 
@@ -139,7 +139,9 @@ class SweepResults:
         return found
 
 
-def _made(scenario: Path, axes: Mapping[str, Any], variants: Mapping[str, Any], fixed: Mapping[str, Any]) -> Sweep:
+def _made(
+    scenario: Path, axes: Mapping[str, Any], variants: Mapping[str, Any], fixed: Mapping[str, Any]
+) -> SweepSpec:
     """The sweep; raises InputError for two policies of one name, by which they are told apart."""
     told = dict(axes)
     if isinstance(asked := axes.get("policy"), list | tuple):

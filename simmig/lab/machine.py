@@ -40,7 +40,7 @@ _CONSOLE_LINES = 20
 
 
 @dataclass(frozen=True, slots=True)
-class Link:
+class LabLink:
     """What netem does to packets, at each end on their way out: rate in bit/s, delay in ns, loss as a fraction."""
 
     rate_bit_s: int | None = None
@@ -87,7 +87,7 @@ DEFAULT = Boot()
 
 def run(
     command: Sequence[str],
-    link: Link,
+    link: LabLink,
     size: Size,
     tell: Tell,
     timeout_s: float | None = None,
@@ -149,7 +149,7 @@ def _end(number: int, frame: FrameType | None) -> None:
     sys.exit(128 + number)
 
 
-def _write_job(job: Path, command: Sequence[str], link: Link, root: Path | None = None) -> bool:
+def _write_job(job: Path, command: Sequence[str], link: LabLink, root: Path | None = None) -> bool:
     """Write what the machine is to do into `job`; returns whether the current directory is to be shared."""
     here = Path.cwd()
     exports = [

@@ -28,7 +28,7 @@ from simmig.verify.protocol import Protocol, Told
 from simmig.verify.story import Step, Story
 from simmig.verify.verdict import Verdict, Violation
 from simmig.verify.watch import SIDES, Watch
-from simmig.verify.world import World
+from simmig.verify.world import CheckedWorld
 
 WORLD: dict[str, tuple[Any, ...]] = {
     "busy_host": (False, True),
@@ -92,7 +92,7 @@ async def run_side(end: End, body: Coroutine[Any, Any, None], done: Signal, peer
     return ended
 
 
-class OwnWorld(World):
+class OwnWorld(CheckedWorld):
     """Two hosts, and a side of the protocol on each."""
 
     def __init__(self, protocol: Protocol, given: Mapping[str, Any], watch: Watch) -> None:
@@ -289,7 +289,7 @@ def _stuck(busy_s: float) -> str:
     return f"no step in {PATIENCE_S} s of processor time" if busy_s > PATIENCE_S else ""
 
 
-def _worst(world: World) -> Ended:
+def _worst(world: CheckedWorld) -> Ended:
     for side in SIDES:
         outcome = world.outcomes.get(side)
         if outcome is None:

@@ -53,7 +53,7 @@ class Ending(Protocol):
         """Why; empty for no reason."""
 
 
-class World:
+class CheckedWorld:
     """Everything of one run that is no subject's own; `run` once, then look."""
 
     def __init__(self, watch: Watch, busy_host: bool, profile: str, bandwidth: int, latency_ns: int, mtu: int):

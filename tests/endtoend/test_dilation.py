@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from simmig.experiment.runs.run import World
+from simmig.experiment.runs.run import Simulation
 from simmig.migration import convergence, rate_limit
 from simmig.migration.config import WINDOW_NS
 from simmig.trace.metrics import Metrics
@@ -72,7 +72,7 @@ def times(case: dict[str, Any], factor: int) -> tuple[float, float]:
     with pytest.MonkeyPatch.context() as patch:
         for module in (convergence, rate_limit):
             patch.setattr(module, "WINDOW_NS", WINDOW_NS * factor)
-        World(what, metrics).run()
+        Simulation(what, metrics).run()
     return metrics.total_time_ns / factor, metrics.downtime_ns / factor
 
 

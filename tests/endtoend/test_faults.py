@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, note, settings
 from hypothesis import strategies as st
 
-from simmig.experiment.runs.run import World
+from simmig.experiment.runs.run import Simulation
 from simmig.trace.events import (
     AnyEvent,
     ControlSent,
@@ -25,31 +25,31 @@ from tests.endtoend.worlds import scenario
 BOUND_NS = 120_000_000_000  # after a fault everything has ended
 
 
-def cancel_source(world: World) -> None:
+def cancel_source(world: Simulation) -> None:
     world.cancel[0].set()
 
 
-def cancel_destination(world: World) -> None:
+def cancel_destination(world: Simulation) -> None:
     world.cancel[1].set()
 
 
-def cut(world: World) -> None:
+def cut(world: Simulation) -> None:
     world.link.set_up(False)
 
 
-def interrupt(world: World) -> None:
+def interrupt(world: Simulation) -> None:
     world.link.set_up(False)
     later(world, 30_000_000, lambda _: world.link.set_up(True))
 
 
-def kill_destination(world: World) -> None:
+def kill_destination(world: Simulation) -> None:
     world.hosts[1].kill()
 
 
 FAULTS = [cancel_source, cancel_destination, cut, interrupt, kill_destination]
 
 
-def later(world: World, delay_ns: int, what: Callable[[World], None]) -> None:
+def later(world: Simulation, delay_ns: int, what: Callable[[Simulation], None]) -> None:
     timeout = world.env.timeout(delay_ns)
     assert timeout.callbacks is not None
     timeout.callbacks.append(lambda _: what(world))
@@ -108,18 +108,18 @@ faulty_worlds = st.fixed_dictionaries(
 
 def total_ns(tables: dict[str, Any]) -> int:
     events: list[AnyEvent] = []
-    World(scenario(**tables), events.append).run()
+    Simulation(scenario(**tables), events.append).run()
     return end_ns(events, "source")
 
 
 @settings(max_examples=60, deadline=None)
 @given(faulty_worlds, st.sampled_from(FAULTS), st.floats(0, 1.02))
 def test_one_side_runs_whatever_happens_whenever(
-    tables: dict[str, Any], fault: Callable[[World], None], when: float
+    tables: dict[str, Any], fault: Callable[[Simulation], None], when: float
 ) -> None:
     at_ns = int(total_ns(tables) * when)
     events: list[AnyEvent] = []
-    world = World(scenario(**tables), events.append)
+    world = Simulation(scenario(**tables), events.append)
     later(world, at_ns, fault)
     world.run()
     note(f"at {at_ns} ns: {world.outcome}, running {world.running}")
@@ -146,7 +146,7 @@ def test_one_side_runs_whatever_happens_whenever(
 @pytest.mark.parametrize("transport", ["rdma", "tcp"])
 def test_a_cancelled_migration_says_so_and_the_guest_never_noticed(transport: str) -> None:
     events: list[AnyEvent] = []
-    world = World(scenario(guest={"memory": "64 MiB"}, migration={"transport": transport}), events.append)
+    world = Simulation(scenario(guest={"memory": "64 MiB"}, migration={"transport": transport}), events.append)
     later(world, 20_000_000, cancel_source)
     world.run()
     assert world.outcome.status == "cancelled"
@@ -156,7 +156,7 @@ def test_a_cancelled_migration_says_so_and_the_guest_never_noticed(transport: st
 
 
 def test_nobody_listens() -> None:
-    world = World(scenario(), None)
+    world = Simulation(scenario(), None)
     world.hosts[1].kill()
     world.run()
     assert world.outcome.status == "failed"
@@ -172,7 +172,7 @@ def test_a_hand_over_that_was_seen_to_arrive_is_not_open(
 ) -> None:
     events: list[AnyEvent] = []
     migration = {"transport": transport, "control_wait": control_wait, "control_qp": control_qp}
-    World(scenario(guest={"memory": "6 MiB"}, migration=migration), events.append).run()
+    Simulation(scenario(guest={"memory": "6 MiB"}, migration=migration), events.append).run()
     if transport == "rdma":
         assert not handover_is_open(events)
         states = [index for index, event in enumerate(events) if isinstance(event, DeviceStateSent)]

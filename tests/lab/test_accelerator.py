@@ -9,7 +9,7 @@ from simmig.lab import accelerator, machine
 from simmig.lab.accelerator import choose, remember
 from simmig.lab.errors import LabError
 from simmig.lab.kernel import Kernel
-from simmig.lab.machine import Boot, Link, Size
+from simmig.lab.machine import Boot, LabLink, Size
 
 CONSOLE = 'for word; do case $word in file:*) console=${word#file:};; esac; done; echo >> "$0.runs"; '
 PRINTS = CONSOLE + 'echo "[    0.000000] Linux version 6.1.0" > "$console"; exec sleep 60'
@@ -156,8 +156,8 @@ def test_a_kvm_that_stalls_later_is_given_up_for_good(
     boots = Boots(monkeypatch, host)
     boots.silent = silent
     told = Told()
-    assert machine.run(["true"], Link(), Size(), told) == 7
-    assert machine.run(["true"], Link(), Size(), told) == 7
+    assert machine.run(["true"], LabLink(), Size(), told) == 7
+    assert machine.run(["true"], LabLink(), Size(), told) == 7
     assert boots.tried == [True, False, False]
     assert len(told.urgent) == 1
     assert "emulation instead" in told.urgent[0]
@@ -177,7 +177,7 @@ def test_a_kernel_that_panics_on_its_way_up_is_booted_again(host: Host, monkeypa
     boots = Boots(monkeypatch, host)
     boots.panics = 2
     told = Told()
-    assert machine.run(["true"], Link(), Size(), told, boot=Boot(accel="tcg")) == 7
+    assert machine.run(["true"], LabLink(), Size(), told, boot=Boot(accel="tcg")) == 7
     assert boots.tried == [False] * 3
     assert len(told.urgent) == 2
     assert "Oops: int3" in told.urgent[0]
@@ -188,14 +188,14 @@ def test_a_kernel_that_panics_on_every_boot_is_given_up(host: Host, monkeypatch:
     boots = Boots(monkeypatch, host)
     boots.panics = 9
     with pytest.raises(LabError, match="Kernel panic"):
-        machine.run(["true"], Link(), Size(), Told(), boot=Boot(accel="tcg"))
+        machine.run(["true"], LabLink(), Size(), Told(), boot=Boot(accel="tcg"))
     assert len(boots.tried) == machine.BOOTS
 
 
 def test_kvm_asked_for_is_not_replaced(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
     boots = Boots(monkeypatch, host)
     with pytest.raises(LabError, match="did not boot"):
-        machine.run(["true"], Link(), Size(), Told(), boot=Boot(accel="kvm"))
+        machine.run(["true"], LabLink(), Size(), Told(), boot=Boot(accel="kvm"))
     assert boots.tried == [True]
 
 

@@ -7,20 +7,20 @@ import pytest
 
 from simmig.cli.main import main
 from simmig.lab import machine, needs
-from simmig.lab.machine import Boot, Link, Size
+from simmig.lab.machine import Boot, LabLink, Size
 
 
 @pytest.mark.parametrize(
     ("link", "netem"),
     [
-        (Link(), ""),
-        (Link(rate_bit_s=100_000_000), "rate 100000000bit"),
-        (Link(delay_ns=2_000_000), "delay 2000.000us"),
-        (Link(loss=0.001), "loss 0.100000%"),
-        (Link(40_000_000, 10_000_000, 0.05), "rate 40000000bit delay 10000.000us loss 5.000000%"),
+        (LabLink(), ""),
+        (LabLink(rate_bit_s=100_000_000), "rate 100000000bit"),
+        (LabLink(delay_ns=2_000_000), "delay 2000.000us"),
+        (LabLink(loss=0.001), "loss 0.100000%"),
+        (LabLink(40_000_000, 10_000_000, 0.05), "rate 40000000bit delay 10000.000us loss 5.000000%"),
     ],
 )
-def test_link_as_netem_is_told(link: Link, netem: str) -> None:
+def test_link_as_netem_is_told(link: LabLink, netem: str) -> None:
     assert link.netem() == netem
 
 
@@ -52,7 +52,7 @@ def test_command_and_link_reach_the_machine(recorded: list[tuple[object, ...]]) 
     assert main(["lab", *options, "--", "ls", "--all", "-l"]) == 7
     command, link, size, _, timeout_s, boot = recorded[0]
     assert command == ["ls", "--all", "-l"]
-    assert link == Link(100_000_000, 2_000_000, 0.01)
+    assert link == LabLink(100_000_000, 2_000_000, 0.01)
     assert size == Size(2, 2 << 30)
     assert timeout_s == 60.0
     assert boot == Boot()
@@ -61,7 +61,7 @@ def test_command_and_link_reach_the_machine(recorded: list[tuple[object, ...]]) 
 @pytest.mark.parametrize("words", [["lab", "ls", "-l"], ["lab", "run", "ls", "-l"], ["lab", "--", "ls", "-l"]])
 def test_the_word_run_may_be_left_out(recorded: list[tuple[object, ...]], words: list[str]) -> None:
     assert main(words) == 7
-    assert recorded[0][:2] == (["ls", "-l"], Link())
+    assert recorded[0][:2] == (["ls", "-l"], LabLink())
 
 
 @pytest.mark.parametrize(
@@ -111,6 +111,6 @@ def test_only_a_virtual_environment_below_the_current_directory_is_named(
         path.mkdir()
     monkeypatch.chdir(tmp_path / here)
     monkeypatch.setattr("sys.prefix", str(tmp_path / "venv"))
-    machine._write_job(job, ["true"], Link())
+    machine._write_job(job, ["true"], LabLink())
     expected = os.fsencode(tmp_path / said) if said else b""
     assert (job / "environment").read_bytes() == expected + b"\0"

@@ -86,7 +86,7 @@ class Model:
         return {name: getattr(model, name) for name in ("link", "host", "destination_host", "device")}
 
 
-def calibrate(devices: Devices, tell: Tell) -> Model:
+def calibrate_devices(devices: Devices, tell: Tell) -> Model:
     """Measure two devices of this host and their link. Raises RdmaUnavailable, PeerFailed or OSError."""
     tell("writing and registering")
     samples = probe(devices)

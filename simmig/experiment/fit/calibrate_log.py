@@ -60,7 +60,7 @@ class Calibration:
     figures: list[Figure] = field(default_factory=list)
 
 
-def calibrate(recording: Recording, random: Random | None = None) -> Calibration:
+def calibrate_recording(recording: Recording, random: Random | None = None) -> Calibration:
     """Costs and link from setup and first round; with `random`, from a bootstrap resample of their events.
 
     Raises CalibrationError when events that are needed are missing.

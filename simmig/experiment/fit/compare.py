@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from statistics import median
 from typing import Any
 
-from simmig.experiment.fit.calibrate import Model, Tell, calibrate
+from simmig.experiment.fit.calibrate import Model, Tell, calibrate_devices
 from simmig.experiment.result import Result
 from simmig.experiment.runs.pair import run_pair
 from simmig.experiment.runs.run import run
@@ -120,7 +120,7 @@ def downtime_hit(predicted_ns: float, measured_ns: float) -> bool:
 
 def compare(scenario: Scenario, devices: Devices, repeats: int, tell: Tell) -> Comparison:
     """Calibrate, simulate with that, carry out `repeats` times. Raises what these raise."""
-    model = calibrate(devices, tell)
+    model = calibrate_devices(devices, tell)
     return compare_with(model, scenario, repeats, tell)
 
 

@@ -15,7 +15,7 @@ from statistics import median
 from typing import Any
 
 from simmig.experiment.errors import InputError
-from simmig.experiment.fit.calibrate import Model, Tell, calibrate
+from simmig.experiment.fit.calibrate import Model, Tell, calibrate_devices
 from simmig.experiment.fit.watched_vm import Watched, watch_vm
 from simmig.experiment.result import Result
 from simmig.experiment.runs.ends import Address, EndResult
@@ -242,7 +242,7 @@ def compare(asked: Asked, tell: Tell) -> VmComparison:
     model = asked.model
     if model is None:
         assert asked.devices is not None
-        model = calibrate(asked.devices, tell)
+        model = calibrate_devices(asked.devices, tell)
     watched = watch_vm(asked.qmp, asked.watch_ns, bandwidth_bit_s(model), tell)
     rows = []
     for policy, scenario in asked.policies:

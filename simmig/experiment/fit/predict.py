@@ -16,14 +16,14 @@ from random import Random
 from typing import Any
 
 from simmig.experiment.errors import InputError
-from simmig.experiment.fit.calibrate_log import Calibration, CalibrationError, calibrate
+from simmig.experiment.fit.calibrate_log import Calibration, CalibrationError, calibrate_recording
 from simmig.experiment.fit.calibrate_round import FirstRound, Lacking, settle
 from simmig.experiment.fit.link_speed import slowdowns
 from simmig.experiment.fit.predict_guest import guest_of
 from simmig.experiment.fit.predict_limit import limit_of
 from simmig.experiment.fit.predict_range import known_errors, range_of
 from simmig.experiment.result import Result
-from simmig.experiment.runs.run import World, run
+from simmig.experiment.runs.run import Simulation, run
 from simmig.experiment.scenario.load import Overrides, build_scenario
 from simmig.experiment.scenario.machine import Subject
 from simmig.experiment.scenario.schema import Scenario
@@ -145,7 +145,7 @@ def predict(path: Path, overrides: Overrides = NOTHING_ELSE, tell: Tell | None =
     try:
         logged = read_log(path)
         recording = logged.recording
-        calibration = calibrate(recording)
+        calibration = calibrate_recording(recording)
         subject = guest_of(recording)
     except LogError as error:
         raise InputError(str(error)) from None
@@ -208,7 +208,7 @@ class _Study:
     def _first_round(self, calibration: Calibration) -> FirstRound:
         simulated = FirstRound()
         scenario = self._scenario(calibration, _ONE_ROUND)
-        World(scenario, simulated, self._subject).run()
+        Simulation(scenario, simulated, self._subject).run()
         return simulated
 
     def forecast(self, calibration: Calibration, overrides: Overrides) -> Forecast:
@@ -218,7 +218,7 @@ class _Study:
         figures = []
         for number in range(1, RESAMPLES + 1):
             self._tell(f"simulating, {number} of {RESAMPLES}")
-            drawn = calibrate(self._recording, Random(number))
+            drawn = calibrate_recording(self._recording, Random(number))
             scenario = self._scenario(self._lacking.charged(drawn), overrides)
             scenarios.append(scenario)
             figures.append(self._figures(scenario))
@@ -237,7 +237,7 @@ class _Study:
     def _figures(self, scenario: Scenario) -> tuple[int, int, bool]:
         """Total time, downtime, and whether it completes."""
         metrics = Metrics()
-        world = World(scenario, metrics, self._subject)
+        world = Simulation(scenario, metrics, self._subject)
         world.run()
         return metrics.total_time_ns, metrics.downtime_ns, world.outcome.status == "completed"
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from simmig.experiment.result import Result
-from simmig.experiment.scenario.schema import Hotspot, Idle, Scenario, Sweep, Uniform
+from simmig.experiment.scenario.schema import HotspotTable, IdleTable, Scenario, SweepTable, UniformTable
 from simmig.migration.config import WINDOW_NS
 from simmig.migration.convergence import Shrinking, divergence
 from simmig.migration.limits import Limits
@@ -71,7 +71,7 @@ class Reckoned:
 def can_reckon(scenario: Scenario) -> bool:
     """Whether nothing is asked for that only a simulation knows: RDMA's costs, a drain policy, a host's work."""
     costs = scenario.host.model_dump(exclude={"model", "connect_ns", "zero_test_page_ns"})
-    known = isinstance(scenario.guest.workload, Idle | Uniform | Hotspot | Sweep)
+    known = isinstance(scenario.guest.workload, IdleTable | UniformTable | HotspotTable | SweepTable)
     free = not any(costs.values()) and scenario.destination_host is None and not scenario.link.loss
     return scenario.migration.transport == "tcp" and known and free
 
@@ -173,7 +173,7 @@ class _Reckoning:
             return
         waiting = self._left if self._round > 1 else max(0.0, self._left - self._memory + working_set)
         clean = max(0.0, 1 - waiting / working_set)
-        if isinstance(self._workload, Sweep):
+        if isinstance(self._workload, SweepTable):
             self._left += min(working_set * clean, self._workload.rate_bytes_s * seconds)
         else:
             self._left += clean * sum(
@@ -192,8 +192,8 @@ class _Reckoning:
 
 def _parts(workload: Any) -> list[tuple[float, float]]:
     """Sets of pages written at random: size, and rate in bytes per second."""
-    if isinstance(workload, Hotspot):
+    if isinstance(workload, HotspotTable):
         hot, rate = workload.hot_set_bytes, workload.rate_bytes_s
         cold = workload.working_set_bytes - hot
         return [(hot, rate * workload.hot_fraction), (cold, rate * (1 - workload.hot_fraction))]
-    return [(workload.working_set_bytes, workload.rate_bytes_s)] if isinstance(workload, Uniform) else []
+    return [(workload.working_set_bytes, workload.rate_bytes_s)] if isinstance(workload, UniformTable) else []

@@ -15,7 +15,15 @@ from simmig.experiment.leap.source import UNLIMITED, WHOLE_ROUND
 from simmig.experiment.leap.state import ROW, Declined, Memory, new_state
 from simmig.experiment.scenario.machine import machine_of
 from simmig.experiment.scenario.policy_choice import make_policy
-from simmig.experiment.scenario.schema import Host, Hotspot, Idle, Recorded, Scenario, Sweep, Uniform
+from simmig.experiment.scenario.schema import (
+    HostTable,
+    HotspotTable,
+    IdleTable,
+    RecordedTable,
+    Scenario,
+    SweepTable,
+    UniformTable,
+)
 from simmig.guest import workload
 from simmig.guest.api import PAGE_BYTES, RamBlock
 from simmig.guest.machine import MACHINE_NAME, Machine
@@ -70,7 +78,7 @@ def _set_link(s: Any, scenario: Scenario) -> None:
     s["stream_min"] = -(-link.latency_ns * int(s["den"]) // int(s["num"])) + 1
 
 
-def _set_host(s: Any, side: int, host: Host) -> None:
+def _set_host(s: Any, side: int, host: HostTable) -> None:
     for cost in _COSTS:
         s[cost][side] = getattr(host, _KEYS.get(cost, f"{cost}_ns"))
     s["wake_ns"][side] = round(host.wake_ns)
@@ -108,15 +116,21 @@ def _set_migration(s: Any, scenario: Scenario, machine: Machine) -> None:
 
 def _set_workload(s: Any, machine: Machine, scenario: Scenario) -> None:
     table = scenario.guest.workload
-    kinds: dict[type, int] = {Idle: IDLE, Sweep: SWEEP, Uniform: UNIFORM, Hotspot: HOTSPOT, Recorded: RECORDED}
+    kinds: dict[type, int] = {
+        IdleTable: IDLE,
+        SweepTable: SWEEP,
+        UniformTable: UNIFORM,
+        HotspotTable: HOTSPOT,
+        RecordedTable: RECORDED,
+    }
     kind = kinds.get(type(table))
     if kind is None:
         raise Declined
     s["workload"] = s["kind"] = kind if machine.workload.span else IDLE
-    if not isinstance(table, Sweep | Uniform | Hotspot):
+    if not isinstance(table, SweepTable | UniformTable | HotspotTable):
         return
     s["rate"], s["span"] = table.rate_bytes_s, len(machine.workload.span)
-    if isinstance(table, Hotspot):
+    if isinstance(table, HotspotTable):
         s["hot"] = table.hot_set_bytes // PAGE_BYTES
         s["hot_below"] = int(table.hot_fraction * 2**32)
     random = PCG64(scenario.seed).state["state"]

@@ -87,7 +87,7 @@ def run(
             return result
     metrics, invariants = Metrics(), Invariants()
     recorder = Recorder((metrics, invariants, *readers), sink)
-    world = World(scenario, recorder.emit, subject)
+    world = Simulation(scenario, recorder.emit, subject)
     world.run()
     recorder.flush()
     source_running, destination_running = world.running
@@ -127,7 +127,7 @@ def _leapt(
     return replace(result, invariants=invariants[-1].results())
 
 
-class World:
+class Simulation:
     """Two hosts, a device each, a link between them, and the guest that moves; without `emit` nobody records.
 
     What may go wrong is brought about from outside, by events in `env`: on the `hosts`, on the `link`, by the

@@ -74,15 +74,15 @@ def inflate_balloon(guest: SimGuest, machine: Machine, pages: int) -> None:
 def _workload(scenario: schema.Scenario) -> workload.Workload:
     guest, table = scenario.guest, scenario.guest.workload
     match table:
-        case schema.Uniform():
+        case schema.UniformTable():
             return workload.Uniform(table.working_set_bytes, table.rate_bytes_s, scenario.seed)
-        case schema.Sweep():
+        case schema.SweepTable():
             return workload.Sweep(table.working_set_bytes, table.rate_bytes_s)
-        case schema.Hotspot():
+        case schema.HotspotTable():
             return workload.Hotspot(
                 table.working_set_bytes, table.rate_bytes_s, table.hot_set_bytes, table.hot_fraction, scenario.seed
             )
-        case schema.Recorded():
+        case schema.RecordedTable():
             return _recorded(Path(table.file), table.page_bytes // PAGE_BYTES, guest.memory_bytes // PAGE_BYTES)
         case schema.DirtyRates():
             return workload_of(table, guest.memory_bytes, scenario.seed)

@@ -130,13 +130,13 @@ class WorkloadTable(Table):
     model: str | None = None
 
 
-class Idle(WorkloadTable):
+class IdleTable(WorkloadTable):
     """The guest writes nothing."""
 
     kind: Literal["idle"] = "idle"
 
 
-class Uniform(WorkloadTable):
+class UniformTable(WorkloadTable):
     """Writes fall anywhere in a working set, all its pages alike."""
 
     kind: Literal["uniform"]
@@ -144,7 +144,7 @@ class Uniform(WorkloadTable):
     rate_bytes_s: DirtyRate
 
 
-class Sweep(WorkloadTable):
+class SweepTable(WorkloadTable):
     """Writes go through a working set from its first page to its last, again and again."""
 
     kind: Literal["sweep"]
@@ -152,7 +152,7 @@ class Sweep(WorkloadTable):
     rate_bytes_s: DirtyRate
 
 
-class Hotspot(WorkloadTable):
+class HotspotTable(WorkloadTable):
     """A share of the writes goes to a small hot set, the rest to the working set around it."""
 
     kind: Literal["hotspot"]
@@ -168,7 +168,7 @@ class Hotspot(WorkloadTable):
         return self
 
 
-class Recorded(WorkloadTable):
+class RecordedTable(WorkloadTable):
     """What a guest was once seen to write, read from a file (relative to the scenario's own place).
 
     `page` is what its rows count; all of a page that was seen written is taken to be.
@@ -217,13 +217,15 @@ class DirtyRates(WorkloadTable):
         return self
 
 
-Workload = Annotated[Idle | Uniform | Sweep | Hotspot | Recorded | DirtyRates, Field(discriminator="kind")]
+Workload = Annotated[
+    IdleTable | UniformTable | SweepTable | HotspotTable | RecordedTable | DirtyRates, Field(discriminator="kind")
+]
 WORKLOADS: dict[str, type[WorkloadTable]] = {
-    "idle": Idle,
-    "uniform": Uniform,
-    "sweep": Sweep,
-    "hotspot": Hotspot,
-    "recorded": Recorded,
+    "idle": IdleTable,
+    "uniform": UniformTable,
+    "sweep": SweepTable,
+    "hotspot": HotspotTable,
+    "recorded": RecordedTable,
     "dirty-rate": DirtyRates,
 }
 
@@ -235,7 +237,7 @@ class Block(Table):
     size_bytes: Memory
 
 
-class Guest(Table):
+class GuestTable(Table):
     """The machine that migrates: one RAM block of `memory`, or the blocks given."""
 
     memory_asked_bytes: Memory | None = Field(default=None, alias="memory")
@@ -244,7 +246,7 @@ class Guest(Table):
     zero_fraction: Fraction = 0.0
     ballooned: Annotated[int | float, BeforeValidator(_size_or_fraction)] = 0
     dirty_log_page_bytes: LogPage = PAGE_BYTES
-    workload: Workload = Idle()
+    workload: Workload = IdleTable()
 
     @property
     def blocks(self) -> list[tuple[str, int]]:
@@ -294,7 +296,7 @@ def _loss(share: float) -> float:
     return share
 
 
-class Link(Table):
+class LinkTable(Table):
     """The link between the two devices, full duplex, the same in both directions.
 
     `header` is what every packet of `mtu` payload needs on the wire beside it, `loss` the share of packets lost.
@@ -311,7 +313,7 @@ class Link(Table):
 Cost = Annotated[float, BeforeValidator(units.cost_ns), Field(le=MAX_TIME_NS)]
 
 
-class Host(Table):
+class HostTable(Table):
     """What work costs on a host. What is left out costs nothing; `HostCosts` explains each."""
 
     model: str | None = None
@@ -335,7 +337,7 @@ class Host(Table):
     resume_ns: Cost = 0.0
 
 
-class Device(Table):
+class DeviceTable(Table):
     """The kind of device at both ends."""
 
     profile: Literal["ideal", "rxe", "mlx5"] = "ideal"
@@ -404,7 +406,7 @@ class Migration(Table):
         return MigrationConfig(**self.model_dump(exclude={"change"}), changes=changes)
 
 
-class Policy(Table):
+class PolicyTable(Table):
     """Which drain policy; every other key is a parameter of that policy."""
 
     model_config = ConfigDict(extra="allow")
@@ -421,10 +423,10 @@ class Scenario(Table):
     """One experiment."""
 
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 1
-    guest: Guest
-    link: Link
-    host: Host = Host()
-    destination_host: Host | None = None  # where it differs from the source's
-    device: Device = Device()
+    guest: GuestTable
+    link: LinkTable
+    host: HostTable = HostTable()
+    destination_host: HostTable | None = None  # where it differs from the source's
+    device: DeviceTable = DeviceTable()
     migration: Migration = Migration()
-    policy: Policy = Policy()
+    policy: PolicyTable = PolicyTable()

@@ -19,7 +19,7 @@ from simmig.verbs.pyverbs.base import PyverbsObject, Resource
 _LOCAL = ("_number", "_received", "_pid")
 
 
-class Link:
+class ServerLink:
     """Asks the server at a socket; made anew in a forked child, which shares objects but no connection."""
 
     def __init__(self, address: str) -> None:

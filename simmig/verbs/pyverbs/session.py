@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, ParamSpec, TypeVar, cast
 from simmig.verbs.sim.pyverbs_error import PyverbsUserError
 
 if TYPE_CHECKING:
-    from simmig.verbs.pyverbs.remote import Link
+    from simmig.verbs.pyverbs.remote import ServerLink
     from simmig.verbs.pyverbs.world import World
 
 P = ParamSpec("P")
@@ -23,7 +23,7 @@ changed = threading.Condition(lock)
 
 _world: World | None = None
 _address = ""
-_link: Link | None = None
+_link: ServerLink | None = None
 
 
 def use(world: World | None) -> World | None:
@@ -46,15 +46,15 @@ def world() -> World:
     return _world
 
 
-def link() -> Link | None:
+def link() -> ServerLink | None:
     """The way to another process' world; None when this one has its own. A forked child gets one of its own."""
     global _link  # noqa: PLW0603
     if not _address:
         return None
     if _link is None or _link.pid != os.getpid():
-        from simmig.verbs.pyverbs.remote import Link  # noqa: PLC0415  (needs the modules that need this one)
+        from simmig.verbs.pyverbs.remote import ServerLink  # noqa: PLC0415  (needs the modules that need this one)
 
-        _link = Link(_address)
+        _link = ServerLink(_address)
     return _link
 
 

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 from simpy.events import NORMAL
 
 from simmig.verbs.sim.burst import Burst
-from simmig.verbs.sim.messages import Message, MessageFlow
+from simmig.verbs.sim.messages import LinkMessage, MessageFlow
 from simmig.verbs.sim.parts import TAKEN, Adapter, Answer, Flow, Tenant
 from simmig.verbs.sim.turns import Turns, turns_of
 from simmig.verbs.sim.waiting import LightEvent
@@ -162,7 +162,7 @@ class Direction:
         Should a packet of it be lost (loss, link down, a dead host at either end), `on_loss(*args)` is called
         instead, when that is certain: retransmission is the caller's business.
         """
-        self._messages.send(Message(wire_bytes, on_arrival, args, on_loss))
+        self._messages.send(LinkMessage(wire_bytes, on_arrival, args, on_loss))
 
     def answer(self, event: Any, callbacks: tuple[Callable[[Any], None], ...]) -> bool:
         """Bring an acknowledgement to the other end: it takes the latency and the risks, but no bandwidth.

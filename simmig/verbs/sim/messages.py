@@ -10,7 +10,7 @@ from simmig.verbs.sim.burst import Burst
 from simmig.verbs.sim.parts import Flow, Wire
 
 
-class Message:
+class LinkMessage:
     """A message of other traffic than verbs."""
 
     __slots__ = ("args", "damaged", "left_bytes", "on_arrival", "on_loss")
@@ -36,7 +36,7 @@ class MessageBurst(Burst):
 
     __slots__ = ("final", "message")
 
-    def __init__(self, flow: Flow, count: int, packet_bytes: int, last_bytes: int, message: Message) -> None:
+    def __init__(self, flow: Flow, count: int, packet_bytes: int, last_bytes: int, message: LinkMessage) -> None:
         super().__init__(flow, count, packet_bytes, last_bytes)
         self.message = message
         self.final = False
@@ -55,10 +55,10 @@ class MessageFlow:
     def __init__(self, direction: Wire) -> None:
         self._direction = direction
         self._packet_bytes = direction.packet_bytes
-        self._messages: deque[Message] = deque()
+        self._messages: deque[LinkMessage] = deque()
         self.queued = False
 
-    def send(self, message: Message) -> None:
+    def send(self, message: LinkMessage) -> None:
         """Queue a message."""
         self._messages.append(message)
         self._direction.activate(self)

@@ -25,7 +25,7 @@ from simmig.verbs.sim.work import RequestBurst, SendWork
 _RDMA_WRITE = int(e.IBV_WC_RDMA_WRITE)
 
 
-class Stream:
+class WriteStream:
     """Has a requester's direction for itself, from its making until it leaves it or runs dry.
 
     `payload` is the data of the first write, which goes on the wire now. The method bodies are long and flat, and
@@ -270,5 +270,5 @@ class StreamingRequester(Requester):
         payload = self._payload(work, 0, work.length)
         if payload is None or work.length > self.device.profile.max_message_bytes:
             return False
-        direction.tenant = Stream(self, peer, payload)
+        direction.tenant = WriteStream(self, peer, payload)
         return True

@@ -11,7 +11,7 @@ from simpy.events import NORMAL
 
 from simmig.verbs.sim.link import Direction, LinkSpec
 from simmig.verbs.sim.memory import Payload, payload_length, payload_part
-from simmig.verbs.sim.messages import Message, MessageBurst, MessageFlow
+from simmig.verbs.sim.messages import LinkMessage, MessageBurst, MessageFlow
 from simmig.verbs.sim.waiting import LightEvent, Waitable
 
 SEND_BUFFER_BYTES = 4 << 20
@@ -65,7 +65,7 @@ class _TrainFlow(MessageFlow):
 
     __slots__ = ("_next_message",)
 
-    def __init__(self, direction: Direction, next_message: Callable[[], Message | None]) -> None:
+    def __init__(self, direction: Direction, next_message: Callable[[], LinkMessage | None]) -> None:
         super().__init__(direction)
         self._next_message = next_message
 
@@ -222,7 +222,7 @@ class Pipe(Waitable):
         if self.ready:
             self.wake_waiters()
 
-    def _next_train(self) -> Message | None:
+    def _next_train(self) -> LinkMessage | None:
         """What the window lets go: one payload, and more while that makes no full piece."""
         self._take_acks()
         train = Train(self._trains)
@@ -245,8 +245,8 @@ class Pipe(Waitable):
         self._trains += 1
         return self._message(train, train.length_bytes)
 
-    def _message(self, train: Train, length_bytes: int) -> Message:
-        return Message(wire_bytes(self._direction.spec, length_bytes), self._arrived, (train,), self._missing)
+    def _message(self, train: Train, length_bytes: int) -> LinkMessage:
+        return LinkMessage(wire_bytes(self._direction.spec, length_bytes), self._arrived, (train,), self._missing)
 
     def _arrived(self, train: Train) -> None:
         """At the receiver: all of the train is there."""
@@ -281,6 +281,6 @@ class Pipe(Waitable):
         message = self._message(train, length_bytes)
         later(self._env, delay_ns, lambda: self._send_again(message))
 
-    def _send_again(self, message: Message) -> None:
+    def _send_again(self, message: LinkMessage) -> None:
         if not self.stopped:
             self._again.send(message)

@@ -17,7 +17,7 @@ from simmig.trace.events import (
 from simmig.verify import faults as f
 from simmig.verify.invariants import CATALOGUE, Violation
 from simmig.verify.migration.asked import Asked
-from simmig.verify.migration.world import World
+from simmig.verify.migration.world import MigrationWorld
 from simmig.verify.watch import SIDES
 
 RULES = {
@@ -35,7 +35,7 @@ RULES = {
 }
 
 
-def judge(world: World, events: Sequence[AnyEvent]) -> Iterator[Violation]:
+def judge(world: MigrationWorld, events: Sequence[AnyEvent]) -> Iterator[Violation]:
     """Everything that does not hold."""
     now_ns = int(world.env.now)
     happened = world.watch.happened
@@ -72,7 +72,7 @@ def judge(world: World, events: Sequence[AnyEvent]) -> Iterator[Violation]:
         yield broken("success_is_earned", f"nothing went wrong and it failed: {reasons}")
 
 
-def _only_full_queues(world: World) -> bool:
+def _only_full_queues(world: MigrationWorld) -> bool:
     """Whether nothing went wrong but that send queues were full, with work requests in them to wait for (R10)."""
     full = (
         isinstance(fault, f.Call) and fault.call in ("post_send", "post_write") and fault.errno == ENOMEM
@@ -97,7 +97,7 @@ def unasked(asked: Asked, events: Sequence[AnyEvent]) -> Iterator[Violation]:
         yield Violation("policy_is_obeyed", RULES["policy_is_obeyed"], words, events[index].t_ns, index)
 
 
-def _who_runs(world: World, events: Sequence[AnyEvent]) -> str:
+def _who_runs(world: MigrationWorld, events: Sequence[AnyEvent]) -> str:
     """What is wrong with who runs the guest; empty for nothing, and for what has been told already."""
     if world.escaped or world.uncancelled or handover_is_open(events):  # two generals: nobody can know
         return ""
@@ -140,7 +140,7 @@ def handover_is_open(events: Sequence[AnyEvent]) -> bool:
     return last is not None and (failed or not socket)
 
 
-def excuse(name: str, world: World) -> str:
+def excuse(name: str, world: MigrationWorld) -> str:
     """Why this run may break that invariant of its trace; empty when it may not."""
     for names, why, applies in _EXCUSES:
         if name in names and applies(world):
@@ -148,17 +148,17 @@ def excuse(name: str, world: World) -> str:
     return ""
 
 
-def _peer_is_hostile(world: World) -> bool:
+def _peer_is_hostile(world: MigrationWorld) -> bool:
     return any(isinstance(fault, f.Hostile) for fault in world.watch.happened)
 
 
-def _destination_gave_up(world: World) -> bool:
+def _destination_gave_up(world: MigrationWorld) -> bool:
     ended = world.outcomes.get("destination")
     return bool(world.watch.happened) and (ended is None or ended.status != "completed")
 
 
 _EVERY = frozenset(kind.name for kind in CATALOGUE)
-_EXCUSES: tuple[tuple[frozenset[str], str, Callable[[World], bool]], ...] = (
+_EXCUSES: tuple[tuple[frozenset[str], str, Callable[[MigrationWorld], bool]], ...] = (
     (_EVERY, "what a hostile peer says of itself need not be true", _peer_is_hostile),
     (
         frozenset({"one_side_runs"}),

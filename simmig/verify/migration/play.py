@@ -15,7 +15,7 @@ from simmig.verify.migration.asked import Asked
 from simmig.verify.migration.case import Case, Small
 from simmig.verify.migration.judge import excuse, judge, unanswered, unasked
 from simmig.verify.migration.watch import MigrationWatch
-from simmig.verify.migration.world import World
+from simmig.verify.migration.world import MigrationWorld
 from simmig.verify.patience import patience
 from simmig.verify.verdict import Verdict
 
@@ -44,7 +44,7 @@ def play(case: Case, choices: Choices | None = None, policy: Policy | None = Non
     invariants = Invariants()
     watch.readers.append(invariants)
     asked = Asked(policy, watch.events)
-    world = World(case.migration, watch, policy)
+    world = MigrationWorld(case.migration, watch, policy)
     world.plan_packets(case.faults)
     answered = patience(lambda: (asked.answering.calls, world.env._now, len(watch.events)), asked.stuck)
     with answered, prints_aside():

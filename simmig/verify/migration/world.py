@@ -17,7 +17,7 @@ from simmig.verify.migration.watch import MigrationWatch
 from simmig.verify.watch import SIDES
 
 
-class World(world.World):
+class MigrationWorld(world.CheckedWorld):
     """Everything of one run; `run` once, then look."""
 
     watch: MigrationWatch

@@ -89,7 +89,7 @@ def _truth() -> Model:
 
 def test_the_costs_of_known_hosts_are_found(simulated_devices: None) -> None:
     told: list[str] = []
-    model = calibrating.calibrate(DEVICES, told.append)
+    model = calibrating.calibrate_devices(DEVICES, told.append)
     assert told
     found = build_scenario({"guest": {"memory": "4 KiB"}, **_copy(model.tables)}, Path("found"))
     true = build_scenario({"guest": {"memory": "4 KiB"}, **_copy(TRUTH)}, Path("true"))
@@ -111,14 +111,14 @@ def test_a_poller_that_keeps_the_processor_from_the_device_does_not_lengthen_the
     honest = _samples()
     starved = replace(honest, polled_ping=[each + 20_000_000 for each in honest.polled_ping])
     monkeypatch.setattr(calibrating, "probe", lambda devices: starved)
-    model = calibrating.calibrate(DEVICES, lambda _: None)
+    model = calibrating.calibrate_devices(DEVICES, lambda _: None)
     found = build_scenario({"guest": {"memory": "4 KiB"}, **_copy(model.tables)}, Path("found"))
     assert found.link.latency_ns == pytest.approx(2_000_000 + 400_000 / 2, rel=1e-3)
     assert found.host.wake_ns == 0
 
 
 def test_a_prediction_by_it_hits(simulated_devices: None) -> None:
-    model = calibrating.calibrate(DEVICES, lambda _: None)
+    model = calibrating.calibrate_devices(DEVICES, lambda _: None)
     scenario = load_scenario(
         Path("scenarios/lab-small.toml"), Overrides(("guest.memory=8 MiB", "migration.pin_all=false"))
     )
@@ -147,7 +147,7 @@ def test_one_wild_sample_in_twenty_does_not_move_a_line(slope: float, fixed: flo
 
 
 def test_the_file_says_what_was_measured_and_can_be_simulated_on(simulated_devices: None, tmp_path: Path) -> None:
-    model = calibrating.calibrate(DEVICES, lambda _: None)
+    model = calibrating.calibrate_devices(DEVICES, lambda _: None)
     path = tmp_path / "lab.toml"
     write_model(model, path)
     written = tomllib.loads(path.read_text())

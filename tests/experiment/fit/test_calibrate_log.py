@@ -10,7 +10,7 @@ from random import Random
 
 import pytest
 
-from simmig.experiment.fit.calibrate_log import Calibration, CalibrationError, calibrate
+from simmig.experiment.fit.calibrate_log import Calibration, CalibrationError, calibrate_recording
 from simmig.trace.qemu_attempts import read_recording
 from simmig.trace.qemu_recording import Recording
 
@@ -39,7 +39,7 @@ def value(calibration: Calibration, name: str) -> float:
 @pytest.mark.parametrize("run", [run for run in RUNS if run not in LOOPBACK])
 def test_the_link_comes_out_as_netem_was_set(run: str) -> None:
     rate_mb_s, delay_ms = NETEM[str(RUNS[run]["netem"])]
-    calibration = calibrate(recording(run))
+    calibration = calibrate_recording(recording(run))
     assert calibration.bandwidth_bit_s / 8e6 == pytest.approx(rate_mb_s, rel=0.05)
     assert calibration.latency_ns / 1e6 == pytest.approx(delay_ms, abs=0.3)
     assert value(calibration, "bandwidth_bit_s") == pytest.approx(calibration.bandwidth_bit_s)
@@ -47,7 +47,7 @@ def test_the_link_comes_out_as_netem_was_set(run: str) -> None:
 
 @pytest.mark.parametrize("run", LOOPBACK)
 def test_on_one_device_alone_the_sender_is_the_limit(run: str) -> None:
-    calibration = calibrate(recording(run))
+    calibration = calibrate_recording(recording(run))
     assert calibration.latency_ns < 100_000
     # ib_write_bw moved 53.7 MB/s there, 18.6 ns a byte, all of it in the caller.
     assert calibration.source["post_byte_ns"] == pytest.approx(18.6, rel=0.15)
@@ -73,12 +73,12 @@ def test_nothing_behind_the_first_round_is_used(run: str) -> None:
         stopped_ns=-1,
         ended_ns=-1,
     )
-    assert calibrate(short).figures == calibrate(whole).figures
+    assert calibrate_recording(short).figures == calibrate_recording(whole).figures
 
 
 @pytest.mark.parametrize("run", RUNS)
 def test_each_figure_says_where_it_comes_from_and_each_cost_is_one(run: str) -> None:
-    calibration = calibrate(recording(run))
+    calibration = calibrate_recording(recording(run))
     names = [figure.name for figure in calibration.figures]
     assert len(set(names)) == len(names)
     assert all(figure.source and figure.unit and figure.value >= 0 for figure in calibration.figures)
@@ -92,16 +92,16 @@ def test_each_figure_says_where_it_comes_from_and_each_cost_is_one(run: str) -> 
 
 def test_resamples_differ_and_repeat() -> None:
     run = recording("net60-dirty6-96-pinall")
-    one, other = (calibrate(run, Random(seed)) for seed in (1, 2))
+    one, other = (calibrate_recording(run, Random(seed)) for seed in (1, 2))
     assert one.source != other.source
-    assert calibrate(run, Random(1)) == one
+    assert calibrate_recording(run, Random(1)) == one
     # A resample is no different recording: its mean is near the mean.
-    assert one.source["message_ns"] == pytest.approx(calibrate(run).source["message_ns"], rel=0.2)
+    assert one.source["message_ns"] == pytest.approx(calibrate_recording(run).source["message_ns"], rel=0.2)
 
 
 def test_a_round_without_writes_tells_too_little() -> None:
     whole = recording("net60-dirty6-96-pinall")
     with pytest.raises(CalibrationError, match="no RAM write in the first round"):
-        calibrate(replace(whole, runs=[]))
+        calibrate_recording(replace(whole, runs=[]))
     with pytest.raises(CalibrationError, match="nothing to calibrate send_ns from"):
-        calibrate(replace(whole, messages=[replace(m, pending_writes=1) for m in whole.messages]))
+        calibrate_recording(replace(whole, messages=[replace(m, pending_writes=1) for m in whole.messages]))

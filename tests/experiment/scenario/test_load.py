@@ -9,7 +9,7 @@ from simmig.experiment.errors import InputError
 from simmig.experiment.scenario.data import data_dir, models
 from simmig.experiment.scenario.load import Overrides, load_scenario
 from simmig.experiment.scenario.policy_choice import make_policy, parameters_of, policy_text
-from simmig.experiment.scenario.schema import Host, Scenario, Uniform, key_of
+from simmig.experiment.scenario.schema import HostTable, Scenario, UniformTable, key_of
 from simmig.migration.config import MigrationConfig
 from simmig.verbs.sim.host import HostCosts
 
@@ -66,7 +66,7 @@ def test_every_model_that_ships_names_the_source_of_each_figure_and_loads(tmp_pa
 
 
 def test_host_costs_are_those_of_the_simulated_host() -> None:
-    keys = {key_of(name) for name in Host.model_fields} - {"model"}
+    keys = {key_of(name) for name in HostTable.model_fields} - {"model"}
     assert keys == {key_of(name) for name in HostCosts.__slots__}
 
 
@@ -89,7 +89,7 @@ def test_settings_override_the_file(tmp_path: Path) -> None:
         policy="pending-limit,limit=3 MiB",
     )
     assert loaded.guest.memory_bytes == 16 << 20
-    assert isinstance(loaded.guest.workload, Uniform)
+    assert isinstance(loaded.guest.workload, UniformTable)
     config = loaded.migration.config()
     assert (config.slice_ns, config.max_rounds, config.pin_all) == ("round", 7, True)
     assert (loaded.policy.name, loaded.policy.parameters) == ("pending-limit", {"limit": "3 MiB"})

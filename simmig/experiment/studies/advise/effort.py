@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from simmig.experiment.leap.envelope import outside
-from simmig.experiment.scenario.schema import Idle, Scenario, Sweep
+from simmig.experiment.scenario.schema import IdleTable, Scenario, SweepTable
 
 TRIALS, SEARCH_SEEDS, SEEDS = 64, 3, 20
 """What is usual: candidates, seeds to try each with, and fresh seeds to test the best with."""
@@ -38,7 +38,7 @@ def effort(scenario: Scenario, pages: int, trials: int | None, seeds: int | None
 
     `starts`: candidates to begin with, which are all tried.
     """
-    together = isinstance(scenario.guest.workload, Idle | Sweep)
+    together = isinstance(scenario.guest.workload, IdleTable | SweepTable)
     cost = pages * (TOGETHER if together else 1) * (EVENT_BY_EVENT if outside(scenario) is not None else 1)
     runs = int(SEARCH_PAGES / max(1.0, cost))
     search_seeds = SEARCH_SEEDS if trials is not None or runs >= 2 * starts * SEARCH_SEEDS else 1

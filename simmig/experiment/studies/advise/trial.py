@@ -10,7 +10,7 @@ from typing import Any
 
 from simmig.experiment.result import Result
 from simmig.experiment.scenario.load import Overrides, build_scenario
-from simmig.experiment.scenario.schema import DirtyRates, Hotspot, Scenario, Uniform
+from simmig.experiment.scenario.schema import DirtyRates, HotspotTable, Scenario, UniformTable
 from simmig.experiment.studies.advise.pace import Pace, pace_of
 from simmig.experiment.studies.advise.space import Candidate
 from simmig.experiment.studies.sweep.work import simulate
@@ -99,4 +99,4 @@ def _is_flat(result: Result) -> bool:
 
 def depends_on_seed(scenario: Scenario) -> bool:
     """Whether anything in it is drawn: which pages are written, which packets are lost."""
-    return isinstance(scenario.guest.workload, Uniform | Hotspot | DirtyRates) or scenario.link.loss > 0
+    return isinstance(scenario.guest.workload, UniformTable | HotspotTable | DirtyRates) or scenario.link.loss > 0

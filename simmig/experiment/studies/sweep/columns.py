@@ -27,10 +27,10 @@ from simmig.guest.api import PAGE_BYTES
 Type = Literal["int", "float", "bool", "text"]
 
 _TABLES: dict[str, type[BaseModel]] = {
-    "link": schema.Link,
-    "host": schema.Host,
-    "destination_host": schema.Host,
-    "device": schema.Device,
+    "link": schema.LinkTable,
+    "host": schema.HostTable,
+    "destination_host": schema.HostTable,
+    "device": schema.DeviceTable,
     "migration": schema.Migration,
 }
 _GUEST: dict[str, Type] = {

@@ -15,7 +15,7 @@ from simmig.experiment.errors import InputError, shown
 from simmig.experiment.scenario.data import shipped
 from simmig.experiment.scenario.explain import nearest
 from simmig.experiment.scenario.load import Key, policy_table, put, rebase
-from simmig.experiment.scenario.schema import DirtyRates, Recorded, Scenario
+from simmig.experiment.scenario.schema import DirtyRates, RecordedTable, Scenario
 from simmig.experiment.scenario.toml_file import read_text, read_toml
 from simmig.experiment.studies.sweep.axis import MAX_VALUES, is_range, values_of
 from simmig.experiment.studies.sweep.plan import Axis, Plan
@@ -32,7 +32,7 @@ _TABLES = ("scenario", "set", "axes", "variants")
 
 
 @dataclass(frozen=True)
-class Sweep:
+class SweepSpec:
     """A sweep that can be run.
 
     Attributes:
@@ -54,13 +54,13 @@ class Sweep:
             digest.update(b"\0" + repr(scenario).encode())
             workload = scenario.guest.workload
             policy_file, _, _ = scenario.policy.name.rpartition(":")
-            for file in (policy_file, workload.file if isinstance(workload, Recorded | DirtyRates) else ""):
+            for file in (policy_file, workload.file if isinstance(workload, RecordedTable | DirtyRates) else ""):
                 if file and Path(file).is_file():
                     digest.update(b"\0" + Path(file).read_bytes())
         return digest.hexdigest()
 
 
-def load_sweep(path: Path) -> Sweep:
+def load_sweep(path: Path) -> SweepSpec:
     """Read a sweep file. Raises InputError naming file, key and, where one is near, the right spelling."""
     raw = read_toml(path)
     if not isinstance(raw.get("scenario"), str):
@@ -70,7 +70,7 @@ def load_sweep(path: Path) -> Sweep:
     return make_sweep(raw, path, scenario, read_text(path))
 
 
-def make_sweep(raw: Mapping[str, Any], place: Path, scenario: Path, text: str) -> Sweep:
+def make_sweep(raw: Mapping[str, Any], place: Path, scenario: Path, text: str) -> SweepSpec:
     """As `load_sweep`, from tables that were read already; paths in them are relative to `place`."""
     for key, value in raw.items():
         if key not in _TABLES:
@@ -87,7 +87,7 @@ def make_sweep(raw: Mapping[str, Any], place: Path, scenario: Path, text: str) -
     if plan.points > MAX_POINTS:
         raise InputError(f"{place}: {plan.points} points; a sweep has {MAX_POINTS} at most")
     samples = tuple(_sample(plan, *steps) for steps in plan.samples())
-    return Sweep(plan, text, read_text(scenario), samples)
+    return SweepSpec(plan, text, read_text(scenario), samples)
 
 
 def _sample(plan: Plan, steps: list[int], otherwise: list[int]) -> Scenario:

@@ -17,7 +17,7 @@ from simmig.experiment.scenario.schema import Scenario
 from simmig.experiment.studies.sweep.batches import WorkerDied, missing, run_all
 from simmig.experiment.studies.sweep.columns import columns_of, columns_of_axes
 from simmig.experiment.studies.sweep.pool import compile_if_worthwhile
-from simmig.experiment.studies.sweep.spec import Sweep
+from simmig.experiment.studies.sweep.spec import SweepSpec
 from simmig.experiment.studies.sweep.store import Store
 from simmig.experiment.studies.sweep.work import Job, error_row
 
@@ -44,7 +44,7 @@ class Finished:
 
 
 def run_sweep(
-    sweep: Sweep,
+    sweep: SweepSpec,
     out: Path,
     workers: Workers,
     tell: Tell = lambda done, points: None,
@@ -115,7 +115,7 @@ def _one_by_one(
                 keep(point, point + 1, error_row(job, point, "the worker process that simulated it died"))
 
 
-def provenance(sweep: Sweep) -> dict[str, Any]:
+def provenance(sweep: SweepSpec) -> dict[str, Any]:
     """Where results come from: enough to make them again."""
     return {
         "sweep": sweep.text,

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from simmig.experiment.errors import InputError
-from simmig.experiment.scenario.schema import Recorded
+from simmig.experiment.scenario.schema import RecordedTable
 from simmig.experiment.studies.sweep.columns import columns_of, columns_of_axes
 from simmig.experiment.studies.sweep.spec import load_sweep
 from tests.experiment.studies.sweep.small import write
@@ -114,7 +114,7 @@ guest.workload.file = ["seen.csv"]
     (tmp_path / "base/recorded.toml").write_text(base)
     (sample,) = load_sweep(tmp_path / "sweep.toml").samples
     assert sample.policy.name == f"{tmp_path}/own.py:Slow"
-    assert sample.guest.workload == Recorded(kind="recorded", file=f"{tmp_path}/seen.csv")
+    assert sample.guest.workload == RecordedTable(kind="recorded", file=f"{tmp_path}/seen.csv")
     assert (sample.host.wake_ns, sample.link.bandwidth_bit_s) == (3000, 2 * 10**9)
 
 
