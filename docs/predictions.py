@@ -36,8 +36,8 @@ where the last slice ends, anything from none to the threshold: 172 KiB to 35 Mi
 took 41 to 100 ms. Of what the logs have before the stop only one thing goes with that: what a slice spends beside
 its writes, 6.5 to 26.5 ms (correlation 0.89). Those are the same messages, and they are simulated. The rest, about
 28 ms whatever the slices took, is stopping the guest and gathering its device state. No line before the stop tells
-it, all 12 guests were of one kind on one emulated processor, and so it is no constant here: the range is to contain
-it.
+it, all 12 guests were of one kind on one emulated processor, and so it is no constant here: the range is to
+contain it.
 """
 
 
