@@ -19,7 +19,7 @@ from simmig.cli.lab import lab
 from simmig.cli.observe import observe
 from simmig.cli.plot import plot
 from simmig.cli.predict import predict
-from simmig.cli.process import forget_output, require_standard_files, tell_failed, tidy_ends
+from simmig.cli.process import forget_output, let_go, require_standard_files, tell_failed, tidy_ends
 from simmig.cli.pyverbs import pyverbs
 from simmig.cli.run import run
 from simmig.cli.sweep import sweep
@@ -79,7 +79,8 @@ def _main(arguments: Sequence[str] | None) -> int:
     except click.ClickException as error:
         error.show()
         return BAD_INPUT
-    except (click.Abort, KeyboardInterrupt):
+    except (click.Abort, KeyboardInterrupt) as interrupt:
+        let_go(interrupt)
         click.echo("simmig: interrupted, nothing was written", err=True)
         return INTERRUPTED
     except BrokenPipeError:

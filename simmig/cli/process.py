@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import sys
@@ -48,6 +49,22 @@ def tidy_ends() -> Iterator[Ended]:
     finally:
         for number in mine:
             signal.signal(number, signal.SIG_DFL)
+
+
+def let_go(error: BaseException) -> None:
+    """Drop what an error cut short: a coroutine of a simulation that ends there cannot clean up, nor need it.
+
+    Else each would say so on standard error, with a traceback, when it is collected.
+    """
+    before, sys.unraisablehook = sys.unraisablehook, lambda _: None
+    try:
+        cut_short: BaseException | None = error
+        while cut_short is not None:
+            traceback.clear_frames(cut_short.__traceback__)
+            cut_short = cut_short.__cause__ or cut_short.__context__
+        gc.collect()
+    finally:
+        sys.unraisablehook = before
 
 
 def require_standard_files() -> None:

@@ -6,11 +6,23 @@ import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ProcessPoolExecutor
 from contextlib import contextmanager
 from multiprocessing import forkserver
 from multiprocessing.process import BaseProcess
+from typing import Any
+
+from simmig.verbs.sim.interrupt import held
+
+
+class _Pool(ProcessPoolExecutor):
+    """One that an interrupt finds with every worker it has begun: the others could not be ended."""
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+        """To a worker, which may have to be started."""
+        with held():
+            return super().submit(fn, *args, **kwargs)
 
 
 @contextmanager
@@ -22,7 +34,7 @@ def worker_pool(jobs: int, preload: str) -> Iterator[ProcessPoolExecutor]:
         handler = signal.signal(signal.SIGINT, signal.SIG_IGN)  # inherited: interrupts are for this process alone
         forkserver.ensure_running()
         signal.signal(signal.SIGINT, handler)
-    pool = ProcessPoolExecutor(jobs, mp_context=context, initializer=prepare_worker)
+    pool = _Pool(jobs, mp_context=context, initializer=prepare_worker)
     try:
         yield pool
     except BaseException:

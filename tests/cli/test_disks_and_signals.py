@@ -160,7 +160,28 @@ def test_a_signal_ends_it_tidily(tmp_path: Path, number: signal.Signals, status:
     _, said = process.communicate(timeout=60)
     assert process.returncode == status
     assert "interrupted, nothing was written" in said
+    assert "Traceback" not in said
     assert left(tmp_path) == ["scenario.toml"]
+
+
+@pytest.mark.parametrize("jobs", [["--jobs", "1"], []])
+def test_verify_that_is_interrupted_says_no_more_than_that(jobs: list[str]) -> None:
+    """Wherever it is: a simulation that is cut short has coroutines that can no longer wait for anything."""
+    process = subprocess.Popen(
+        [*COMMAND, "verify", "--seeds", "1000000", *jobs],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509
+        start_new_session=True,
+    )
+    assert process.stdout is not None
+    assert "seeds from" in process.stdout.readline()
+    time.sleep(1)
+    os.killpg(process.pid, signal.SIGINT)
+    _, said = process.communicate(timeout=120)
+    assert process.returncode == 130
+    assert said.strip() == "simmig: interrupted, nothing was written"
 
 
 def test_what_a_kill_left_is_removed_by_the_next_run(scenario: Path) -> None:

@@ -7,7 +7,8 @@ from contextlib import suppress
 
 import pytest
 
-from simmig.experiment.leap.interrupt import heard, held
+from simmig.experiment.leap.interrupt import heard
+from simmig.verbs.sim.interrupt import held
 
 
 def lose_it() -> None:

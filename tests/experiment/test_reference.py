@@ -246,6 +246,7 @@ def test_every_word_is_explained(capsys: pytest.CaptureFixture[str]) -> None:
         ("policy.limit", "pending-limit (policy)"),
         ("guest.workload.hot_set", "needed by hotspot"),
         ("guest.workload.working_set", "may be given to dirty-rate"),
+        ("workload", "guest.workload.rate (key)"),
     ],
 )
 def test_parts_and_tables_are_found(capsys: pytest.CaptureFixture[str], word: str, told: str) -> None:
@@ -255,7 +256,13 @@ def test_parts_and_tables_are_found(capsys: pytest.CaptureFixture[str], word: st
 
 @pytest.mark.parametrize(
     ("word", "near"),
-    [("slise", "slice"), ("downtme_ns", "downtime_ns"), ("per-chunks", "per-chunk"), ("", "lists all")],
+    [
+        ("slise", "slice"),
+        ("downtme_ns", "downtime_ns"),
+        ("per-chunks", "per-chunk"),
+        ("dirty", "said of guest."),
+        ("", "lists all"),
+    ],
 )
 def test_an_unknown_word_is_told_with_what_is_near(
     capsys: pytest.CaptureFixture[str], word: str, near: str

@@ -8,23 +8,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-from simmig.verbs.sim.interrupt import Handling, deferred
-
-
-@contextmanager
-def held() -> Iterator[list[Handling]]:
-    """Keep signals until the block ends, where they are handled; it may look whether there are any.
-
-    What a handler raises in a function that compiled code calls would be lost.
-    """
-    pending: list[Handling] = []
-    try:
-        with deferred(pending.append):
-            yield pending
-    finally:
-        for handling in pending:
-            handling()
-
 
 @contextmanager
 def heard() -> Iterator[None]:

@@ -14,7 +14,6 @@ from simmig.experiment.leap.call_back import Callback
 from simmig.experiment.leap.decide import OWN
 from simmig.experiment.leap.envelope import POLICIES
 from simmig.experiment.leap.guest import MOST_WRITES
-from simmig.experiment.leap.interrupt import held
 from simmig.experiment.leap.own_policy import OwnPolicy
 from simmig.experiment.leap.source import migrate
 from simmig.experiment.leap.state import Declined, Memory, TableFull
@@ -31,6 +30,7 @@ from simmig.trace import events as ev
 from simmig.trace.metrics import Counts, DowntimeParts, Metrics, Stretch
 from simmig.trace.recorder import Recorder
 from simmig.trace.series import Amount, Gauge, GaugeBin
+from simmig.verbs.sim.interrupt import held
 
 if TYPE_CHECKING:
     from simmig.experiment.leap import Watch

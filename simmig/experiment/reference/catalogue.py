@@ -6,6 +6,7 @@ import dataclasses
 import difflib
 import functools
 import inspect
+import re
 import tomllib
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -25,6 +26,8 @@ from simmig.verify.migration.judge import RULES
 
 Kind = Literal["key", "policy", "figure", "column", "rule", "model", "topic"]
 _LONGEST = 100
+_MOST_SAID = 8
+"""More of them are no hint any more."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +62,7 @@ def find(word: str) -> list[Entry]:
     ways = (
         [each for each in entries if each.name == word],
         [each for each in entries if each.name.rpartition(".")[2] == word],
-        [each for each in entries if each.name.startswith(f"{word}.")],
+        [each for each in entries if f".{word}." in f".{each.name}"],
         [each for each in entries if word in (each.kind, f"{each.kind}s", "policies" * (each.kind == "policy"))],
         [each for each in entries if f"parameter {word.removeprefix('policy.')}" in dict(each.facts)],
     )
@@ -69,7 +72,16 @@ def find(word: str) -> list[Entry]:
     known = {each.name for each in entries} | {each.name.rpartition(".")[2] for each in entries}
     near = difflib.get_close_matches(word[:_LONGEST], sorted(known), n=3)
     hint = f"did you mean {' or '.join(near)}?" if near else "`simmig explain` lists all words"
+    if said := _saying(word):
+        hint = f"it is said of {', '.join(said)}; {hint}"
     raise InputError(f"explain: {cut(word)!r} is no key, policy, figure or rule; {hint}")
+
+
+def _saying(word: str) -> list[str]:
+    """The first entries in whose names and texts a word stands."""
+    pattern = re.compile(rf"\b{re.escape(word[:_LONGEST])}\b", re.IGNORECASE)
+    entries = (each for each in catalogue() if word and pattern.search(f"{each.name} {each.text} {each.facts}"))
+    return list(dict.fromkeys(each.name for each in entries))[:_MOST_SAID]
 
 
 def _keys() -> Iterator[Entry]:

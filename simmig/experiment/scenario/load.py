@@ -18,7 +18,7 @@ from simmig.experiment.errors import InputError, cut, shown
 from simmig.experiment.scenario.data import models
 from simmig.experiment.scenario.explain import explain, nearest
 from simmig.experiment.scenario.policy_choice import PolicyChoiceError, make_policy
-from simmig.experiment.scenario.schema import Scenario
+from simmig.experiment.scenario.schema import WORKLOADS, Scenario
 from simmig.experiment.scenario.toml_file import MAX_DEPTH, parse, read_toml
 
 Key = tuple[str, ...]
@@ -32,6 +32,9 @@ MODELS: dict[Key, str] = {
     ("guest", "workload"): "workloads",
 }
 """The tables that may name a model, and its directory in `models/`. FILE.toml is one that `calibrate` wrote."""
+
+
+WORKLOAD = ("guest", "workload")
 
 
 class Origins:
@@ -154,8 +157,22 @@ def _set(raw: dict[str, Any], setting: str, origins: Origins) -> None:
         raise InputError(f"--set {cut(setting)}: write table.key=value, e.g. --set guest.memory='4 GiB'")
     value = _value(text.strip())
     place = f"--set {cut(setting)}"
+    if key == (*WORKLOAD, "kind"):
+        _leave_kind(raw, value, origins)
     put(raw, key, value, place)
     origins.mark(key, value, place)
+
+
+def _leave_kind(raw: dict[str, Any], kind: object, origins: Origins) -> None:
+    """Another kind of workload has other keys: those of the file that it does not know go with the old kind."""
+    table = _table(raw, WORKLOAD)
+    if table is None or kind not in WORKLOADS or table.get("kind") == kind:
+        return
+    fields = WORKLOADS[str(kind)].model_fields
+    known = {field.alias or name for name, field in fields.items()} - {"model"}
+    for name in [each for each in table if each not in known]:
+        if not origins.of((*WORKLOAD, name)).startswith("--set "):
+            del table[name]
 
 
 def _require_text(text: str, place: str) -> None:

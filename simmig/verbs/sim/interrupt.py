@@ -45,6 +45,21 @@ def deferred(take: Callable[[Handling], object]) -> Iterator[None]:
 
 
 @contextmanager
+def held() -> Iterator[list[Handling]]:
+    """Keep signals until the block ends, where they are handled; it may look whether there are any.
+
+    For what cannot be left half done: what a handler raises in a function that compiled code calls would be lost.
+    """
+    pending: list[Handling] = []
+    try:
+        with deferred(pending.append):
+            yield pending
+    finally:
+        for handling in pending:
+            handling()
+
+
+@contextmanager
 def interrupt_between_events(env: simpy.Environment) -> Iterator[None]:
     """Let an interrupt end `env.run` with KeyboardInterrupt when the event under way is over.
 

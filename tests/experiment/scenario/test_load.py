@@ -9,7 +9,7 @@ from simmig.experiment.errors import InputError
 from simmig.experiment.scenario.data import data_dir, models
 from simmig.experiment.scenario.load import Overrides, load_scenario
 from simmig.experiment.scenario.policy_choice import make_policy, parameters_of, policy_text
-from simmig.experiment.scenario.schema import HostTable, Scenario, UniformTable, key_of
+from simmig.experiment.scenario.schema import HostTable, IdleTable, Scenario, UniformTable, key_of
 from simmig.migration.config import MigrationConfig
 from simmig.verbs.sim.host import HostCosts
 
@@ -93,6 +93,21 @@ def test_settings_override_the_file(tmp_path: Path) -> None:
     config = loaded.migration.config()
     assert (config.slice_ns, config.max_rounds, config.pin_all) == ("round", 7, True)
     assert (loaded.policy.name, loaded.policy.parameters) == ("pending-limit", {"limit": "3 MiB"})
+
+
+SWEEPING = '[guest.workload]\nkind = "sweep"\nworking_set = "4 MiB"\nrate = "1 MiB/s"\n'
+
+
+def test_another_kind_of_workload_leaves_the_file_s_keys_of_the_old_one(tmp_path: Path) -> None:
+    text = MINIMAL + SWEEPING
+    assert scenario(tmp_path, text, "guest.workload.kind=idle").guest.workload == IdleTable()
+    uniform = scenario(tmp_path, text, "guest.workload.kind=uniform").guest.workload
+    assert isinstance(uniform, UniformTable)
+    assert uniform.working_set_bytes == 4 << 20
+    by_model = MINIMAL + '[guest.workload]\nmodel = "stress-7500m"\n'
+    assert scenario(tmp_path, by_model, "guest.workload.kind=idle").guest.workload == IdleTable()
+    told = problem(tmp_path, text, "guest.workload.hot_set=1 MiB", "guest.workload.kind=uniform")
+    assert "--set guest.workload.hot_set=1 MiB: guest.workload.hot_set: unknown key" in told
 
 
 def test_words_stand_for_no_limit(tmp_path: Path) -> None:
