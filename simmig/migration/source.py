@@ -16,13 +16,13 @@ from simmig.migration.config import (
 from simmig.migration.convergence import Convergence, Shrinking, divergence
 from simmig.migration.limits import Limits
 from simmig.migration.pace import LongSlice, Pace, TimedSlice, Unpaced
-from simmig.migration.policies.own_code import RAISED, told
 from simmig.migration.policies.policy import Point, Policy, promise_of
 from simmig.migration.ram import DirtyBitmap, runs_of
 from simmig.migration.rate_limit import RateLimit
 from simmig.migration.rdma_stream import RdmaSource, reason_of
 from simmig.migration.stream import MAX_ENDING_BYTES
 from simmig.migration.tcp_stream import SocketSource
+from simmig.own_code import RAISED, told
 from simmig.trace.events import (
     AskedBy,
     BandwidthEstimated,

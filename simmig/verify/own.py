@@ -15,9 +15,11 @@ from typing import Any, cast
 
 import msgspec
 
+from simmig.own_code import RAISED, prints_aside, told
 from simmig.trace import events as ev
 from simmig.verbs.api import Verbs
 from simmig.verbs.runtime import Signal
+from simmig.verbs.sim.profiles import PROFILES
 from simmig.verify import faults as f
 from simmig.verify.choices import KINDS, Choice, Choices, Drawn
 from simmig.verify.device import CheckedVerbs
@@ -32,7 +34,7 @@ from simmig.verify.world import CheckedWorld
 
 WORLD: dict[str, tuple[Any, ...]] = {
     "busy_host": (False, True),
-    "profile": ("ideal", "rxe", "mlx5"),
+    "profile": tuple(PROFILES),
     "bandwidth_bit_s": (10_000_000_000, 1_000_000_000, 100_000_000),
     "latency_ns": (2_000, 0, 100, 50_000, 1_000_000),
     "mtu": (4096, 1024),
@@ -208,7 +210,7 @@ class Own:
         watch.readers.append(look)
         world = OwnWorld(self.protocol(), given, watch)
         world.plan_packets(case.faults)
-        with patience(lambda: (world.env._now, len(watch.events)), _stuck):
+        with patience(lambda: (world.env._now, len(watch.events)), _stuck), prints_aside():
             world.run()
         outcome = _worst(world)
         return Verdict(
@@ -269,10 +271,11 @@ def load(spec: str) -> type[Protocol]:
         module = importlib.util.module_from_spec(module_spec)
         sys.modules[module_name] = module
         try:
-            module_spec.loader.exec_module(module)
-        except Exception as error:
+            with prints_aside():
+                module_spec.loader.exec_module(module)
+        except RAISED as error:
             del sys.modules[module_name]
-            raise ProtocolError(f"{text}: cannot be loaded: {type(error).__name__}: {error}") from error
+            raise ProtocolError(f"{text}: cannot be loaded: {told(error)}") from error
     there = {
         key: value
         for key, value in vars(module).items()

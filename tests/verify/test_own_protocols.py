@@ -86,6 +86,7 @@ def test_found_and_replayed_from_the_command_line(
         (None, "no such file"),
         ("x = 1\n", "no class in it is derived from"),
         ("raise RuntimeError('no')\n", "cannot be loaded: RuntimeError: no"),
+        ("print('aside')\nimport sys\nsys.exit(3)\n", "cannot be loaded: SystemExit: 3"),
     ],
 )
 def test_a_file_that_is_no_protocol_is_bad_input(
@@ -95,10 +96,12 @@ def test_a_file_that_is_no_protocol_is_bad_input(
     if text is not None:
         path.write_text(text)
     assert main(["verify", str(path), "--seeds", "1"]) == 2
-    said = capsys.readouterr().err
+    captured = capsys.readouterr()
+    said = captured.err
     assert told in said
     assert "mine.py" in said
     assert "Traceback" not in said
+    assert "aside" not in captured.out
 
 
 def test_what_does_not_go_together_is_refused(capsys: pytest.CaptureFixture[str]) -> None:

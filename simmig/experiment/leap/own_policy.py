@@ -8,8 +8,8 @@ from typing import Any
 
 from simmig.experiment.leap.call_back import Callback
 from simmig.experiment.leap.state import NONE
-from simmig.migration.policies.own_code import RAISED, prints_aside
 from simmig.migration.policies.policy import Point, Policy
+from simmig.own_code import RAISED, prints_aside
 from simmig.verify.migration.answering import Answering
 from simmig.verify.patience import Endless, patience
 

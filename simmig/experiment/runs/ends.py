@@ -26,7 +26,7 @@ from simmig.guest.kept import KeptGuest
 from simmig.guest.real import RealGuest
 from simmig.migration import destination, source, wire
 from simmig.migration.config import Outcome
-from simmig.migration.policies.own_code import prints_aside
+from simmig.own_code import prints_aside
 from simmig.trace.events import AnyEvent, PortCounted, Side, VmResumed
 from simmig.trace.metrics import Metrics
 from simmig.trace.readers import Reader

@@ -18,7 +18,7 @@ from simmig.guest.qemu.guest import QemuGuest
 from simmig.guest.qemu.preflight import take
 from simmig.migration import source
 from simmig.migration.config import Outcome
-from simmig.migration.policies.own_code import prints_aside
+from simmig.own_code import prints_aside
 from simmig.trace.events import AnyEvent, DeviceStateSent, PortCounted, Side, WorkCompleted
 from simmig.trace.readers import Reader
 from simmig.trace.recorder import Sink

@@ -19,7 +19,7 @@ from simmig.guest.sim import SimGuest, different_pages
 from simmig.migration import destination, source
 from simmig.migration.config import Outcome
 from simmig.migration.policies import Point, Policy, Sender, promise_of
-from simmig.migration.policies.own_code import RAISED, prints_aside, told
+from simmig.own_code import RAISED, prints_aside, told
 from simmig.trace.events import (
     AnyEvent,
     Emit,

@@ -16,7 +16,7 @@ from simmig.experiment.scenario.machine import Devices, machine_of
 from simmig.experiment.scenario.policy_choice import make_policy, parameters_of
 from simmig.experiment.scenario.schema import Scenario
 from simmig.migration.config import Outcome
-from simmig.migration.policies.own_code import prints_aside
+from simmig.own_code import prints_aside
 from simmig.trace.events import AnyEvent
 from simmig.trace.metrics import Metrics
 from simmig.trace.readers import Reader

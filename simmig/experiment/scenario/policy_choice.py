@@ -17,7 +17,7 @@ from simmig.experiment import units
 from simmig.experiment.amounts import format_bytes, format_time
 from simmig.experiment.errors import shown
 from simmig.migration import policies
-from simmig.migration.policies.own_code import RAISED, prints_aside, told
+from simmig.own_code import RAISED, prints_aside, told
 
 _PARSERS = {"bytes": units.size_bytes, "time": units.time_ns}
 

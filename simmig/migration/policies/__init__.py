@@ -15,12 +15,12 @@ from simmig.migration.policies.at_switch import AtSwitch
 from simmig.migration.policies.downtime_budget import DowntimeBudget
 from simmig.migration.policies.every_bytes import EveryBytes
 from simmig.migration.policies.final_only import FinalOnly
-from simmig.migration.policies.own_code import RAISED, prints_aside, told
 from simmig.migration.policies.pending_limit import PendingLimit
 from simmig.migration.policies.per_chunk import PerChunk
 from simmig.migration.policies.per_iteration import PerIteration
 from simmig.migration.policies.per_round import PerRound
 from simmig.migration.policies.policy import FULLY, Point, Policy, Sender, promise_of
+from simmig.own_code import RAISED, prints_aside, told
 
 __all__ = [
     "FULLY",

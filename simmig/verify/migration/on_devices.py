@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from simmig.migration.config import Outcome
 from simmig.migration.policies import Policy
-from simmig.migration.policies.own_code import prints_aside
+from simmig.own_code import prints_aside
 from simmig.trace.events import AnyEvent
 from simmig.verbs.rdma import device
 from simmig.verbs.rdma.binding import Binding, load

@@ -8,7 +8,7 @@ from typing import Any
 
 from simmig.migration import policies
 from simmig.migration.policies import Policy
-from simmig.migration.policies.own_code import RAISED, prints_aside, told
+from simmig.own_code import RAISED, prints_aside, told
 from simmig.verify.choices import Choices
 from simmig.verify.invariants import Invariants
 from simmig.verify.migration.asked import Asked

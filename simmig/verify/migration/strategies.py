@@ -9,6 +9,7 @@ from typing import Any
 
 from hypothesis import strategies as st
 
+from simmig.verbs.sim.profiles import PROFILES
 from simmig.verify import faults as f
 from simmig.verify.choices import KINDS, Choice
 from simmig.verify.migration.case import Case, Small
@@ -25,7 +26,7 @@ _FEATURES: dict[str, list[Any]] = {
     "bandwidth_bit_s": [10_000_000_000, 1_000_000_000],
     "latency_ns": [2_000, 0, 1_000_000],
     "busy_host": [False, True],
-    "profile": ["ideal", "rxe", "mlx5"],
+    "profile": list(PROFILES),
     "pin_all": [False, True],
     "slice_ns": [50_000_000, 300_000, "round", None],
     "registration_batch": [1, 3],

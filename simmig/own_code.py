@@ -12,7 +12,7 @@ from pathlib import Path
 RAISED = (Exception, SystemExit, KeyboardInterrupt)
 """What user code that is at fault raises: it does not end the process by that."""
 
-_NOT_THEIRS = (str(Path(__file__).parents[2]) + os.sep, "<")
+_NOT_THEIRS = (str(Path(__file__).parent) + os.sep, "<")
 _LONGEST = 200
 
 
