@@ -8,9 +8,11 @@ import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
 import click
+
+from simmig.verbs import ProfileName
 
 if TYPE_CHECKING:
     from simmig.verbs.sim.link import LinkSpec
@@ -29,7 +31,7 @@ _NAME = re.compile(r"[A-Za-z][\w.-]{0,62}")
 )
 @click.option(
     "--profile",
-    type=click.Choice(["ideal", "rxe", "mlx5"]),
+    type=click.Choice(get_args(ProfileName)),
     default="ideal",
     show_default=True,
     help="How they behave: by the specification, as soft-RoCE, or as ConnectX.",

@@ -13,6 +13,7 @@ RESOLVE_TIMEOUT_NS = 10_000_000_000
 WINDOW_NS = 100_000_000
 """Bandwidth estimates and the rate limit count bytes over windows of this length."""
 
+Transport = Literal["rdma", "tcp"]
 RateLimitOf = Literal["qemu-7.2", "qemu-10.0"]
 Status = Literal["completed", "failed", "cancelled", "not-converging"]
 
@@ -61,7 +62,7 @@ class MigrationConfig:
         changes: other limits, later; where several of them hold, the last one named does.
     """
 
-    transport: Literal["rdma", "tcp"] = "rdma"
+    transport: Transport = "rdma"
     pin_all: bool = False
     max_bandwidth_bytes_s: int | None = 128 << 20
     downtime_limit_ns: int = 300_000_000

@@ -72,7 +72,8 @@ def every_migration(
                 _named(_run(test, world, examples or DEVICE_EXAMPLES, limit), test)()
             finally:
                 took_s = time.monotonic() - began
-                accounts.append(f"{world.count} migrations on {', '.join(world.devices)} in {took_s:.0f} s")
+                migrations = f"{world.count} migration{'s' * (world.count != 1)}"
+                accounts.append(f"{migrations} on {', '.join(world.devices)} in {took_s:.0f} s")
 
         return _marked(_named(on_devices, test), test)
 

@@ -7,13 +7,13 @@ import importlib
 import inspect
 from collections.abc import Callable
 from types import ModuleType
-from typing import Any, get_type_hints
+from typing import Any, get_args, get_type_hints
 
 import pytest
 import simpy
 
 import simmig.verbs.sim as verbs
-from simmig.verbs import api
+from simmig.verbs import ProfileName, api
 from simmig.verbs.api import Verbs
 from simmig.verbs.rdma.binding import load
 from simmig.verbs.rdma.errors import RdmaUnavailable
@@ -160,6 +160,10 @@ def test_what_makes_simulated_objects_takes_what_the_seam_says(name: str) -> Non
             found = theirs[each.name]
         if each.default is not each.empty:
             assert found.default == each.default
+
+
+def test_the_profiles_are_those_that_have_a_name() -> None:
+    assert tuple(verbs.PROFILES) == get_args(ProfileName)
 
 
 def test_the_namespace_is_what_the_migration_wants() -> None:

@@ -18,7 +18,8 @@ from simmig.experiment import units
 from simmig.experiment.amounts import format_byte_rate, format_bytes, format_rate, format_time
 from simmig.guest.api import PAGE_BYTES
 from simmig.guest.machine import MIN_DEVICE_STATE_BYTES
-from simmig.migration.config import Change, MigrationConfig, RateLimitOf
+from simmig.migration.config import Change, MigrationConfig, RateLimitOf, Transport
+from simmig.verbs import ProfileName
 
 
 def _whole_pages(length_bytes: int) -> int:
@@ -340,7 +341,7 @@ class HostTable(Table):
 class DeviceTable(Table):
     """The kind of device at both ends."""
 
-    profile: Literal["ideal", "rxe", "mlx5"] = "ideal"
+    profile: ProfileName = "ideal"
 
 
 _MaxBandwidth = Annotated[
@@ -383,7 +384,7 @@ class Migration(Table):
     `rate_limit` says whose way of keeping it: a page a window too much, or (10.0) the chunk that is being filled.
     """
 
-    transport: Literal["rdma", "tcp"] = "rdma"
+    transport: Transport = "rdma"
     pin_all: bool = False
     max_bandwidth_bytes_s: _MaxBandwidth = None
     rate_limit: RateLimitOf = "qemu-7.2"

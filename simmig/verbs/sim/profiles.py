@@ -9,6 +9,8 @@ from __future__ import annotations
 import errno
 from dataclasses import dataclass
 
+from simmig.verbs import ProfileName
+
 PSN_WINDOW_PACKETS = 1 << 23
 """Half the 24-bit packet numbers: with more in flight, new and duplicate could not be told apart (R40, R41)."""
 
@@ -17,7 +19,7 @@ PSN_WINDOW_PACKETS = 1 << 23
 class Profile:
     """The facts in which devices differ; the defaults are the specification's."""
 
-    name: str
+    name: ProfileName
     slots_free_at_ack: bool = False
     """Queue slots come free at the acknowledgement; else when a completion is polled that retires them (R14)."""
     queues_round_to_power_of_two: bool = False
@@ -158,5 +160,5 @@ MLX5 = Profile(
     vendor_part_id=4119,
 )
 
-PROFILES = {profile.name: profile for profile in (IDEAL, RXE, MLX5)}
+PROFILES: dict[str, Profile] = {profile.name: profile for profile in (IDEAL, RXE, MLX5)}
 """By the names that scenarios use."""

@@ -9,7 +9,8 @@ import msgspec
 from simmig.guest import workload
 from simmig.guest.api import PAGE_BYTES
 from simmig.guest.machine import Machine
-from simmig.migration.config import Change, MigrationConfig, RateLimitOf
+from simmig.migration.config import Change, MigrationConfig, RateLimitOf, Transport
+from simmig.verbs import ProfileName
 from simmig.verify.choices import Choice
 from simmig.verify.faults import Fault
 
@@ -33,9 +34,9 @@ class Small(msgspec.Struct, frozen=True, omit_defaults=True):
     latency_ns: int = 2_000
     mtu: int = 4096
     busy_host: bool = False
-    profile: Literal["ideal", "rxe", "mlx5"] = "ideal"
+    profile: ProfileName = "ideal"
     streams: bool = False
-    transport: Literal["rdma", "tcp"] = "rdma"
+    transport: Transport = "rdma"
     pin_all: bool = False
     destination_pin_all: bool | None = None
     slice_ns: int | Literal["round"] | None = 50_000_000
