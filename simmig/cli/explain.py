@@ -6,9 +6,11 @@ import json
 
 import click
 
+from simmig.cli.words import Explained
+
 
 @click.command()
-@click.argument("words", metavar="[WORD]...", nargs=-1)
+@click.argument("words", metavar="[WORD]...", nargs=-1, type=Explained())
 def explain(words: tuple[str, ...]) -> int:
     """Say what a scenario's key, a policy, a figure, a rule or a model is.
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from simmig.cli.show import output_options, scenario_options, show_result, status_line
+from simmig.cli.words import Against
 from simmig.experiment.errors import InputError
 
 if TYPE_CHECKING:
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 )
 @click.option(
     "--against",
+    type=Against(),
     metavar="WHAT",
     multiple=True,
     help="Compare with another scenario, policy or TABLE.KEY=VALUE, in one table and picture; may be given again, "

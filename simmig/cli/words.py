@@ -83,6 +83,34 @@ class Setting(click.ParamType):  # type: ignore[type-arg]  # generic from click 
         return _matching((f"{each}=" for each in keys()), incomplete)
 
 
+class Against(click.ParamType):  # type: ignore[type-arg]  # generic from click 8.4 on
+    """What a run is compared with: a policy, a scenario or settings, of which the last is completed."""
+
+    name = "text"
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        """All that may stand there."""
+        before, semicolon, setting = incomplete.rpartition(";")
+        items = Setting().shell_complete(ctx, param, setting)
+        if semicolon:
+            return [CompletionItem(f"{before};{item.value}") for item in items]
+        policies = PolicyText().shell_complete(ctx, param, incomplete)
+        named = [item for item in policies if item.type == "plain"]
+        return [*items, *named, *Shipped().shell_complete(ctx, param, incomplete)]
+
+
+class Explained(click.ParamType):  # type: ignore[type-arg]  # generic from click 8.4 on
+    """A word that `simmig explain` knows."""
+
+    name = "text"
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        """All of them."""
+        from simmig.experiment.reference import catalogue
+
+        return _matching(dict.fromkeys(entry.name for entry in catalogue()), incomplete)
+
+
 def _parameters(name: str) -> list[str]:
     import dataclasses
 
