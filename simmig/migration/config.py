@@ -34,12 +34,6 @@ class Change:
     downtime_limit_ns: int | None = None
     max_bandwidth_bytes_s: int | None = None
 
-    def is_due(self, elapsed_ns: int, round_index: int) -> bool:
-        """Whether it holds by then."""
-        if self.at_ns is not None:
-            return elapsed_ns >= self.at_ns
-        return self.round is not None and round_index >= self.round
-
 
 @dataclass(frozen=True, slots=True)
 class MigrationConfig:

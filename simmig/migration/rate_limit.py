@@ -16,12 +16,12 @@ from simmig.migration.config import WINDOW_NS, MigrationConfig
 UNLIMITED_PAGES = 1 << 40
 """More than any walk: nothing holds it back."""
 
-_SECOND_NS = 1_000_000_000
+WINDOWS_A_SECOND = 1_000_000_000 // WINDOW_NS
 
 
 def window_limit_bytes(max_bandwidth_bytes_s: int) -> int:
     """A window's share of the limit."""
-    return max_bandwidth_bytes_s * WINDOW_NS // _SECOND_NS
+    return max_bandwidth_bytes_s // WINDOWS_A_SECOND
 
 
 def pages_left(limit_bytes: int, used_bytes: int) -> int:

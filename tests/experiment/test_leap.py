@@ -174,6 +174,14 @@ policy_tables = st.sampled_from(POLICIES).flatmap(
         | ({"interval": st.sampled_from(["1 MiB", "3 MiB"])} if name == "every-bytes" else {})
     )
 )
+changes = st.lists(
+    st.tuples(
+        st.sampled_from([{"at": "1 ms"}, {"at": "100 ms"}, {"at": "350 ms"}, {"round": 2}, {"round": 3}]),
+        st.sampled_from([{"downtime_limit": "2 ms"}, {"downtime_limit": "100 ms"}, {}]),
+        st.sampled_from(["unlimited", "20 MiB/s", "1 GiB/s"]).map(lambda limit: {"max_bandwidth": limit}),
+    ).map(lambda parts: parts[0] | parts[1] | parts[2]),
+    max_size=3,
+)
 migrations = st.fixed_dictionaries(
     {
         "pin_all": st.booleans(),
@@ -185,6 +193,7 @@ migrations = st.fixed_dictionaries(
         "downtime_limit": st.sampled_from(["1 ms", "5 ms", "300 ms"]),
         "max_bandwidth": st.sampled_from(["unlimited", "unlimited", "100 MiB/s", "10 MiB/s"]),
         "rate_limit": st.sampled_from(["qemu-7.2", "qemu-10.0"]),
+        "change": st.one_of(st.just([]), changes),
     }
 )
 links = st.fixed_dictionaries(

@@ -30,7 +30,7 @@ from simmig.guest.machine import MACHINE_NAME, Machine
 from simmig.migration import savevm
 from simmig.migration.config import CHUNK_PAGES
 from simmig.migration.control import DEFERRED_BUFFERS, PATIENCE_NS
-from simmig.migration.rate_limit import window_limit_bytes
+from simmig.migration.limits import table_of
 from simmig.migration.rdma_stream import PIN_BYTES_S
 
 _NS_BITS = 8_000_000_000
@@ -102,8 +102,8 @@ def _set_migration(s: Any, scenario: Scenario, machine: Machine) -> None:
     s["stop_when_flat"] = migration.stop_when_flat
     slice_ns = migration.slice_ns
     s["slice_ns"] = slice_ns if isinstance(slice_ns, int) else UNLIMITED if slice_ns is None else WHOLE_ROUND
-    if migration.max_bandwidth_bytes_s is not None:
-        s["window_limit"] = window_limit_bytes(migration.max_bandwidth_bytes_s)
+    s["max_bandwidth"] = migration.max_bandwidth_bytes_s or 0
+    s["has_windows"] = migration.config().is_ever_limited
     s["counts_posts"] = migration.rate_limit == "qemu-10.0"
     s["patience_ns"] = PATIENCE_NS
     if migration.pin_all:
@@ -176,6 +176,7 @@ def _memory(s: Any, scenario: Scenario, machine: Machine, slice_rows: int, trace
         slices=np.empty((slice_rows, ROW), dtype=np.int64),
         place=np.zeros(total, dtype=np.int32),
         written=np.zeros(machine.workload.span.stop if traced else 0, dtype=np.int32),
+        changes=table_of(scenario.migration.config().changes),
         **_recorded(machine),
     )
 

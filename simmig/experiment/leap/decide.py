@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
+from numba.extending import register_jitable
+
 from simmig.experiment.leap import record
 from simmig.experiment.leap.call_back import call_back
 from simmig.experiment.leap.lane import now_of
-from simmig.experiment.leap.state import NONE, Declined, compiled
+from simmig.experiment.leap.state import NONE, Declined, Memory, compiled
 from simmig.migration.config import CHUNK_PAGES, WINDOW_NS
+from simmig.migration.limits import DOWNTIME_LIMIT_NS, MAX_BANDWIDTH_BYTES_S, holds_now, is_due
 from simmig.migration.pace import is_early, until_look
-from simmig.migration.rate_limit import UNLIMITED_PAGES, pages_left
+from simmig.migration.rate_limit import UNLIMITED_PAGES, pages_left, window_limit_bytes
 
 CHUNK_FULL, SLICE_END, ROUND_END, BEFORE_STOP, BEFORE_DEVICE_STATE = range(5)
 FINAL_ONLY, AT_SWITCH, PER_ROUND, DOWNTIME_BUDGET, PENDING_LIMIT, EVERY_BYTES, PER_ITERATION, PER_CHUNK = range(8)
@@ -19,6 +22,8 @@ OWN = 8
 """Somebody's own, in Python."""
 
 _pages_left, _is_early, _until_look = compiled(pages_left), compiled(is_early), compiled(until_look)
+register_jitable(is_due)
+_holds_now, _window_limit_bytes = compiled(holds_now), compiled(window_limit_bytes)
 
 TIMED, LONG, STOPPED = 0, 1, 2  # how a walk is paced
 
@@ -94,9 +99,13 @@ def tell(s: Any) -> int:
 
 
 @compiled
-def estimate(s: Any) -> None:
+def estimate(s: Any, m: Memory) -> None:
     """Close the window."""
     now = now_of(s, 0)
+    limit = _holds_now(m.changes, DOWNTIME_LIMIT_NS, s.downtime_limit, now, s.rounds)
+    if limit != s.downtime_limit:
+        s.downtime_limit = limit
+        record.one_of(s, record.DOWNTIME_LIMIT, now, limit, 0)
     position = tell(s)
     s.bandwidth = rate_of(position - s.window_position, max(1, now - s.window_began))
     s.threshold = per_second(s.bandwidth, s.downtime_limit)
@@ -110,11 +119,12 @@ def estimate(s: Any) -> None:
 @compiled
 def allowance(s: Any, walked: int) -> int:
     """How many pages the rate limit lets follow in this window, after so many that it does not count yet."""
-    if s.window_limit < 0:
+    if not s.max_bandwidth:
         return UNLIMITED_PAGES
+    limit = _window_limit_bytes(s.max_bandwidth)
     if s.counts_posts:
-        return UNLIMITED_PAGES if tell(s) - s.rate_position <= s.window_limit else 0
-    return _pages_left(s.window_limit, s.rate_used + walked * _PAGE_BYTES)
+        return UNLIMITED_PAGES if tell(s) - s.rate_position <= limit else 0
+    return _pages_left(limit, s.rate_used + walked * _PAGE_BYTES)
 
 
 @compiled
@@ -132,6 +142,18 @@ def rate_window_is_over(s: Any) -> bool:
 
 
 @compiled
+def renew_rate_window(s: Any, m: Memory) -> None:
+    """A new window, if this one is over, with the limit that holds now."""
+    if not rate_window_is_over(s):
+        return
+    begin_rate_window(s)
+    limit = _holds_now(m.changes, MAX_BANDWIDTH_BYTES_S, s.max_bandwidth, s.rate_began, s.rounds)
+    if limit != s.max_bandwidth:
+        s.max_bandwidth = limit
+        record.one_of(s, record.BANDWIDTH_LIMIT if limit else record.NO_BANDWIDTH_LIMIT, s.rate_began, limit, 0)
+
+
+@compiled
 def goes_on(s: Any, kind: int, saved: int) -> bool:
     """Whether a run granted before something was sent may still go on beyond its first page."""
     return kind == STOPPED or (
@@ -140,14 +162,14 @@ def goes_on(s: Any, kind: int, saved: int) -> bool:
 
 
 @compiled
-def pace(s: Any, kind: int, saved: int) -> int:
+def pace(s: Any, m: Memory, kind: int, saved: int) -> int:
     """How many pages may follow in one run; 0 ends the stretch."""
     if kind == STOPPED:
         return CHUNK_PAGES
     if kind == LONG:
         if window_is_over(s):
-            estimate(s)
-        if s.window_limit >= 0 and rate_window_is_over(s):
+            estimate(s, m)
+        if s.has_windows and rate_window_is_over(s):
             return 0
         return min(CHUNK_PAGES, allowance(s, saved))
     allowed = allowance(s, saved)

@@ -24,7 +24,6 @@ def outside(scenario: Scenario) -> str | None:
     packet_ns = -(-(link.mtu_bytes + link.header_bytes) * 8_000_000_000 // link.bandwidth_bit_s)
     reasons = {
         "its transport": migration.transport != "rdma",
-        "limits that change": bool(migration.change),
         "a dirty log of larger pages": guest.dirty_log_page_bytes != PAGE_BYTES,
         "a guest of measured dirty rates": isinstance(guest.workload, DirtyRates),
         "a control queue pair of its own": migration.control_qp != "shared",

@@ -185,7 +185,7 @@ def _began(scenario: Scenario) -> ev.MigrationBegan:
         *depths(SEND_QUEUE_DEPTH),
         max_rounds=migration.max_rounds,
         max_bandwidth_bytes_s=migration.max_bandwidth_bytes_s,
-        rate_limit=migration.rate_limit if migration.max_bandwidth_bytes_s else None,
+        rate_limit=migration.rate_limit if migration.config().is_ever_limited else None,
         stop_when_flat=migration.stop_when_flat,
     )
 

@@ -79,6 +79,9 @@ def _examples() -> list[ev.AnyEvent]:
         ev.SetupEnded(t, source),
         *(ev.DrainBegan(t, source, asker, name, b, c) for asker in ASKERS),
         *(ev.DrainEnded(t, source, asker, a) for asker in ASKERS),
+        ev.DowntimeLimitChanged(t, source, a),
+        ev.BandwidthLimitChanged(t, source, a),
+        ev.BandwidthLimitChanged(t, source, None),
     ]
 
 

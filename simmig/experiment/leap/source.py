@@ -35,6 +35,7 @@ from simmig.experiment.leap.decide import (
     goes_on,
     pace,
     rate_window_is_over,
+    renew_rate_window,
     tell,
     window_is_over,
 )
@@ -65,6 +66,7 @@ from simmig.experiment.leap.wire import push, transmit
 from simmig.migration.config import CHUNK_PAGES, WINDOW_NS
 from simmig.migration.control import PATIENCE_NS
 from simmig.migration.convergence import FLAT_ROUNDS, no_smaller
+from simmig.migration.limits import are_final
 from simmig.migration.rdma_stream import ABORT_PATIENCE_NS
 from simmig.migration.registration import WHOLE_BLOCK
 from simmig.migration.wire import BUFFER_BYTES
@@ -75,7 +77,7 @@ UNLIMITED, WHOLE_ROUND = -1, -2  # slices that no clock ends
 
 _PAGE_BYTES = 4096
 _FLAG_BYTES, _FOOTER_BYTES, _SECTION_BYTES = 8, 5, 5
-_no_smaller = compiled(no_smaller)
+_no_smaller, _are_final = compiled(no_smaller), compiled(are_final)
 _BUFFER_PAGES = BUFFER_BYTES // _PAGE_BYTES
 
 
@@ -114,8 +116,9 @@ def _begin_round(s: Any, m: Memory) -> None:
     before = m.rounds[s.rounds - 1, 0] if s.rounds else 1
     meter.open_row(s, m.rounds, s.rounds, s.rounds + 1, before, t, s.dirty)
     s.rounds += 1
-    s.flat_rounds = _no_smaller(s.flat_rounds, s.least_pages, s.dirty)
-    s.least_pages = min(s.least_pages, s.dirty) if s.least_pages >= 0 else s.dirty
+    if _are_final(m.changes, t, s.rounds):
+        s.flat_rounds = _no_smaller(s.flat_rounds, s.least_pages, s.dirty)
+        s.least_pages = min(s.least_pages, s.dirty) if s.least_pages >= 0 else s.dirty
     record.one_of(s, record.ROUND_BEGAN, t, s.rounds, s.dirty)
     if call_back(s.watch_address, s.rounds):
         raise Declined
@@ -191,7 +194,7 @@ def _converged(s: Any, m: Memory) -> bool:
     if _too_much(s):
         return False
     if not s.threshold:
-        estimate(s)
+        estimate(s, m)
     _ask(s, ROUND_END)
     _end_round(s, m)
     sync(s, m)
@@ -209,7 +212,7 @@ def _walk(s: Any, m: Memory, kind: int) -> bool:
     """Send dirty pages as far as the pace allows; False when none is left."""
     saved = 0
     while True:
-        limit = pace(s, kind, saved)
+        limit = pace(s, m, kind, saved)
         count = take(s, m, limit) if limit else 0
         if not count:
             s.rate_used += saved * _PAGE_BYTES
@@ -282,12 +285,6 @@ def _obey_rate_limit(s: Any) -> None:
 
 
 @compiled
-def _renew_rate_window(s: Any) -> None:
-    if rate_window_is_over(s):
-        begin_rate_window(s)
-
-
-@compiled
 def _slice(s: Any, m: Memory) -> None:
     _open_section(s, m)
     if s.slice_ns >= 0:
@@ -297,7 +294,7 @@ def _slice(s: Any, m: Memory) -> None:
         while _walk(s, m, LONG):
             _flush_chunk(s, m)
             _obey_rate_limit(s)
-            _renew_rate_window(s)
+            renew_rate_window(s, m)
     _flush_chunk(s, m)
     if s.slice_ns != UNLIMITED:
         _ask(s, SLICE_END)
@@ -314,8 +311,8 @@ def _live(s: Any, m: Memory) -> bool:
         _obey_rate_limit(s)
         if window_is_over(s):
             _flush_stream(s, m)
-            estimate(s)
-        _renew_rate_window(s)
+            estimate(s, m)
+        renew_rate_window(s, m)
     return True
 
 

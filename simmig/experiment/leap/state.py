@@ -59,7 +59,8 @@ class Memory(NamedTuple):
     when none can be); the `words` are the same bytes, eight at a time. Of each chunk: `last`, the ordinal of its
     latest write, `known`, whether it is registered, `order`, the chunks as they were registered, and `place`,
     which of these it was. `written`, for a trace alone, has of each page the guest's latest write, counted from 1.
-    A recorded workload's writes are in the last four (`Recorded.tables`), empty for others.
+    A recorded workload's writes are in the four after that (`Recorded.tables`), empty for others; `changes` are
+    the limits' (`limits.table_of`).
     """
 
     pages: NDArray[np.uint8]
@@ -81,6 +82,7 @@ class Memory(NamedTuple):
     recorded_totals: Ints
     recorded_firsts: Ints
     recorded_starts: Ints
+    changes: Ints
 
 
 _INT, _FLOAT = "i8", "f8"
@@ -166,10 +168,10 @@ _FIELDS: list[tuple[Any, ...]] = [
             "downtime_limit",
         )
     ),
-    *((name, _INT) for name in ("window_limit", "window_began", "window_position", "bandwidth", "rate_began")),
-    *((name, _INT) for name in ("rate_used", "rate_position", "counts_posts", "threshold", "out", "stream_bytes")),
-    *((name, _INT) for name in ("section_open", "slice_began", "chunks", "stop_when_flat", "flat_rounds")),
-    ("least_pages", _INT),
+    *((name, _INT) for name in ("max_bandwidth", "has_windows", "window_began", "window_position", "bandwidth")),
+    *((name, _INT) for name in ("rate_began", "rate_used", "rate_position", "counts_posts", "threshold")),
+    *((name, _INT) for name in ("section_open", "slice_began", "chunks", "out", "stream_bytes")),
+    *((name, _INT) for name in ("stop_when_flat", "flat_rounds", "least_pages")),
     *(
         (name, _INT)
         for name in ("start_bytes", "device_bytes", "ending_bytes", "patience_ns", "diverged", "source_end")
@@ -200,7 +202,7 @@ def new_state() -> Any:
     state = array[0]
     for name in ("end", "doorbell", "deadline", "alarm", "draining", "late", "stopped", "resumed_at", "cut_at"):
         state[name] = NONE
-    for name in ("stop_ns", "resume_ns", "diverged", "window_limit", "least_pages"):
+    for name in ("stop_ns", "resume_ns", "diverged", "least_pages"):
         state[name] = NONE
     state["g_shift"] = state["a_shift"] = 14
     return array
@@ -219,7 +221,7 @@ _TYPES: dict[Any, Any] = {
         (
             *(_BYTES, _WORDS, _BYTES, _WORDS, _BYTES, _INTS, _BYTES, numba.int32[::1]),
             *(_INTS, _INTS, _INTS, numba.int64[:, ::1], numba.int64[:, ::1]),
-            *(numba.int32[::1], numba.int32[::1], _INTS, _INTS, _INTS, _INTS),
+            *(numba.int32[::1], numba.int32[::1], _INTS, _INTS, _INTS, _INTS, numba.int64[:, ::1]),
         ),
         Memory,
     ),
