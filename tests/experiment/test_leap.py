@@ -188,6 +188,7 @@ migrations = st.fixed_dictionaries(
         "slice": st.sampled_from(["50 ms", "1 ms", "50 us", "round", "unlimited"]),
         "registration_batch": st.sampled_from([1, 1, 3, 4096]),
         "control_wait": st.sampled_from(["completion", "deferred"]),
+        "control_qp": st.sampled_from(["shared", "shared", "own"]),
         "max_rounds": st.integers(1, 8),
         "stop_when_flat": st.booleans(),
         "downtime_limit": st.sampled_from(["1 ms", "5 ms", "300 ms"]),
@@ -353,7 +354,6 @@ def test_the_policies_known_are_all_there_are() -> None:
     ("changes", "reason"),
     [
         ({"migration": {"transport": "tcp"}}, "its transport"),
-        ({"migration": {"control_qp": "own"}}, "a control queue pair of its own"),
         ({"link__loss": 0.01}, "its link's loss"),
         ({"link__latency": "50 ms"}, "its link's latency"),
         ({"device": {"profile": "rxe"}, "link__latency": "10 ms"}, "the device's packet window"),

@@ -95,6 +95,8 @@ def _set_migration(s: Any, scenario: Scenario, machine: Machine) -> None:
         s["policy"] = POLICIES.index(scenario.policy.name)
         s["limit_bytes"] = getattr(policy, "limit", getattr(policy, "interval", 0))
     s["pin_all"] = migration.pin_all
+    s["own_control"] = migration.control_qp == "own"
+    s["control_queue"] = (2 if s["own_control"] else 0, 1)
     s["deferred"] = migration.control_wait == "deferred"
     s["slots"] = DEFERRED_BUFFERS if s["deferred"] else 1
     s["registration_batch"] = migration.registration_batch

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from simmig.experiment.leap import lane, record
+from simmig.experiment.leap.events import push
 from simmig.experiment.leap.peer import QEMU_FILE, pump
 from simmig.experiment.leap.state import (
     ARRIVED,
@@ -19,16 +20,14 @@ from simmig.experiment.leap.state import (
     Declined,
     compiled,
 )
-from simmig.experiment.leap.wire import push
-from simmig.migration.config import SEND_QUEUE_DEPTH
 from simmig.migration.control import PATIENCE_NS
 from simmig.migration.stream import BUFFER_BYTES
 
 
 @compiled
-def wait(s: Any, queue: int, goal: int, arg: int, until: int) -> None:
-    """Wait on the lane until it is so."""
-    lane.begin(s, 0, queue, goal, arg, until)
+def wait(s: Any, on: int, queue: int, goal: int, arg: int, until: int) -> None:
+    """Wait on that lane until it is so."""
+    lane.begin(s, on, queue, goal, arg, until)
     while not lane.step(s, 0):
         pump(s)
         if not s.value[0]:
@@ -58,7 +57,7 @@ def wait_slot(s: Any, slot: int, why: int) -> None:
     """Wait until a buffer's SEND has completed."""
     if (s.slots_busy[0] >> slot) & 1:
         lane.begin_forced(s, why)
-        wait(s, SENDS, SLOT_FREE, slot, NONE)
+        wait(s, s.control_queue[0], SENDS, SLOT_FREE, slot, NONE)
         lane.end_forced(s)
 
 
@@ -68,7 +67,7 @@ def wait_receive(s: Any, index: int, patience: int, why: int) -> None:
     if s.got[0, index]:
         return
     lane.begin_forced(s, why)
-    wait(s, RECEIVES, ARRIVED, index, lane.now_of(s, 0) + patience)
+    wait(s, s.control_queue[0], RECEIVES, ARRIVED, index, lane.now_of(s, 0) + patience)
     lane.end_forced(s)
 
 
@@ -78,8 +77,9 @@ def post_control(s: Any, kind: int, data_bytes: int, arg: int) -> None:
     slot = lane.take_slot(s, 0)
     wait_slot(s, slot, kind)
     s.debt[0] += s.message[0]
-    if s.posted[0] - s.polled[0] >= SEND_QUEUE_DEPTH:
-        wait(s, SENDS, ROOM, 0, NONE)
+    queue = s.control_queue[0]
+    if not lane.has_room(s, queue):
+        wait(s, queue, SENDS, ROOM, 0, NONE)
     lane.post_message(s, 0, kind, data_bytes, arg, slot)
     s.control_bytes += lane.HEADER_BYTES + data_bytes
     if not s.deferred:

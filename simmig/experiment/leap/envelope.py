@@ -26,7 +26,6 @@ def outside(scenario: Scenario) -> str | None:
         "its transport": migration.transport != "rdma",
         "a dirty log of larger pages": guest.dirty_log_page_bytes != PAGE_BYTES,
         "a guest of measured dirty rates": isinstance(guest.workload, DirtyRates),
-        "a control queue pair of its own": migration.control_qp != "shared",
         "how fast the guest writes": getattr(guest.workload, "rate_bytes_s", 0) > MAX_RATE_BYTES_S,
         "its link's loss": link.loss > 0,
         "its link's latency": link.latency_ns > MAX_LATENCY_NS,

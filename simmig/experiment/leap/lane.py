@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from simmig.experiment.leap import meter, record
+from simmig.experiment.leap.events import push, set_deadline
 from simmig.experiment.leap.state import (
     ARRIVED,
     NONE,
@@ -18,14 +19,13 @@ from simmig.experiment.leap.state import (
     RING_MASK,
     ROOM,
     SEND,
-    SENDS,
     SLOT_FREE,
     WAKE,
     WRITE,
     Declined,
     compiled,
 )
-from simmig.experiment.leap.wire import post, push, set_deadline
+from simmig.experiment.leap.wire import post
 from simmig.migration.config import SEND_QUEUE_DEPTH
 from simmig.migration.control import SLOT_SHIFT
 from simmig.migration.lane import KIND_RECV, KIND_SEND
@@ -83,7 +83,7 @@ def _commands(kind: int, data_bytes: int) -> int:
 def post_message(s: Any, side: int, kind: int, data_bytes: int, arg: int, slot: int) -> None:
     """Post the control message made in that buffer."""
     wr_id = KIND_SEND | slot << SLOT_SHIFT
-    post(s, side, SEND, HEADER_BYTES + data_bytes, kind, arg, slot, wr_id)
+    post(s, s.control_queue[side], SEND, HEADER_BYTES + data_bytes, kind, arg, slot, wr_id)
     s.slots_busy[side] |= 1 << slot
     if s.traced:
         now = now_of(s, side)
@@ -121,24 +121,25 @@ def _write_completed(s: Any, length: int, wr_id: int) -> None:
 
 
 @compiled
-def poll_sends(s: Any, side: int) -> None:
+def poll_sends(s: Any, lane: int) -> None:
     """Take all completions of sends and writes."""
+    side = lane & 1
     while True:
-        count = min(s.acked[side] - s.polled[side], POLL_BATCH)
+        count = min(s.acked[lane] - s.polled[lane], POLL_BATCH)
         if count == 0:
             s.debt[side] += s.poll[side]
             return
         s.debt[side] += s.poll[side] + count * s.poll_cqe[side]
-        first = s.polled[side]
-        s.polled[side] = first + count
+        first = s.polled[lane]
+        s.polled[lane] = first + count
         for ordinal in range(first, first + count):
             i = ordinal & RING_MASK
-            kind = s.w_kind[side, i]
+            kind = s.w_kind[lane, i]
             if kind == WRITE:
-                _write_completed(s, s.w_bytes[side, i], s.w_id[side, i])
+                _write_completed(s, s.w_bytes[lane, i], s.w_id[lane, i])
             elif kind == SEND:
-                s.slots_busy[side] &= ~(1 << s.w_slot[side, i])
-                record.one_of(s, record.SEND_COMPLETED + side, now_of(s, side), s.w_id[side, i], 0)
+                s.slots_busy[side] &= ~(1 << s.w_slot[lane, i])
+                record.one_of(s, record.SEND_COMPLETED + side, now_of(s, side), s.w_id[lane, i], 0)
         if count < POLL_BATCH:
             return
 
@@ -176,12 +177,30 @@ def poll_receives(s: Any, side: int) -> None:
 
 
 @compiled
-def begin(s: Any, side: int, queue: int, goal: int, arg: int, until: int) -> None:
-    """Start to wait for completions on `queue`, until then at the latest (NONE: for ever)."""
+def poll_ram(s: Any) -> None:
+    """See what has completed on the source's lane that carries RAM."""
+    if s.own_control:
+        s.debt[0] += s.poll[0]
+    else:
+        poll_receives(s, 0)
+    poll_sends(s, 0)
+
+
+@compiled
+def begin(s: Any, lane: int, queue: int, goal: int, arg: int, until: int) -> None:
+    """Start to wait for completions on a lane's `queue`, until then at the latest (NONE: for ever)."""
+    side = lane & 1
+    s.lane[side] = lane
     s.queue[side] = queue
     s.goal[side] = goal
     s.goal_arg[side] = arg
     s.until[side] = until
+
+
+@compiled
+def has_room(s: Any, lane: int) -> bool:
+    """Whether another work request may be posted."""
+    return s.posted[lane] - s.polled[lane] < SEND_QUEUE_DEPTH
 
 
 @compiled
@@ -192,41 +211,37 @@ def _done(s: Any, side: int) -> bool:
     if goal == ARRIVED:
         return s.got[side, arg] != 0
     if goal == POLLED:
-        return s.polled[side] >= arg
+        return s.polled[s.lane[side]] >= arg
     if goal == ROOM:
-        return s.posted[side] - s.polled[side] < SEND_QUEUE_DEPTH
+        return has_room(s, s.lane[side])
     return s.pending <= arg  # PENDING; no assert, for pytest rewrites it to what numba does not know
 
 
 @compiled
 def take_event(s: Any, side: int) -> None:
     """Take the event off the channel and ask for the next."""
-    queue = s.queue[side]
-    s.ready[side, queue] = 0
-    s.armed[side, queue] = 1
+    lane, queue = s.lane[side], s.queue[side]
+    s.ready[lane, queue] = 0
+    s.armed[lane, queue] = 1
 
 
 @compiled
 def step(s: Any, side: int) -> bool:
     """Go on with a wait; False when the side has to pause first."""
-    queue = s.queue[side]
+    lane, queue = s.lane[side], s.queue[side]
     while True:
+        poll_sends(s, lane)
         if queue == RECEIVES:
-            poll_sends(s, side)
             poll_receives(s, side)
-        else:
-            poll_sends(s, side)
         if _done(s, side):
             return True
         if s.lost[side]:
             raise Declined
-        if not s.armed_once[side, queue]:
-            s.armed_once[side, queue] = s.armed[side, queue] = 1
+        if not s.armed_once[lane, queue]:
+            s.armed_once[lane, queue] = s.armed[lane, queue] = 1
             continue
         debt = take_debt(s, side)
-        if not s.ready[side, queue]:
-            if queue == SENDS and side == 0:
-                s.heard = 1
+        if not s.ready[lane, queue]:
             s.waiting[side] = 1
             s.channel[side] = queue
             s.paid[side] = s.now + debt

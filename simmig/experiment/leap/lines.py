@@ -21,6 +21,7 @@ from simmig.verbs.sim.nic import FIRST_QP_NUM, QP_NUMS
 SIDES = get_args(ev.Side)
 ASKERS = get_args(ev.AskedBy)
 _QPS = [FIRST_QP_NUM + index * QP_NUMS for index in range(len(SIDES))]
+"""Those made first; a second one has the number behind."""
 
 NAMES = [
     *(kind.name for kind in Type),
@@ -45,12 +46,12 @@ def _name(column: int) -> Any:
     return f"name-{column}"
 
 
-def _examples() -> list[ev.AnyEvent]:
+def _examples(own_control: bool) -> list[ev.AnyEvent]:
     """An event of each form, in the order of their numbers, with its columns in the places where they go."""
     t, (a, b, c, d, e) = _number(0), (_number(column) for column in range(1, 6))
     name = _name(1)
-    both = list(zip(SIDES, _QPS, strict=True))
-    source, qp = both[0]
+    both = [(side, qp + own_control) for side, qp in zip(SIDES, _QPS, strict=True)]
+    source, qp = SIDES[0], _QPS[0]
     destination = SIDES[1]
     return [
         *(ev.WorkPosted(t, side, qp, a, "recv", BUFFER_BYTES) for side, qp in both),
@@ -100,12 +101,12 @@ class Templates(NamedTuple):
 _IS_NAME = 100
 
 
-def templates() -> Templates:
+def templates(own_control: bool) -> Templates:
     """Of all forms."""
     text = bytearray()
     pieces: list[tuple[int, int, int]] = []
     forms: list[tuple[int]] = []
-    for example in _examples():
+    for example in _examples(own_control):
         forms.append((len(pieces),))
         line, at = msgspec.json.encode(example) + b"\n", 0
         for found in _COLUMN.finditer(line):

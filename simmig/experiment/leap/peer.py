@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from simmig.experiment.leap import lane, meter, record
+from simmig.experiment.leap.events import pop, push, set_deadline
+from simmig.experiment.leap.events import wake as wake_up
 from simmig.experiment.leap.keys import key_at
 from simmig.experiment.leap.lane import (
     BLOCK_ROW_BYTES,
@@ -18,6 +20,7 @@ from simmig.experiment.leap.state import (
     CONFIRM,
     ELSEWHERE,
     LOST,
+    LOST_RAM,
     PROBE,
     READY_BUFFER,
     RECEIVES,
@@ -28,8 +31,7 @@ from simmig.experiment.leap.state import (
     Declined,
     compiled,
 )
-from simmig.experiment.leap.wire import happen, pop, post, push, set_deadline, transmit
-from simmig.experiment.leap.wire import wake as wake_up
+from simmig.experiment.leap.wire import happen, post, transmit
 from simmig.migration.control import PROBE_NS
 from simmig.migration.rdma_stream import LINGER_NS
 from simmig.migration.registration import WHOLE_BLOCK
@@ -114,7 +116,18 @@ def _loaded(s: Any) -> None:
 
 
 @compiled
+def hang_up(s: Any, side: int) -> None:
+    """Disconnect; who has been disconnected says nothing."""
+    if not s.lost[side]:
+        push(s, transmit(s, side, DATAGRAM_BYTES), LOST + 1 - side)
+    if s.own_control and not s.lost_ram[side]:
+        push(s, transmit(s, side, DATAGRAM_BYTES), LOST_RAM + 1 - side)
+    s.lost[side] = s.lost_ram[side] = 1
+
+
+@compiled
 def _over(s: Any) -> None:
+    hang_up(s, 1)
     s.p_state = OVER
     s.over_at = s.now
     s.over_debt = s.debt[1]
@@ -148,8 +161,6 @@ def _serve(s: Any, kind: int, arg: int) -> None:
         s.p_registered += arg
         _answer(s, REGISTER_RESULT, RESULT_ROW_BYTES * arg)
     elif kind == ERROR:
-        if not s.lost[1]:  # who has been disconnected says nothing
-            push(s, transmit(s, 1, DATAGRAM_BYTES), LOST)
         _over(s)
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from simmig.experiment.leap import meter, record
 from simmig.experiment.leap.control import answered, send_message, send_request, wait
 from simmig.experiment.leap.guest import is_zero
-from simmig.experiment.leap.lane import REGISTER_REQUEST, REGISTER_RESULT, now_of
+from simmig.experiment.leap.lane import REGISTER_REQUEST, REGISTER_RESULT, has_room, now_of
 from simmig.experiment.leap.peer import COMPRESS, key_of
 from simmig.experiment.leap.state import (
     DATA_PAGES,
@@ -23,7 +23,7 @@ from simmig.experiment.leap.state import (
     compiled,
 )
 from simmig.experiment.leap.wire import post
-from simmig.migration.config import CHUNK_PAGES, SEND_QUEUE_DEPTH
+from simmig.migration.config import CHUNK_PAGES
 from simmig.migration.control import PATIENCE_NS
 from simmig.migration.lane import KIND_WRITE
 from simmig.migration.ram import WINDOW_PAGES
@@ -190,15 +190,15 @@ def flush(s: Any, m: Memory) -> bool:
         return False
     chunk = s.chunk
     if s.polled[0] < m.last[chunk]:
-        wait(s, SENDS, POLLED, m.last[chunk], NONE)
+        wait(s, 0, SENDS, POLLED, m.last[chunk], NONE)
     if not (s.pin_all or m.known[chunk]):
         if is_zero(s, m, s.first, s.count):
             _send_zero(s)
             return True
         _register(s, m)
     s.debt[0] += s.write[0]
-    if s.posted[0] - s.polled[0] >= SEND_QUEUE_DEPTH:
-        wait(s, SENDS, ROOM, 0, NONE)
+    if not has_room(s, 0):
+        wait(s, 0, SENDS, ROOM, 0, NONE)
     length = s.count * _PAGE_BYTES
     wr_id = KIND_WRITE | s.block << BLOCK_SHIFT | (chunk - m.block_chunk[s.block]) << CHUNK_SHIFT
     post(s, 0, WRITE, length, 0, 0, 0, wr_id)

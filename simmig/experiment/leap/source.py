@@ -40,19 +40,19 @@ from simmig.experiment.leap.decide import (
     window_is_over,
 )
 from simmig.experiment.leap.guest import IDLE, advance, report, sync
-from simmig.experiment.leap.lane import RAM_BLOCKS_RESULT, now_of, poll_receives, poll_sends
+from simmig.experiment.leap.lane import RAM_BLOCKS_RESULT, now_of, poll_ram
 from simmig.experiment.leap.peer import (
     ERROR,
     RAM_BLOCKS_REQUEST,
     REGISTER_FINISHED,
     come_to_rest,
     deregister,
+    hang_up,
     key_of,
     rest,
 )
 from simmig.experiment.leap.ram import flush, merge, put_back, take
 from simmig.experiment.leap.state import (
-    LOST,
     NONE,
     PENDING,
     READY_BUFFER,
@@ -62,7 +62,6 @@ from simmig.experiment.leap.state import (
     compiled,
     entry,
 )
-from simmig.experiment.leap.wire import push, transmit
 from simmig.migration.config import CHUNK_PAGES, WINDOW_NS
 from simmig.migration.control import PATIENCE_NS
 from simmig.migration.convergence import FLAT_ROUNDS, no_smaller
@@ -70,7 +69,6 @@ from simmig.migration.limits import are_final
 from simmig.migration.rdma_stream import ABORT_PATIENCE_NS
 from simmig.migration.registration import WHOLE_BLOCK
 from simmig.migration.wire import BUFFER_BYTES
-from simmig.verbs.sim.cm import DATAGRAM_BYTES
 
 COMPLETED, NOT_CONVERGING = 0, 1
 UNLIMITED, WHOLE_ROUND = -1, -2  # slices that no clock ends
@@ -142,7 +140,7 @@ def _setup(s: Any, m: Memory) -> None:
             key = key_of(s, block)
             record.wide(s, record.REGISTERED, now_of(s, 0), block, WHOLE_BLOCK, pages * _PAGE_BYTES, key, 0)
     answered(s, RAM_BLOCKS_RESULT, s.patience_ns)
-    s.hooked = 1
+    s.hooked = 0 if s.own_control else 1
     send_message(s, REGISTER_FINISHED, 0, 0)
     s.out += _FLAG_BYTES
     send_stream(s, 0)
@@ -178,7 +176,7 @@ def _drain(s: Any, target: int, asked_by: int, point: int) -> None:
     if s.pending <= target:
         return
     meter.drain_began(s, asked_by, now_of(s, 0), record.POINT + point, target)
-    wait(s, SENDS, PENDING, target, NONE)
+    wait(s, 0, SENDS, PENDING, target, NONE)
     meter.drain_ended(s, asked_by, now_of(s, 0))
 
 
@@ -227,8 +225,7 @@ def _walk(s: Any, m: Memory, kind: int) -> bool:
             merge(s, m, first, count)
             if s.queued_events and s.heap_at[0] <= now_of(s, 0):
                 checkpoint(s)
-                poll_receives(s, 0)
-                poll_sends(s, 0)
+                poll_ram(s)
             if left_chunk:
                 s.chunks += 1
                 _ask(s, CHUNK_FULL)
@@ -371,9 +368,7 @@ def migrate(s: Any, m: Memory) -> int:
         outcome = COMPLETED
     else:
         _abort(s)
-    if not s.lost[0]:
-        push(s, transmit(s, 0, DATAGRAM_BYTES), LOST + 1)
-    s.lost[0] = 1
+    hang_up(s, 0)
     _give_back(s, m, 0)
     s.source_end = now_of(s, 0)
     meter.close_row(s, m.rounds, s.rounds, s.source_end)

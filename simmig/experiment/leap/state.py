@@ -1,6 +1,7 @@
 """Everything a leap knows while it runs: one flat record that compiled code works on in place.
 
-Sides are 0 (source) and 1 (destination), and so are the directions that begin there.
+Sides are 0 (source) and 1 (destination), and so are the directions that begin there. Queue pairs are numbered
+likewise by who sends on them; the source's second one, for control messages of its own, is 2.
 """
 
 from __future__ import annotations
@@ -17,15 +18,16 @@ WRITE, SEND, PROBE = 0, 1, 2  # kinds of work requests
 READY_BUFFER, DATA_BUFFER = 0, 1
 NONE = -1
 
-# What an event is; where there are two, the second is for the side or direction 1.
-DEPART, ARRIVE, ANSWER, RING, WAKE, ALARM, LOST = 0, 2, 4, 6, 8, 10, 12
-STREAM_ARRIVE, STREAM_ANSWER, CONFIRM = 14, 15, 16
+# What an event is, plus the side or direction, or the queue pair, that it is for.
+DEPART, ARRIVE, ANSWER, RING, WAKE, ALARM, LOST, LOST_RAM = 0, 2, 5, 8, 11, 13, 15, 17
+STREAM_ARRIVE, STREAM_ANSWER, CONFIRM = 19, 20, 21
 
 # What a side waits for on its lane.
 SLOT_FREE, ARRIVED, POLLED, ROOM, PENDING = 0, 1, 2, 3, 4
 
 RING_SIZE = 1024  # work requests outstanding, at most 512 and a few
 RING_MASK = RING_SIZE - 1
+PARTS_MASK = 4095  # parts of messages on the way
 RECEIVE_MASK = 15
 HEAP_SIZE = 4096
 GAUGE_SIZE = 2064
@@ -87,17 +89,26 @@ class Memory(NamedTuple):
 
 _INT, _FLOAT = "i8", "f8"
 _PAIR = (2,)
+_QUEUES = (3,)
 _FIELDS: list[tuple[Any, ...]] = [
     # events
-    *((name, _INT) for name in ("now", "events", "queued_events", "resumed")),
+    *((name, _INT) for name in ("now", "events", "event", "stream_event", "queued_events", "resumed")),
     *((name, _INT, (HEAP_SIZE,)) for name in ("heap_at", "heap_id", "heap_kind")),
     # the link
     *((name, _INT) for name in ("num", "den", "latency", "mtu", "header", "stream_min", "streaming", "late")),
-    *((name, _INT, _PAIR) for name in ("base", "rest", "end", "sent", "busy", "active", "doorbell")),
+    *((name, _INT, _PAIR) for name in ("base", "rest", "end", "sent", "busy")),
+    # the source's direction where two queue pairs share it: who waits for a turn, and what is on the wire
+    *((name, _INT) for name in ("flows", "sending", "part_first", "part_count", "part_wire", "part_end")),
+    *((name, _INT) for name in ("began", "began_rest", "established")),
+    *((name, _INT, _PAIR) for name in ("flow", "taken")),
+    *((name, _INT, _QUEUES) for name in ("gone", "arrived", "flying_head", "flying_tail")),
+    ("flying", _INT, (3, PARTS_MASK + 1)),
     # queue pairs
-    *((name, _INT, _PAIR) for name in ("posted", "head", "landed", "acked", "polled")),
+    ("own_control", _INT),
+    ("control_queue", _INT, _PAIR),
+    *((name, _INT, _QUEUES) for name in ("posted", "head", "landed", "acked", "polled", "active", "doorbell")),
     *(
-        (name, _INT, (2, RING_SIZE))
+        (name, _INT, (3, RING_SIZE))
         for name in ("w_kind", "w_wire", "w_bytes", "w_visible", "w_stream", "w_type", "w_arg", "w_slot", "w_id")
     ),
     *((name, _INT, _PAIR) for name in ("rx_head", "rx_tail", "rc_head", "rc_tail")),
@@ -105,8 +116,7 @@ _FIELDS: list[tuple[Any, ...]] = [
         (name, _INT, (2, RECEIVE_MASK + 1))
         for name in ("rx_index", "rx_visible", "rc_index", "rc_type", "rc_arg", "rc_bytes")
     ),
-    *((name, _INT, (2, 2)) for name in ("armed", "ready", "armed_once")),
-    ("heard", _INT),
+    *((name, _INT, (3, 2)) for name in ("armed", "ready", "armed_once")),
     ("connect_ns", _FLOAT),
     # hosts
     *(
@@ -130,11 +140,12 @@ _FIELDS: list[tuple[Any, ...]] = [
     ),
     *(
         (name, _INT, _PAIR)
-        for name in ("wake_ns", "waiting", "paid", "deadline", "alarm", "channel", "value", "lost")
+        for name in ("wake_ns", "waiting", "paid", "deadline", "alarm", "channel", "value", "lost", "lost_ram")
     ),
     *((name, _INT) for name in ("stop_ns", "resume_ns")),
     # lanes and control
-    *((name, _INT, _PAIR) for name in ("queue", "goal", "goal_arg", "until", "slots_busy", "next_slot")),
+    *((name, _INT, _PAIR) for name in ("lane", "queue", "goal", "goal_arg", "until")),
+    *((name, _INT, _PAIR) for name in ("slots_busy", "next_slot")),
     *((name, _INT, (2, 2)) for name in ("got", "got_arg")),
     *((name, _INT) for name in ("slots", "deferred", "hooked", "batch_count")),
     *((name, _INT, (4096,)) for name in ("batch", "batch_block", "batch_chunk")),

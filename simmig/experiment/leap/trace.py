@@ -44,7 +44,7 @@ class Trace:
         self._ends = ends
         self._rows = state["trace"]
         self._out = np.empty(room_for(TRACE_ROWS), dtype=np.uint8)
-        self._templates = templates()
+        self._templates = templates(bool(state["own_control"]))
         self._ring = begin_ring()
         self._arrived = _as_at_first(state, memory)
         self.compared: ev.MemoryCompared | None = None

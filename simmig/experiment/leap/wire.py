@@ -1,20 +1,19 @@
-"""The event queue, and the two queue pairs with the link between them: `verbs.sim` for a link that loses nothing.
-
-Every event is queued in the order in which the event model queues it, so ties come out alike.
-"""
+"""The queue pairs, and the link between them: `verbs.sim` for a link that loses nothing."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from simmig.experiment.leap import record
+from simmig.experiment.leap import record, sharing
+from simmig.experiment.leap.events import alarm, completed, push, wake
+from simmig.experiment.leap.sharing import BEGINS, ENDS, follows, occupy
 from simmig.experiment.leap.state import (
     ALARM,
     ANSWER,
     ARRIVE,
     DEPART,
-    HEAP_SIZE,
     LOST,
+    LOST_RAM,
     NONE,
     RECEIVE_MASK,
     RECEIVES,
@@ -32,120 +31,6 @@ from simmig.experiment.leap.state import (
 
 
 @compiled
-def push(s: Any, at: int, kind: int) -> None:
-    """Have something happen then."""
-    n = s.queued_events
-    if n == HEAP_SIZE:
-        raise Declined
-    s.events += 1
-    event = s.events
-    while n > 0:
-        parent = (n - 1) >> 1
-        if s.heap_at[parent] <= at:  # of equals the earlier queued one comes first
-            break
-        s.heap_at[n] = s.heap_at[parent]
-        s.heap_id[n] = s.heap_id[parent]
-        s.heap_kind[n] = s.heap_kind[parent]
-        n = parent
-    s.heap_at[n] = at
-    s.heap_id[n] = event
-    s.heap_kind[n] = kind
-    s.queued_events += 1
-
-
-@compiled
-def pop(s: Any) -> int:
-    """Go on to the next event; returns what it is."""
-    n = s.queued_events - 1
-    if n < 0:
-        raise Declined
-    s.queued_events = n
-    kind = s.heap_kind[0]
-    s.now = s.heap_at[0]
-    at = s.heap_at[n]
-    event = s.heap_id[n]
-    hole = 0
-    while True:
-        child = 2 * hole + 1
-        if child >= n:
-            break
-        right = child + 1
-        if right < n and (
-            s.heap_at[right] < s.heap_at[child]
-            or (s.heap_at[right] == s.heap_at[child] and s.heap_id[right] < s.heap_id[child])
-        ):
-            child = right
-        if at < s.heap_at[child] or (at == s.heap_at[child] and event < s.heap_id[child]):
-            break
-        s.heap_at[hole] = s.heap_at[child]
-        s.heap_id[hole] = s.heap_id[child]
-        s.heap_kind[hole] = s.heap_kind[child]
-        hole = child
-    s.heap_at[hole] = at
-    s.heap_id[hole] = event
-    s.heap_kind[hole] = s.heap_kind[n]
-    return kind
-
-
-@compiled
-def wake(s: Any, side: int, value: int) -> None:
-    """End a side's wait: when its work is paid for, or a wake-up's time from now."""
-    s.waiting[side] = 0
-    s.value[side] = value
-    at = s.paid[side] if s.now < s.paid[side] else s.now + s.wake_ns[side]
-    push(s, at, WAKE + side)
-
-
-@compiled
-def set_deadline(s: Any, side: int, deadline: int) -> None:
-    """Give up waiting then."""
-    deadline = max(deadline, s.paid[side])
-    s.deadline[side] = deadline
-    if s.alarm[side] < 0 or s.alarm[side] > deadline:
-        s.alarm[side] = deadline
-        push(s, deadline, ALARM + side)
-
-
-@compiled
-def alarm(s: Any, side: int) -> None:
-    """An alarm goes off, unless an earlier one has taken its place."""
-    if s.alarm[side] != s.now:
-        return
-    s.alarm[side] = NONE
-    if not s.waiting[side] or s.deadline[side] < 0:
-        return
-    if s.deadline[side] > s.now:
-        s.alarm[side] = s.deadline[side]
-        push(s, s.deadline[side], ALARM + side)
-    else:
-        wake(s, side, 0)
-
-
-@compiled
-def completed(s: Any, side: int, queue: int) -> None:
-    """A completion was added: raise the event if one was asked for."""
-    if s.armed[side, queue]:
-        s.armed[side, queue] = 0
-        s.ready[side, queue] = 1
-        if s.waiting[side] and s.channel[side] == queue:
-            wake(s, side, 1)
-
-
-@compiled
-def occupy(s: Any, way: int, wire_bytes: int, begin: int) -> None:
-    """Have that many bytes on the wire, at its free end or, if that is before `begin`, from then on."""
-    if begin > s.end[way]:
-        s.base[way] = begin
-        s.rest[way] = 0
-    time = s.rest[way] + wire_bytes * s.num
-    whole = time // s.den
-    rest = time - whole * s.den
-    s.base[way] += whole
-    s.rest[way] = rest
-    s.end[way] = s.base[way] + (1 if rest > 0 else 0)
-
-
-@compiled
 def transmit(s: Any, way: int, payload_bytes: int) -> int:
     """Send a datagram on an idle wire; returns when it arrives."""
     if s.busy[way] or s.streaming:
@@ -153,13 +38,6 @@ def transmit(s: Any, way: int, payload_bytes: int) -> int:
     occupy(s, way, payload_bytes + s.header, s.now)
     s.sent[way] += payload_bytes + s.header
     return s.end[way] + s.latency
-
-
-@compiled
-def follows(s: Any, head: int) -> bool:
-    """Whether behind that write another one is ready that can be part of a stream."""
-    i = (head + 1) & RING_MASK
-    return head + 1 < s.posted[0] and s.w_stream[0, i] == 1 and s.w_visible[0, i] <= s.now
 
 
 @compiled
@@ -184,41 +62,52 @@ def send_next(s: Any, way: int) -> None:
     if s.w_stream[way, i] and follows(s, head):
         s.streaming = 1
         push(s, s.end[way] + s.latency, STREAM_ARRIVE)
+        s.stream_event = s.events
         return
     s.busy[way] = 1
     push(s, s.end[way], DEPART + way)
 
 
 @compiled
-def post(s: Any, side: int, kind: int, length: int, message: int, arg: int, slot: int, wr_id: int) -> None:
-    """Post a work request, charging the host for it."""
-    s.debt[side] += s.post[side]
-    visible = s.now + int(s.debt[side])
-    if s.post_byte[side] > 0.0 and s.posted[side] == s.acked[side]:
-        s.debt[side] += length * s.post_byte[side]
-    i = s.posted[side] & RING_MASK
-    packets = max((length + s.mtu - 1) // s.mtu, 1)
-    s.w_kind[side, i] = kind
-    s.w_bytes[side, i] = length
-    s.w_wire[side, i] = length + packets * s.header
-    s.w_visible[side, i] = visible
-    s.w_stream[side, i] = 1 if kind == WRITE and length >= s.stream_min else 0
-    s.w_type[side, i] = message
-    s.w_arg[side, i] = arg
-    s.w_slot[side, i] = slot
-    s.w_id[side, i] = wr_id
-    s.posted[side] += 1
-    if not s.active[side]:
-        s.active[side] = 1
-        send_next(s, side)
+def _activate(s: Any, queue: int) -> None:
+    """A queue has something to send."""
+    if s.active[queue]:
+        return
+    if s.own_control and queue != 1:
+        sharing.activate(s, queue)
+        return
+    s.active[queue] = 1
+    send_next(s, queue)
 
 
 @compiled
-def ring(s: Any, way: int) -> None:
+def post(s: Any, queue: int, kind: int, length: int, message: int, arg: int, slot: int, wr_id: int) -> None:
+    """Post a work request, charging the host for it."""
+    side = queue & 1
+    s.debt[side] += s.post[side]
+    visible = s.now + int(s.debt[side])
+    if s.post_byte[side] > 0.0 and s.posted[queue] == s.acked[queue]:
+        s.debt[side] += length * s.post_byte[side]
+    i = s.posted[queue] & RING_MASK
+    packets = max((length + s.mtu - 1) // s.mtu, 1)
+    s.w_kind[queue, i] = kind
+    s.w_bytes[queue, i] = length
+    s.w_wire[queue, i] = length + packets * s.header
+    s.w_visible[queue, i] = visible
+    s.w_stream[queue, i] = 1 if kind == WRITE and length >= s.stream_min else 0
+    s.w_type[queue, i] = message
+    s.w_arg[queue, i] = arg
+    s.w_slot[queue, i] = slot
+    s.w_id[queue, i] = wr_id
+    s.posted[queue] += 1
+    _activate(s, queue)
+
+
+@compiled
+def ring(s: Any, queue: int) -> None:
     """A work request has become visible."""
-    if s.head[way] < s.posted[way] and not s.active[way]:
-        s.active[way] = 1
-        send_next(s, way)
+    if s.head[queue] < s.posted[queue]:
+        _activate(s, queue)
 
 
 @compiled
@@ -231,49 +120,66 @@ def depart(s: Any, way: int) -> None:
 
 
 @compiled
-def arrive(s: Any, way: int) -> None:
-    """It has reached the other end, which answers."""
-    i = s.landed[way] & RING_MASK
-    s.landed[way] += 1
-    if s.w_kind[way, i] == SEND:
-        peer = 1 - way
-        head = s.rx_head[peer] & RECEIVE_MASK
-        if s.rx_head[peer] == s.rx_tail[peer] or s.rx_visible[peer, head] > s.now:
-            raise Declined  # no receive posted
-        s.rx_head[peer] += 1
-        tail = s.rc_tail[peer] & RECEIVE_MASK
-        s.rc_index[peer, tail] = s.rx_index[peer, head]
-        s.rc_type[peer, tail] = s.w_type[way, i]
-        s.rc_arg[peer, tail] = s.w_arg[way, i]
-        s.rc_bytes[peer, tail] = s.w_bytes[way, i]
-        s.rc_tail[peer] += 1
-        completed(s, peer, RECEIVES)
-    push(s, s.now + s.latency, ANSWER + way)
+def _take_receive(s: Any, side: int) -> None:
+    """A message begins to come: into the oldest receive."""
+    head = s.rx_head[side] & RECEIVE_MASK
+    if s.rx_head[side] == s.rx_tail[side] or s.rx_visible[side, head] > s.now:
+        raise Declined  # no receive posted
+    s.taken[side] = s.rx_index[side, head]
+    s.rx_head[side] += 1
 
 
 @compiled
-def answer(s: Any, side: int) -> None:
+def arrive(s: Any, queue: int) -> None:
+    """It has reached the other end, or a part of it; all of it is answered."""
+    part = sharing.land(s, queue) if s.own_control and queue != 1 else BEGINS + ENDS
+    i = s.landed[queue] & RING_MASK
+    is_send, peer = s.w_kind[queue, i] == SEND, 1 - (queue & 1)
+    if is_send and part & BEGINS:
+        _take_receive(s, peer)
+    if not part & ENDS:
+        return
+    s.landed[queue] += 1
+    if is_send:
+        tail = s.rc_tail[peer] & RECEIVE_MASK
+        s.rc_index[peer, tail] = s.taken[peer]
+        s.rc_type[peer, tail] = s.w_type[queue, i]
+        s.rc_arg[peer, tail] = s.w_arg[queue, i]
+        s.rc_bytes[peer, tail] = s.w_bytes[queue, i]
+        s.rc_tail[peer] += 1
+        completed(s, s.control_queue[peer], RECEIVES)
+    push(s, s.now + s.latency, ANSWER + queue)
+
+
+@compiled
+def answer(s: Any, queue: int) -> None:
     """The acknowledgement of the oldest one has come."""
-    s.acked[side] += 1
-    completed(s, side, SENDS)
+    s.acked[queue] += 1
+    completed(s, queue, SENDS)
 
 
 @compiled
 def stream_arrive(s: Any) -> None:
     """As `verbs.sim.stream`: a write has arrived, the next one is on the wire."""
+    if s.event != s.stream_event:
+        return  # it was left meanwhile
     s.sent[0] += s.w_wire[0, s.head[0] & RING_MASK]
     s.head[0] += 1
     s.landed[0] += 1
     push(s, s.now + s.latency, STREAM_ANSWER)
     head = s.head[0]
-    wire_bytes = s.w_wire[0, head & RING_MASK]
-    occupy(s, 0, wire_bytes, NONE)
     record.memory_read(s)
     if follows(s, head):
+        occupy(s, 0, s.w_wire[0, head & RING_MASK], NONE)
         push(s, s.end[0] + s.latency, STREAM_ARRIVE)
+        s.stream_event = s.events
         return
     s.streaming = 0
     s.late = head - 1
+    if s.own_control:
+        sharing.start_whole(s)
+        return
+    occupy(s, 0, s.w_wire[0, head & RING_MASK], NONE)
     s.busy[0] = 1
     push(s, s.end[0], DEPART)
 
@@ -284,10 +190,10 @@ def stream_answer(s: Any) -> None:
     acked = s.acked[0]
     idle = acked == s.polled[0]
     s.acked[0] = acked + 1
-    if acked != s.late and idle and s.armed[0, SENDS] and s.heard:
+    if acked != s.late and idle and s.armed[0, SENDS]:
         s.armed[0, SENDS] = 0
         s.ready[0, SENDS] = 1
-        if s.waiting[0] and s.channel[0] == SENDS:
+        if s.waiting[0] and s.lane[0] == 0 and s.channel[0] == SENDS:
             if s.wake_ns[0] or s.now < s.paid[0]:
                 wake(s, 0, 1)
             else:
@@ -314,7 +220,10 @@ def happen(s: Any, kind: int) -> None:
     elif kind == STREAM_ANSWER:
         stream_answer(s)
     elif kind < ARRIVE:
-        depart(s, kind - DEPART)
+        if s.own_control and kind == DEPART:
+            sharing.depart(s)
+        else:
+            depart(s, kind - DEPART)
     elif kind < ANSWER:
         arrive(s, kind - ARRIVE)
     elif kind < RING:
@@ -323,5 +232,7 @@ def happen(s: Any, kind: int) -> None:
         ring(s, kind - RING)
     elif kind < LOST:
         alarm(s, kind - ALARM)
-    else:
+    elif kind < LOST_RAM:
         lost(s, kind - LOST)
+    else:
+        s.lost_ram[kind - LOST_RAM] = 1
