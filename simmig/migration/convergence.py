@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from simmig.guest.api import PAGE_BYTES
 from simmig.migration.config import WINDOW_NS, MigrationConfig
-
-_SECOND_NS = 1_000_000_000
+from simmig.migration.per_second import amount_in, rate_of
 
 
 class Convergence:
@@ -29,8 +28,8 @@ class Convergence:
     def close_window(self, now_ns: int, position: int) -> None:
         """A new estimate, from the stream's position now and when the window began."""
         elapsed_ns = max(1, now_ns - self._began_ns)
-        self.bandwidth_bytes_s = (position - self._position) * _SECOND_NS // elapsed_ns
-        self.threshold_bytes = self.bandwidth_bytes_s * self.limit_ns // _SECOND_NS
+        self.bandwidth_bytes_s = rate_of(position - self._position, elapsed_ns)
+        self.threshold_bytes = amount_in(self.limit_ns, self.bandwidth_bytes_s)
         self._began_ns = now_ns
         self._position = position
 

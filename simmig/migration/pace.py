@@ -26,6 +26,15 @@ def until_look(elapsed_ns: int, saved_pages: int, slice_ns: int) -> int:
     return 0 if elapsed_ns > slice_ns else CHECK_PAGES
 
 
+def pages_now(allowed_pages: int, saved_pages: int, elapsed_ns: int, slice_ns: int) -> int:
+    """How many pages may follow in a slice, where the rate limit allows so many."""
+    if not (allowed_pages and saved_pages):
+        return min(allowed_pages, 1)
+    if is_early(elapsed_ns, saved_pages, slice_ns):
+        return min(allowed_pages, CHUNK_PAGES)
+    return min(allowed_pages, until_look(elapsed_ns, saved_pages, slice_ns))
+
+
 class Pace(Protocol):
     """How one stretch of the walk is paced."""
 
@@ -88,13 +97,8 @@ class TimedSlice:
 
     def __call__(self, saved_pages: int) -> int:
         """How many pages may follow."""
-        allowed = self._rate.pages_left(saved_pages)
-        if not (allowed and saved_pages):
-            return min(allowed, 1)
         elapsed_ns = self._runtime.now_ns() - self._began_ns
-        if is_early(elapsed_ns, saved_pages, self._slice_ns):
-            return min(allowed, CHUNK_PAGES)
-        return min(allowed, until_look(elapsed_ns, saved_pages, self._slice_ns))
+        return pages_now(self._rate.pages_left(saved_pages), saved_pages, elapsed_ns, self._slice_ns)
 
     def goes_on(self, saved_pages: int) -> bool:
         """Whether neither the slice nor the rate limit can end within a chunk."""

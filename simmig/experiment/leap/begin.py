@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from simmig.experiment.leap.envelope import POLICIES
 from simmig.experiment.leap.guest import HOTSPOT, IDLE, RECORDED, SWEEP, UNIFORM
 from simmig.experiment.leap.source import UNLIMITED, WHOLE_ROUND
-from simmig.experiment.leap.state import ROW, Declined, Memory, new_state
+from simmig.experiment.leap.state import PARAMETERS, ROW, Declined, Memory, new_state
 from simmig.experiment.scenario.machine import machine_of
 from simmig.experiment.scenario.policy_choice import make_policy
 from simmig.experiment.scenario.schema import (
@@ -93,14 +93,15 @@ def _set_migration(s: Any, scenario: Scenario, machine: Machine) -> None:
     policy = make_policy(scenario.policy.name, scenario.policy.parameters)
     if scenario.policy.name in POLICIES:
         s["policy"] = POLICIES.index(scenario.policy.name)
-        s["limit_bytes"] = getattr(policy, "limit", getattr(policy, "interval", 0))
+        for name in PARAMETERS.names or ():
+            s["parameters"][name] = getattr(policy, name, 0)
     s["pin_all"] = migration.pin_all
     s["own_control"] = migration.control_qp == "own"
     s["control_queue"] = (2 if s["own_control"] else 0, 1)
     s["deferred"] = migration.control_wait == "deferred"
     s["slots"] = DEFERRED_BUFFERS if s["deferred"] else 1
     s["registration_batch"] = migration.registration_batch
-    s["max_rounds"], s["downtime_limit"] = migration.max_rounds, migration.downtime_limit_ns
+    s["max_rounds"], s["downtime_limit_ns"] = migration.max_rounds, migration.downtime_limit_ns
     s["stop_when_flat"] = migration.stop_when_flat
     slice_ns = migration.slice_ns
     s["slice_ns"] = slice_ns if isinstance(slice_ns, int) else UNLIMITED if slice_ns is None else WHOLE_ROUND

@@ -4,92 +4,130 @@ from __future__ import annotations
 
 from typing import Any
 
-from numba.extending import register_jitable
+from numba.extending import overload, register_jitable
 
 from simmig.experiment.leap import record
 from simmig.experiment.leap.call_back import call_back
+from simmig.experiment.leap.envelope import POLICIES
 from simmig.experiment.leap.lane import now_of
-from simmig.experiment.leap.state import NONE, Declined, Memory, compiled
+from simmig.experiment.leap.state import NONE, Declined, Memory, compiled, method
 from simmig.migration.config import CHUNK_PAGES, WINDOW_NS
+from simmig.migration.convergence import Convergence
 from simmig.migration.limits import DOWNTIME_LIMIT_NS, MAX_BANDWIDTH_BYTES_S, holds_now, is_due
-from simmig.migration.pace import is_early, until_look
+from simmig.migration.pace import is_early, pages_now, until_look
+from simmig.migration.per_second import SECOND_NS, amount_in, rate_of
+from simmig.migration.policies import builtin
+from simmig.migration.policies.policy import Point, Policy
 from simmig.migration.rate_limit import UNLIMITED_PAGES, pages_left, window_limit_bytes
 
-CHUNK_FULL, SLICE_END, ROUND_END, BEFORE_STOP, BEFORE_DEVICE_STATE = range(5)
-FINAL_ONLY, AT_SWITCH, PER_ROUND, DOWNTIME_BUDGET, PENDING_LIMIT, EVERY_BYTES, PER_ITERATION, PER_CHUNK = range(8)
-"""The order of `envelope.POLICIES`."""
-OWN = 8
-"""Somebody's own, in Python."""
-
-_pages_left, _is_early, _until_look = compiled(pages_left), compiled(is_early), compiled(until_look)
-register_jitable(is_due)
-_holds_now, _window_limit_bytes = compiled(holds_now), compiled(window_limit_bytes)
-
+OWN = len(POLICIES)
+"""Somebody's own policy, in Python; a built-in one is known by its place in `envelope.POLICIES`."""
 TIMED, LONG, STOPPED = 0, 1, 2  # how a walk is paced
 
-_SECOND_NS = 1_000_000_000
 _PAGE_BYTES = 4096
 _LARGE = 1 << 62
 
+# What stands in `migration/` is compiled as it is, apart from sums that may need more than 64 bits on the way.
+
+_pages_left, _window_limit_bytes = compiled(pages_left), compiled(window_limit_bytes)
+for each in (is_due, is_early, until_look):
+    register_jitable(each)
+_holds_now, _pages_now, _is_early = compiled(holds_now), compiled(pages_now), compiled(is_early)
+
+
+@overload(rate_of)
+def _rate_of(amount_bytes: Any, duration_ns: Any) -> Any:
+    """Long division, three digits at a time."""
+
+    def rate_of(amount_bytes: int, duration_ns: int) -> int:
+        rate, rest = amount_bytes // duration_ns, amount_bytes % duration_ns
+        if rate > _LARGE // SECOND_NS:
+            raise Declined
+        for _ in range(3):
+            rest *= 1000
+            rate = rate * 1000 + rest // duration_ns
+            rest %= duration_ns
+        return rate
+
+    return rate_of
+
+
+@overload(amount_in)
+def _amount_in(duration_ns: Any, bytes_s: Any) -> Any:
+
+    def amount_in(duration_ns: int, bytes_s: int) -> int:
+        whole, part = bytes_s // SECOND_NS, bytes_s % SECOND_NS
+        if whole and duration_ns > _LARGE // whole:
+            raise Declined
+        seconds, rest = duration_ns // SECOND_NS, duration_ns % SECOND_NS
+        return whole * duration_ns + part * seconds + part * rest // SECOND_NS
+
+    return amount_in
+
+
+_close_window = method(Convergence.close_window, Convergence, int, int)
+_is_due = method(Convergence.due, Convergence, int)
+(
+    _final_only,
+    _at_switch,
+    _per_round,
+    _downtime_budget,
+    _pending_limit,
+    _every_bytes,
+    _per_iteration,
+    _per_chunk,
+) = (method(policy.drain, Policy, Point, Any) for policy in builtin().values())
+
 
 @compiled
-def per_second(rate: int, duration: int) -> int:
-    """Floor of rate x duration over a second, where the product may need more than 64 bits."""
-    whole, part = rate // _SECOND_NS, rate % _SECOND_NS
-    if whole and duration > _LARGE // whole:
-        raise Declined
-    seconds, rest = duration // _SECOND_NS, duration % _SECOND_NS
-    return whole * duration + part * seconds + part * rest // _SECOND_NS
+def number_of(point: Point) -> int:
+    """Its place among all points."""
+    if point is Point.CHUNK_FULL:
+        return 0
+    if point is Point.SLICE_END:
+        return 1
+    if point is Point.ROUND_END:
+        return 2
+    return 3 if point is Point.BEFORE_STOP else 4
 
 
 @compiled
-def decide(s: Any, point: int) -> int:
-    """How many bytes the policy lets stay pending here; NONE: it does not wait."""
+def _asked(s: Any, point: Point) -> int | None:
+    """What a built-in policy answers."""
     policy = s.policy
-    if policy == OWN:
-        target = call_back(s.policy_address, point)
+    if policy == 0:
+        return _final_only(s.parameters, point, s)
+    if policy == 1:
+        return _at_switch(s.parameters, point, s)
+    if policy == 2:
+        return _per_round(s.parameters, point, s)
+    if policy == 3:
+        return _downtime_budget(s.parameters, point, s)
+    if policy == 4:
+        return _pending_limit(s.parameters, point, s)
+    if policy == 5:
+        return _every_bytes(s.parameters, point, s)
+    if policy == 6:
+        return _per_iteration(s.parameters, point, s)
+    return _per_chunk(s.parameters, point, s)
+
+
+@compiled
+def decide(s: Any, point: Point) -> int:
+    """How many bytes the policy lets stay pending here; NONE: it does not wait."""
+    if s.policy == OWN:
+        target = call_back(s.policy_address, number_of(point))
         if target < NONE:
             raise Declined
         return target
-    if policy == FINAL_ONLY:
-        return 0 if point == BEFORE_DEVICE_STATE else NONE
-    if policy == PER_ROUND:
-        return 0 if point == ROUND_END else NONE
-    if policy == PER_ITERATION:
-        return 0 if point == SLICE_END else NONE
-    if policy == DOWNTIME_BUDGET:
-        if point not in (CHUNK_FULL, BEFORE_STOP) or not s.bandwidth:
-            return NONE
-        return per_second(s.bandwidth, s.downtime_limit)
-    if policy == AT_SWITCH or point != CHUNK_FULL:
-        return NONE
-    if policy == PER_CHUNK:
-        return 0
-    if policy == PENDING_LIMIT:
-        return s.limit_bytes
-    if s.posted_bytes - s.drained_at < s.limit_bytes:
-        return NONE
-    s.drained_at = s.posted_bytes
-    return 0
-
-
-@compiled
-def rate_of(amount: int, duration: int) -> int:
-    """Floor of amount x a second over the duration, likewise: long division, three digits at a time."""
-    rate, rest = amount // duration, amount % duration
-    if rate > _LARGE // _SECOND_NS:
-        raise Declined
-    for _ in range(3):
-        rest *= 1000
-        rate = rate * 1000 + rest // duration
-        rest %= duration
-    return rate
+    answer = _asked(s, point)
+    return NONE if answer is None else answer
 
 
 @compiled
 def window_is_over(s: Any) -> bool:
     """Whether the bandwidth is to be estimated anew."""
-    return now_of(s, 0) >= s.window_began + WINDOW_NS
+    return _is_due(s.convergence, now_of(s, 0))
 
 
 @compiled
@@ -102,16 +140,14 @@ def tell(s: Any) -> int:
 def estimate(s: Any, m: Memory) -> None:
     """Close the window."""
     now = now_of(s, 0)
-    limit = _holds_now(m.changes, DOWNTIME_LIMIT_NS, s.downtime_limit, now, s.rounds)
-    if limit != s.downtime_limit:
-        s.downtime_limit = limit
+    limit = _holds_now(m.changes, DOWNTIME_LIMIT_NS, s.downtime_limit_ns, now, s.rounds)
+    if limit != s.downtime_limit_ns:
+        s.downtime_limit_ns = limit
         record.one_of(s, record.DOWNTIME_LIMIT, now, limit, 0)
-    position = tell(s)
-    s.bandwidth = rate_of(position - s.window_position, max(1, now - s.window_began))
-    s.threshold = per_second(s.bandwidth, s.downtime_limit)
-    s.window_began = now
-    s.window_position = position
-    record.one_of(s, record.ESTIMATED, now, s.bandwidth, s.threshold)
+    s.convergence.limit_ns = limit
+    _close_window(s.convergence, now, tell(s))
+    s.bandwidth_bytes_s = s.convergence.bandwidth_bytes_s
+    record.one_of(s, record.ESTIMATED, now, s.bandwidth_bytes_s, s.convergence.threshold_bytes)
     if call_back(s.watch_address, s.rounds):
         raise Declined
 
@@ -172,10 +208,4 @@ def pace(s: Any, m: Memory, kind: int, saved: int) -> int:
         if s.has_windows and rate_window_is_over(s):
             return 0
         return min(CHUNK_PAGES, allowance(s, saved))
-    allowed = allowance(s, saved)
-    if not (allowed and saved):
-        return min(allowed, 1)
-    elapsed = now_of(s, 0) - s.slice_began
-    if _is_early(elapsed, saved, s.slice_ns):
-        return min(allowed, CHUNK_PAGES)
-    return min(allowed, _until_look(elapsed, saved, s.slice_ns))
+    return _pages_now(allowance(s, saved), saved, now_of(s, 0) - s.slice_began, s.slice_ns)

@@ -142,7 +142,7 @@ def _ends(s: Any) -> tuple[tuple[str, str], tuple[str, str]]:
         return ("completed", ""), ("completed", "")
     rounds, flat_rounds, left_pages = int(s["rounds"]), int(s["flat_rounds"]), int(s["diverged"])
     flat = s["stop_when_flat"] and no_smaller(flat_rounds, int(s["least_pages"]), left_pages) > FLAT_ROUNDS
-    reason = divergence(rounds, left_pages, int(s["threshold"]), flat_rounds if flat else 0)
+    reason = divergence(rounds, left_pages, int(s["convergence"]["threshold_bytes"]), flat_rounds if flat else 0)
     where = "in registration mode" if s["section_open"] else "where QEMU_FILE was due"
     return ("not-converging", reason), ("failed", f"the source sent ERROR {where}")
 

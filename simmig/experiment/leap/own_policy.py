@@ -78,12 +78,12 @@ class OwnPolicy:
     @property
     def bandwidth_bytes_s(self) -> int:
         """The estimate."""
-        return int(self._state["bandwidth"])
+        return int(self._state["bandwidth_bytes_s"])
 
     @property
     def downtime_limit_ns(self) -> int:
         """How long the guest may stand still."""
-        return int(self._state["downtime_limit"])
+        return int(self._state["downtime_limit_ns"])
 
     @property
     def now_ns(self) -> int:

@@ -20,12 +20,7 @@ from simmig.experiment.leap.control import (
     wait_receive,
 )
 from simmig.experiment.leap.decide import (
-    BEFORE_DEVICE_STATE,
-    BEFORE_STOP,
-    CHUNK_FULL,
     LONG,
-    ROUND_END,
-    SLICE_END,
     STOPPED,
     TIMED,
     allowance,
@@ -33,6 +28,7 @@ from simmig.experiment.leap.decide import (
     decide,
     estimate,
     goes_on,
+    number_of,
     pace,
     rate_window_is_over,
     renew_rate_window,
@@ -66,6 +62,7 @@ from simmig.migration.config import CHUNK_PAGES, WINDOW_NS
 from simmig.migration.control import PATIENCE_NS
 from simmig.migration.convergence import FLAT_ROUNDS, no_smaller
 from simmig.migration.limits import are_final
+from simmig.migration.policies.policy import Point
 from simmig.migration.rdma_stream import ABORT_PATIENCE_NS
 from simmig.migration.registration import WHOLE_BLOCK
 from simmig.migration.wire import BUFFER_BYTES
@@ -145,8 +142,8 @@ def _setup(s: Any, m: Memory) -> None:
     s.out += _FLAG_BYTES
     send_stream(s, 0)
     s.out += _FOOTER_BYTES
-    s.setup_end = s.window_began = now_of(s, 0)
-    s.window_position = tell(s)
+    s.setup_end = s.convergence._began_ns = now_of(s, 0)
+    s.convergence._position = tell(s)
     begin_rate_window(s)
     record.one_of(s, record.SETUP_ENDED, s.setup_end, 0, 0)
 
@@ -163,7 +160,7 @@ def _end_round(s: Any, m: Memory) -> None:
 
 @compiled
 def _too_much(s: Any) -> bool:
-    return s.dirty > 0 and s.dirty * _PAGE_BYTES >= s.threshold
+    return s.dirty > 0 and s.dirty * _PAGE_BYTES >= s.convergence.threshold_bytes
 
 
 @compiled
@@ -172,16 +169,16 @@ def _is_hopeless(s: Any) -> bool:
 
 
 @compiled
-def _drain(s: Any, target: int, asked_by: int, point: int) -> None:
+def _drain(s: Any, target: int, asked_by: int, point: Point) -> None:
     if s.pending <= target:
         return
-    meter.drain_began(s, asked_by, now_of(s, 0), record.POINT + point, target)
+    meter.drain_began(s, asked_by, now_of(s, 0), record.POINT + number_of(point), target)
     wait(s, 0, SENDS, PENDING, target, NONE)
     meter.drain_ended(s, asked_by, now_of(s, 0))
 
 
 @compiled
-def _ask(s: Any, point: int) -> None:
+def _ask(s: Any, point: Point) -> None:
     target = decide(s, point)
     if target != NONE:
         _drain(s, target, meter.BY_POLICY, point)
@@ -191,9 +188,9 @@ def _ask(s: Any, point: int) -> None:
 def _converged(s: Any, m: Memory) -> bool:
     if _too_much(s):
         return False
-    if not s.threshold:
+    if not s.convergence.threshold_bytes:
         estimate(s, m)
-    _ask(s, ROUND_END)
+    _ask(s, Point.ROUND_END)
     _end_round(s, m)
     sync(s, m)
     if _too_much(s):
@@ -228,7 +225,7 @@ def _walk(s: Any, m: Memory, kind: int) -> bool:
                 poll_ram(s)
             if left_chunk:
                 s.chunks += 1
-                _ask(s, CHUNK_FULL)
+                _ask(s, Point.CHUNK_FULL)
         s.debt[0] += s.scan[0] * count
         saved += count
 
@@ -237,7 +234,7 @@ def _walk(s: Any, m: Memory, kind: int) -> bool:
 def _flush_chunk(s: Any, m: Memory) -> None:
     if flush(s, m):
         s.chunks += 1
-        _ask(s, CHUNK_FULL)
+        _ask(s, Point.CHUNK_FULL)
 
 
 @compiled
@@ -294,7 +291,7 @@ def _slice(s: Any, m: Memory) -> None:
             renew_rate_window(s, m)
     _flush_chunk(s, m)
     if s.slice_ns != UNLIMITED:
-        _ask(s, SLICE_END)
+        _ask(s, Point.SLICE_END)
         _close_section(s, m)
 
 
@@ -315,7 +312,7 @@ def _live(s: Any, m: Memory) -> bool:
 
 @compiled
 def _stop_and_copy(s: Any, m: Memory) -> None:
-    _ask(s, BEFORE_STOP)
+    _ask(s, Point.BEFORE_STOP)
     if s.stop_ns >= 0:
         sleep(s, s.stop_ns)
     advance(s, m, now_of(s, 0))
@@ -329,10 +326,10 @@ def _stop_and_copy(s: Any, m: Memory) -> None:
     _open_section(s, m)
     _walk(s, m, STOPPED)
     _flush_chunk(s, m)
-    _ask(s, ROUND_END)
-    _ask(s, SLICE_END)
-    _ask(s, BEFORE_DEVICE_STATE)
-    _drain(s, 0, meter.BY_PROTOCOL, BEFORE_DEVICE_STATE)
+    _ask(s, Point.ROUND_END)
+    _ask(s, Point.SLICE_END)
+    _ask(s, Point.BEFORE_DEVICE_STATE)
+    _drain(s, 0, meter.BY_PROTOCOL, Point.BEFORE_DEVICE_STATE)
     _end_round(s, m)
     _close_section(s, m)
 

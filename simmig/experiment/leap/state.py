@@ -13,6 +13,9 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
+from simmig.migration.convergence import Convergence
+from simmig.migration.policies.policy import Point, Policy
+
 SENDS, RECEIVES, ELSEWHERE = 0, 1, 2
 WRITE, SEND, PROBE = 0, 1, 2  # kinds of work requests
 READY_BUFFER, DATA_BUFFER = 0, 1
@@ -88,6 +91,12 @@ class Memory(NamedTuple):
 
 
 _INT, _FLOAT = "i8", "f8"
+CONVERGENCE = np.dtype(
+    [(name, _INT) for name in ("limit_ns", "_began_ns", "_position", "bandwidth_bytes_s", "threshold_bytes")]
+)
+"""What `convergence.Convergence` keeps, for its methods as they are."""
+PARAMETERS = np.dtype([(name, _INT) for name in ("limit", "interval", "_drained_at_bytes")])
+"""What a built-in policy keeps, for its `drain` as it is; the state itself is its `Sender`."""
 _PAIR = (2,)
 _QUEUES = (3,)
 _FIELDS: list[tuple[Any, ...]] = [
@@ -167,20 +176,11 @@ _FIELDS: list[tuple[Any, ...]] = [
     ),
     *((name, "u8") for name in ("pcg_high", "pcg_low", "pcg_inc_high", "pcg_inc_low")),
     # the source
-    *(
-        (name, _INT)
-        for name in (
-            "policy",
-            "policy_address",
-            "limit_bytes",
-            "drained_at",
-            "slice_ns",
-            "max_rounds",
-            "downtime_limit",
-        )
-    ),
-    *((name, _INT) for name in ("max_bandwidth", "has_windows", "window_began", "window_position", "bandwidth")),
-    *((name, _INT) for name in ("rate_began", "rate_used", "rate_position", "counts_posts", "threshold")),
+    *((name, _INT) for name in ("policy", "policy_address", "slice_ns", "max_rounds")),
+    ("parameters", PARAMETERS),
+    ("convergence", CONVERGENCE),
+    *((name, _INT) for name in ("bandwidth_bytes_s", "downtime_limit_ns", "max_bandwidth", "has_windows")),
+    *((name, _INT) for name in ("rate_began", "rate_used", "rate_position", "counts_posts")),
     *((name, _INT) for name in ("section_open", "slice_began", "chunks", "out", "stream_bytes")),
     *((name, _INT) for name in ("stop_when_flat", "flat_rounds", "least_pages")),
     *(
@@ -225,6 +225,9 @@ _BYTES, _WORDS, _INTS = numba.uint8[::1], numba.uint64[::1], numba.int64[::1]
 _TYPES: dict[Any, Any] = {
     Any: numba.from_dtype(STATE),
     int: numba.int64,
+    Point: numba.typeof(Point.CHUNK_FULL),
+    Convergence: numba.from_dtype(CONVERGENCE),
+    Policy: numba.from_dtype(PARAMETERS),
     Ints: numba.int64[:, ::1],
     Bytes: _BYTES,
     Readings: numba.int32[:, ::1],
@@ -253,6 +256,12 @@ def compiled(function: Function) -> Function:
 def entry(function: Function) -> Function:
     """The same for one that is called from outside."""
     return _compile(function)
+
+
+def method(function: Callable[..., Any], *hints: Any) -> Any:
+    """A method of the protocol's, for arguments as annotated with these types: `self` first."""
+    types = tuple(_TYPES[hint] for hint in hints)
+    return cast(Any, numba.njit)(types, cache=True, no_cpython_wrapper=True, no_cfunc_wrapper=True)(function)
 
 
 def _compile(function: Function, **options: bool) -> Function:

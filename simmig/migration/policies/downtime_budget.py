@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
+from simmig.migration.per_second import amount_in
 from simmig.migration.policies.policy import Point, Sender
 from simmig.trace.events import Promise
 
@@ -19,4 +20,4 @@ class DowntimeBudget:
         """Down to the budget at each full chunk and before the stop; no limit before the first estimate."""
         if point not in (Point.CHUNK_FULL, Point.BEFORE_STOP) or not sender.bandwidth_bytes_s:
             return None
-        return sender.bandwidth_bytes_s * sender.downtime_limit_ns // 1_000_000_000
+        return amount_in(sender.downtime_limit_ns, sender.bandwidth_bytes_s)
