@@ -23,6 +23,7 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from simmig.experiment import leap as fast
+from simmig.experiment.errors import InputError
 from simmig.experiment.leap.envelope import POLICIES, outside
 from simmig.experiment.result import Result
 from simmig.experiment.runs.run import run
@@ -31,6 +32,7 @@ from simmig.migration import policies
 from simmig.migration.policies.policy import Point, Sender
 from simmig.trace.metrics import Metrics
 from simmig.trace.recorder import Recorder
+from simmig.verify import patience
 from simmig.verify.invariants import Invariants
 from tests.endtoend.worlds import scenario
 
@@ -416,6 +418,24 @@ def test_what_an_own_policy_does_wrong_is_the_event_models_to_tell(leap: Leap, w
     what = scenario(policy={"name": witness, "bad": 3})
     assert leap(what) is None
     assert len(Witness.seen) >= 3
+
+
+class Silent:
+    """Thinks for ever."""
+
+    def drain(self, point: Point, sender: Sender) -> int | None:
+        while True:
+            pass
+
+
+def test_a_policy_that_never_answers_ends_a_leap(leap: Leap, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The event model, asked then, says so."""
+    monkeypatch.setattr(policies, "_registered", {})
+    monkeypatch.setattr(patience, "PATIENCE_S", 1)
+    what = scenario(policy={"name": policies.register("silent", Silent)})
+    assert leap(what) is None
+    with pytest.raises(InputError, match="did not answer"):
+        run(what)
 
 
 # --- the code that answers is the code that is there ---

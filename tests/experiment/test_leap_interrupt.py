@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import ctypes
+import os
 import signal
-from contextlib import suppress
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import Any
 
 import pytest
 
 from simmig.experiment.leap.interrupt import heard
 from simmig.verbs.sim.interrupt import held
+from simmig.verify import patience
 
 
 def lose_it() -> None:
@@ -77,3 +83,55 @@ def test_one_that_came_is_handled_when_the_run_fails_too() -> None:
 
     with pytest.raises(KeyboardInterrupt):
         run()
+
+
+# --- a policy that never answers ---
+
+
+class Silent:
+    """Thinks for ever."""
+
+    def drain(self, point: object, sender: object) -> int | None:
+        while True:
+            pass
+
+
+def asked_from_outside(policy: Any) -> int:
+    """What compiled code would be told: the policy is called from C, at its address."""
+    pytest.importorskip("numba")
+    from simmig.experiment.leap.own_policy import OwnPolicy  # noqa: PLC0415
+
+    own = OwnPolicy(policy, {})
+    with held(), own.asked():
+        return int(ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_int64)(own.function.address)(0))
+
+
+@contextmanager
+def interrupts(count: int) -> Iterator[None]:
+    """That many, half a second apart."""
+    timers = [threading.Timer(0.5 * (1 + i), os.kill, (os.getpid(), signal.SIGINT)) for i in range(count)]
+    for timer in timers:
+        timer.start()
+    try:
+        yield
+    finally:
+        for timer in timers:
+            timer.cancel()
+
+
+def test_a_policy_that_never_answers_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(patience, "PATIENCE_S", 1)
+    no_answer = asked_from_outside(Silent())
+    assert no_answer < -1  # neither a number of bytes nor "do not wait"
+
+
+def test_ctrl_c_is_not_lost_on_a_policy_that_never_answers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(patience, "PATIENCE_S", 1)
+    with interrupts(1), pytest.raises(KeyboardInterrupt):
+        asked_from_outside(Silent())
+
+
+def test_a_second_ctrl_c_ends_a_policy_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(patience, "PATIENCE_S", 600)
+    with interrupts(2), pytest.raises(KeyboardInterrupt):
+        asked_from_outside(Silent())
