@@ -79,12 +79,13 @@ def differences(one: Result, other: Result) -> dict[str, tuple[Any, Any]]:
 def check(leap: Leap, **changes: Any) -> Result:
     what = scenario(**changes)
     assert outside(what) is None
-    leapt = leap(what)
-    assert leapt is not None
+    leapt, expected = leap(what), run_events(what)
+    if leapt is None:  # what is under way on one queue pair when the other one says that it is over
+        assert (what.migration.control_qp, expected.status) == ("own", "not-converging")
+        return expected
     unknown: dict[str, Any] = {"trace_sha256": None, "engine": "compiled", "invariants": {}}
     unknown["memory_identical"] = None if leapt.status == "completed" else False
     assert {name: leapt.figures()[name] for name in OF_THE_TRACE} == unknown  # nothing is certified unseen
-    expected = run_events(what)
     assert not differences(expected, leapt)
     check_trace(what, expected)
     return leapt
@@ -358,7 +359,6 @@ def test_the_policies_known_are_all_there_are() -> None:
         ({"migration": {"transport": "tcp"}}, "its transport"),
         ({"link__loss": 0.01}, "its link's loss"),
         ({"link__latency": "50 ms"}, "its link's latency"),
-        ({"device": {"profile": "rxe"}, "link__latency": "10 ms"}, "the device's packet window"),
     ],
 )
 def test_what_a_leap_does_not_know_is_left_to_the_event_model(changes: dict[str, Any], reason: str) -> None:
@@ -409,7 +409,9 @@ def test_an_own_policy_is_asked_the_same_and_obeyed_alike(leap: Leap, witness: s
     world["policy"] = {"name": witness}
     what = scenario(**world)
     assume(outside(what) is None)
-    assert asked(leap, what) == asked(run, what)
+    Witness.seen.clear()
+    if leap(what) is not None:
+        assert Witness.seen[:] == asked(run_events, what)
     Witness.seen.clear()
     check(leap, **world)
 

@@ -32,10 +32,12 @@ from simmig.migration.config import CHUNK_PAGES
 from simmig.migration.control import DEFERRED_BUFFERS, PATIENCE_NS
 from simmig.migration.limits import table_of
 from simmig.migration.rdma_stream import PIN_BYTES_S
+from simmig.verbs.sim.profiles import PROFILES
 
 _NS_BITS = 8_000_000_000
 _SECOND_NS = 1_000_000_000
 _LARGE = 2.0**62
+_NEVER = 1 << 62
 _COSTS = (
     "post",
     "post_byte",
@@ -76,6 +78,11 @@ def _set_link(s: Any, scenario: Scenario) -> None:
     s["num"], s["den"] = _NS_BITS // divisor, link.bandwidth_bit_s // divisor
     s["latency"], s["mtu"], s["header"] = link.latency_ns, link.mtu_bytes, link.header_bytes
     s["stream_min"] = -(-link.latency_ns * int(s["den"]) // int(s["num"])) + 1
+    window = PROFILES[scenario.device.profile].window_packets
+    packet_ns = -(-(link.mtu_bytes + link.header_bytes) * int(s["num"]) // int(s["den"]))
+    if packet_ns + 2 * link.latency_ns > window * packet_ns:  # else it never holds anything back
+        s["window"], s["stream_min"] = window, _NEVER
+        s["parted"] = (1, 1)
 
 
 def _set_host(s: Any, side: int, host: HostTable) -> None:
@@ -97,6 +104,8 @@ def _set_migration(s: Any, scenario: Scenario, machine: Machine) -> None:
             s["parameters"][name] = getattr(policy, name, 0)
     s["pin_all"] = migration.pin_all
     s["own_control"] = migration.control_qp == "own"
+    if s["own_control"]:
+        s["parted"][0] = 1
     s["control_queue"] = (2 if s["own_control"] else 0, 1)
     s["deferred"] = migration.control_wait == "deferred"
     s["slots"] = DEFERRED_BUFFERS if s["deferred"] else 1

@@ -35,7 +35,7 @@ for each in (is_due, is_early, until_look):
 _holds_now, _pages_now, _is_early = compiled(holds_now), compiled(pages_now), compiled(is_early)
 
 
-@overload(rate_of)
+@overload(rate_of, strict=False)
 def _rate_of(amount_bytes: Any, duration_ns: Any) -> Any:
     """Long division, three digits at a time."""
 
@@ -52,7 +52,7 @@ def _rate_of(amount_bytes: Any, duration_ns: Any) -> Any:
     return rate_of
 
 
-@overload(amount_in)
+@overload(amount_in, strict=False)
 def _amount_in(duration_ns: Any, bytes_s: Any) -> Any:
 
     def amount_in(duration_ns: int, bytes_s: int) -> int:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from simmig.experiment.scenario.schema import DirtyRates, Scenario
 from simmig.guest.api import PAGE_BYTES
 from simmig.migration import policies
-from simmig.verbs.sim.profiles import PROFILES
 
 POLICIES = tuple(policies.builtin())
 """Those that are compiled, in the order of their codes; any other is asked in Python."""
@@ -20,8 +19,6 @@ MIN_BANDWIDTH_BIT_S = 1_000_000
 def outside(scenario: Scenario) -> str | None:
     """What the event model has to simulate this one for; None when a leap can."""
     migration, guest, link = scenario.migration, scenario.guest, scenario.link
-    window = PROFILES[scenario.device.profile].window_packets
-    packet_ns = -(-(link.mtu_bytes + link.header_bytes) * 8_000_000_000 // link.bandwidth_bit_s)
     reasons = {
         "its transport": migration.transport != "rdma",
         "a dirty log of larger pages": guest.dirty_log_page_bytes != PAGE_BYTES,
@@ -30,6 +27,5 @@ def outside(scenario: Scenario) -> str | None:
         "its link's loss": link.loss > 0,
         "its link's latency": link.latency_ns > MAX_LATENCY_NS,
         "how slow its link is": link.bandwidth_bit_s < MIN_BANDWIDTH_BIT_S,
-        "the device's packet window": packet_ns + 2 * link.latency_ns > window * packet_ns,
     }
     return next((reason for reason, holds in reasons.items() if holds), None)

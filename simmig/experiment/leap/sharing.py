@@ -1,7 +1,9 @@
-"""The source's direction where its two queue pairs share it: packets in turn, as `verbs.sim.link` has them.
+"""Directions on which a message does not simply go in one piece, as `verbs.sim.link` has them.
 
-Whoever has it alone sends a whole message at a time. As soon as the other one has something to send, too, what is
-on the wire is cut at the end of a packet, and they take turns. A stream is left for that.
+Where the source's two queue pairs share its direction, whoever has it alone sends a whole message at a time. As
+soon as the other one has something to send, too, what is on the wire is cut at the end of a packet, and they take
+turns. A stream is left for that. And where a device has but a window of packets under way that are not
+acknowledged, each is sent, and answered, by itself.
 """
 
 from __future__ import annotations
@@ -54,36 +56,36 @@ def _packets(s: Any, queue: int) -> int:
 
 
 @compiled
-def _set_end(s: Any) -> None:
+def _set_end(s: Any, way: int) -> None:
     """What is on the wire is to end then; the event of an earlier end is of no account any more."""
-    push(s, s.end[0], DEPART)
-    s.part_end = s.events
+    push(s, s.end[way], DEPART + way)
+    s.part_end[way] = s.events
 
 
 @compiled
 def _start(s: Any, queue: int, first: int, count: int, begin: int) -> None:
     """Put that many packets on the wire: at its free end or, if that is before `begin`, then."""
-    s.busy[0] = 1
-    s.sending = queue
-    s.part_first = first
-    s.part_count = count
+    way = queue & 1
+    s.busy[way] = 1
+    s.sending[way] = queue
+    s.part_count[way] = count
     packet = s.mtu + s.header
     if first + count == _packets(s, queue):
-        s.part_wire = s.w_wire[queue, s.head[queue] & RING_MASK] - first * packet
+        s.part_wire[way] = s.w_wire[queue, s.head[queue] & RING_MASK] - first * packet
     else:
-        s.part_wire = count * packet
-    if begin > s.end[0]:
-        s.base[0] = begin
-        s.rest[0] = 0
-    s.began = s.base[0]
-    s.began_rest = s.rest[0]
-    occupy(s, 0, s.part_wire, NONE)
-    _set_end(s)
+        s.part_wire[way] = count * packet
+    if begin > s.end[way]:
+        s.base[way] = begin
+        s.rest[way] = 0
+    s.began[way] = s.base[way]
+    s.began_rest[way] = s.rest[way]
+    occupy(s, way, s.part_wire[way], NONE)
+    _set_end(s, way)
 
 
 @compiled
 def start_whole(s: Any) -> None:
-    """All of the oldest write, behind what was on the wire."""
+    """All of the source's oldest write, behind what was on the wire."""
     _start(s, 0, 0, _packets(s, 0), NONE)
 
 
@@ -101,6 +103,9 @@ def _next_burst(s: Any, queue: int, others: int) -> int:
             push(s, visible, RING + queue)
         return 0
     first = s.gone[queue]
+    if s.window and s.packets_sent[queue] - s.packets_acked[queue] >= s.window:
+        s.blocked[queue] = 1
+        return 0
     if first == 0 and s.w_kind[queue, i] == WRITE:
         record.memory_read(s)
     if first == 0 and not others and s.w_stream[queue, i] and s.established and follows(s, head):
@@ -109,17 +114,17 @@ def _next_burst(s: Any, queue: int, others: int) -> int:
         push(s, s.end[0] + s.latency, STREAM_ARRIVE)
         s.stream_event = s.events
         return NONE
-    return 1 if others else _packets(s, queue) - first
+    return 1 if others or s.window else _packets(s, queue) - first
 
 
 @compiled
-def _send_next(s: Any) -> None:
-    s.busy[0] = 0
-    while s.flows:
-        queue = s.flow[0]
-        s.flow[0] = s.flow[1]
-        s.flows -= 1
-        count = _next_burst(s, queue, s.flows)
+def _send_next(s: Any, way: int) -> None:
+    s.busy[way] = 0
+    while s.flows[way]:
+        queue = s.flow[way, 0]
+        s.flow[way, 0] = s.flow[way, 1]
+        s.flows[way] -= 1
+        count = _next_burst(s, queue, s.flows[way])
         if count == NONE:
             return
         if count:
@@ -130,8 +135,9 @@ def _send_next(s: Any) -> None:
 
 @compiled
 def _append(s: Any, queue: int) -> None:
-    s.flow[s.flows] = queue
-    s.flows += 1
+    way = queue & 1
+    s.flow[way, s.flows[way]] = queue
+    s.flows[way] += 1
 
 
 @compiled
@@ -147,6 +153,7 @@ def _fly(s: Any, queue: int, count: int, departure: int) -> None:
 
 @compiled
 def _departed(s: Any, queue: int, count: int) -> None:
+    s.packets_sent[queue] += count
     s.gone[queue] += count
     if s.gone[queue] == _packets(s, queue):
         s.head[queue] += 1
@@ -176,46 +183,46 @@ def _leave_stream(s: Any) -> None:
 
 
 @compiled
-def _shorten(s: Any) -> None:
+def _shorten(s: Any, way: int) -> None:
     """Let what is on the wire end with the packet that is going."""
     packet = s.mtu + s.header
-    gone_bytes = ((s.now - s.began) * s.den - s.began_rest) // s.num
+    gone_bytes = ((s.now - s.began[way]) * s.den - s.began_rest[way]) // s.num
     count = max(-(-gone_bytes // packet), 1)
-    if count >= s.part_count:
+    if count >= s.part_count[way]:
         return
-    s.part_count = count
-    s.part_wire = count * packet
-    s.base[0] = s.began
-    s.rest[0] = s.began_rest
-    s.end[0] = s.began
-    occupy(s, 0, s.part_wire, NONE)
-    _set_end(s)
+    s.part_count[way] = count
+    s.part_wire[way] = count * packet
+    s.base[way] = s.end[way] = s.began[way]
+    s.rest[way] = s.began_rest[way]
+    occupy(s, way, s.part_wire[way], NONE)
+    _set_end(s, way)
 
 
 @compiled
 def activate(s: Any, queue: int) -> None:
     """A queue has something to send."""
+    way = queue & 1
     s.active[queue] = 1
-    if s.streaming:
+    if s.streaming and way == 0:
         _leave_stream(s)
     _append(s, queue)
-    if not s.busy[0]:
-        _send_next(s)
-    elif s.part_count > 1:
-        _shorten(s)
+    if not s.busy[way]:
+        _send_next(s, way)
+    elif s.part_count[way] > 1:
+        _shorten(s, way)
 
 
 @compiled
-def depart(s: Any) -> None:
+def depart(s: Any, way: int) -> None:
     """The last byte of what was on the wire has left."""
-    if s.event != s.part_end:
+    if s.event != s.part_end[way]:
         return
-    queue, count = s.sending, s.part_count
-    s.sent[0] += s.part_wire
+    queue, count = s.sending[way], s.part_count[way]
+    s.sent[way] += s.part_wire[way]
     _departed(s, queue, count)
     _fly(s, queue, count, s.now)
     _append(s, queue)
-    _send_next(s)
+    _send_next(s, way)
 
 
 @compiled
@@ -231,3 +238,17 @@ def land(s: Any, queue: int) -> int:
         return begins
     s.arrived[queue] = 0
     return begins + ENDS
+
+
+@compiled
+def answered(s: Any, queue: int) -> bool:
+    """An acknowledgement has come; whether all of the oldest work request is acknowledged now."""
+    if not s.window:
+        return True
+    s.packets_acked[queue] += 1
+    s.answered[queue] += 1
+    i = s.acked[queue] & RING_MASK
+    if s.answered[queue] < max((s.w_bytes[queue, i] + s.mtu - 1) // s.mtu, 1):
+        return False
+    s.answered[queue] = 0
+    return True

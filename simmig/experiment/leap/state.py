@@ -106,11 +106,13 @@ _FIELDS: list[tuple[Any, ...]] = [
     # the link
     *((name, _INT) for name in ("num", "den", "latency", "mtu", "header", "stream_min", "streaming", "late")),
     *((name, _INT, _PAIR) for name in ("base", "rest", "end", "sent", "busy")),
-    # the source's direction where two queue pairs share it: who waits for a turn, and what is on the wire
-    *((name, _INT) for name in ("flows", "sending", "part_first", "part_count", "part_wire", "part_end")),
-    *((name, _INT) for name in ("began", "began_rest", "established")),
-    *((name, _INT, _PAIR) for name in ("flow", "taken")),
-    *((name, _INT, _QUEUES) for name in ("gone", "arrived", "flying_head", "flying_tail")),
+    # a direction on which messages are parted: who waits for a turn, and what is on the wire
+    *((name, _INT) for name in ("established", "window")),
+    *((name, _INT, _PAIR) for name in ("parted", "flows", "sending", "part_count", "part_wire", "part_end")),
+    *((name, _INT, _PAIR) for name in ("began", "began_rest", "taken")),
+    ("flow", _INT, (2, 2)),
+    *((name, _INT, _QUEUES) for name in ("gone", "arrived", "answered", "flying_head", "flying_tail")),
+    *((name, _INT, _QUEUES) for name in ("packets_sent", "packets_acked", "blocked")),
     ("flying", _INT, (3, PARTS_MASK + 1)),
     # queue pairs
     ("own_control", _INT),

@@ -73,7 +73,7 @@ def _activate(s: Any, queue: int) -> None:
     """A queue has something to send."""
     if s.active[queue]:
         return
-    if s.own_control and queue != 1:
+    if s.parted[queue & 1]:
         sharing.activate(s, queue)
         return
     s.active[queue] = 1
@@ -132,12 +132,16 @@ def _take_receive(s: Any, side: int) -> None:
 @compiled
 def arrive(s: Any, queue: int) -> None:
     """It has reached the other end, or a part of it; all of it is answered."""
-    part = sharing.land(s, queue) if s.own_control and queue != 1 else BEGINS + ENDS
+    part = sharing.land(s, queue) if s.parted[queue & 1] else BEGINS + ENDS
     i = s.landed[queue] & RING_MASK
     is_send, peer = s.w_kind[queue, i] == SEND, 1 - (queue & 1)
+    if queue == 0:
+        s.established = 1
     if is_send and part & BEGINS:
         _take_receive(s, peer)
     if not part & ENDS:
+        if s.window:
+            push(s, s.now + s.latency, ANSWER + queue)
         return
     s.landed[queue] += 1
     if is_send:
@@ -153,9 +157,13 @@ def arrive(s: Any, queue: int) -> None:
 
 @compiled
 def answer(s: Any, queue: int) -> None:
-    """The acknowledgement of the oldest one has come."""
-    s.acked[queue] += 1
-    completed(s, queue, SENDS)
+    """The acknowledgement of the oldest one has come, or of a packet of it."""
+    if sharing.answered(s, queue):
+        s.acked[queue] += 1
+        completed(s, queue, SENDS)
+    if s.blocked[queue]:
+        s.blocked[queue] = 0
+        ring(s, queue)
 
 
 @compiled
@@ -220,8 +228,8 @@ def happen(s: Any, kind: int) -> None:
     elif kind == STREAM_ANSWER:
         stream_answer(s)
     elif kind < ARRIVE:
-        if s.own_control and kind == DEPART:
-            sharing.depart(s)
+        if s.parted[kind - DEPART]:
+            sharing.depart(s, kind - DEPART)
         else:
             depart(s, kind - DEPART)
     elif kind < ANSWER:
