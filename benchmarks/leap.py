@@ -44,6 +44,22 @@ CASES: dict[str, dict[str, Any]] = {
     "pin-all, idle, one slice": {"migration": {"pin_all": True, "slice": "unlimited"}},
     "dynamic registration, idle": {},
     "the same, a policy of one's own": {"policy": {"name": OWN}},
+    "dynamic, control queue pair of its own": {
+        "migration": {
+            "control_qp": "own",
+            "control_wait": "deferred",
+            "registration_batch": 4096,
+            "slice": "unlimited",
+        }
+    },
+    "dynamic, soft-RoCE's window": {"device": {"profile": "rxe"}, "link": {"latency": "1 ms"}},
+    "pin-all, limits that change": {
+        "migration": {
+            "pin_all": True,
+            "max_bandwidth": "4 GiB/s",
+            "change": [{"at": "1 s", "max_bandwidth": "unlimited"}],
+        }
+    },
     "pin-all, sweep, 10 rounds": {
         "guest": {"workload": {"kind": "sweep", "working_set": "1 GiB", "rate": "1600 MiB/s"}},
         "migration": {"pin_all": True, "downtime_limit": "3 ms", "max_rounds": 10},
@@ -110,7 +126,7 @@ def main() -> None:
             traced_s.append(seconds(lambda what=what: by_events(what)))  # type: ignore[misc]
         best = min(leap_s)
         print(
-            f"  {name:32}{min(untraced_s) / best:6.0f}{min(traced_s) / best:6.0f}   ({best * 1e3:6.1f} ms)"
+            f"  {name:38}{min(untraced_s) / best:6.0f}{min(traced_s) / best:6.0f}   ({best * 1e3:6.1f} ms)"
             f"{min(digest_s) / best:8.1f}{min(run_s) / best:8.1f}"
         )
 

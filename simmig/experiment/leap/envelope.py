@@ -5,11 +5,12 @@ from __future__ import annotations
 from simmig.experiment.scenario.schema import DirtyRates, Scenario
 from simmig.guest.api import PAGE_BYTES
 from simmig.migration import policies
+from simmig.verbs.sim.cm import ACK_TIMEOUT
+from simmig.verbs.sim.profiles import PROFILES
+from simmig.verbs.sim.recovery import ack_timeout_ns
 
 POLICIES = tuple(policies.builtin())
 """Those that are compiled, in the order of their codes; any other is asked in Python."""
-MAX_LATENCY_NS = 30_000_000
-"""Above it the round trip comes near the ack timeout (67 ms), whose timers a leap leaves out."""
 MAX_RATE_BYTES_S = 9 * 10**9
 """Above it a count of page writes takes more than 64 bits on the way."""
 MIN_BANDWIDTH_BIT_S = 1_000_000
@@ -19,13 +20,14 @@ MIN_BANDWIDTH_BIT_S = 1_000_000
 def outside(scenario: Scenario) -> str | None:
     """What the event model has to simulate this one for; None when a leap can."""
     migration, guest, link = scenario.migration, scenario.guest, scenario.link
+    timeout_ns = ack_timeout_ns(ACK_TIMEOUT, PROFILES[scenario.device.profile].timer_tick_ns)
     reasons = {
         "its transport": migration.transport != "rdma",
         "a dirty log of larger pages": guest.dirty_log_page_bytes != PAGE_BYTES,
         "a guest of measured dirty rates": isinstance(guest.workload, DirtyRates),
         "how fast the guest writes": getattr(guest.workload, "rate_bytes_s", 0) > MAX_RATE_BYTES_S,
         "its link's loss": link.loss > 0,
-        "its link's latency": link.latency_ns > MAX_LATENCY_NS,
+        "a round trip as long as the ack timeout": 2 * link.latency_ns >= timeout_ns,
         "how slow its link is": link.bandwidth_bit_s < MIN_BANDWIDTH_BIT_S,
     }
     return next((reason for reason, holds in reasons.items() if holds), None)

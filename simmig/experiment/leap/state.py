@@ -227,7 +227,7 @@ _BYTES, _WORDS, _INTS = numba.uint8[::1], numba.uint64[::1], numba.int64[::1]
 _TYPES: dict[Any, Any] = {
     Any: numba.from_dtype(STATE),
     int: numba.int64,
-    Point: numba.typeof(Point.CHUNK_FULL),
+    Point: cast(Any, numba).typeof(Point.CHUNK_FULL),
     Convergence: numba.from_dtype(CONVERGENCE),
     Policy: numba.from_dtype(PARAMETERS),
     Ints: numba.int64[:, ::1],

@@ -41,7 +41,8 @@ DATAGRAM_BYTES = 256  # a management datagram, headers apart
 ARP_BYTES = 64
 _READS = 2
 _RETRY_COUNT = 5
-_TIMEOUT = 14  # 67 ms
+ACK_TIMEOUT = 14
+"""The queue pairs' timeout exponent (R37): 67 ms."""
 _MIN_RNR_TIMER = 0  # 655 ms, which matters to nobody: RNR is fatal
 _GID_INDEX = 1
 
@@ -199,7 +200,7 @@ class SimConnection(Waitable):
         attr.min_rnr_timer = _MIN_RNR_TIMER
         attr.retry_cnt = _RETRY_COUNT
         attr.rnr_retry = 0
-        attr.timeout = _TIMEOUT
+        attr.timeout = ACK_TIMEOUT
         route = GlobalRoute(GID(peer._device.gids[_GID_INDEX]), sgid_index=_GID_INDEX)
         attr.ah_attr = AHAttr(is_global=1, gr=route)
         qp.to_rts(attr)

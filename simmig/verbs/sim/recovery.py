@@ -19,6 +19,11 @@ _INFINITE = 7
 _TIMEOUT_UNIT_NS = 4096
 
 
+def ack_timeout_ns(exponent: int, tick_ns: int) -> int:
+    """How long a device of that tick waits for an answer (R37): 4.096 us times 2 to the exponent, 0 for ever."""
+    return -(-(_TIMEOUT_UNIT_NS << exponent) // tick_ns) * tick_ns if exponent else 0
+
+
 class RecoveringQueue(SendQueue):
     """A send queue that survives loss (R37 to R42)."""
 
@@ -29,9 +34,8 @@ class RecoveringQueue(SendQueue):
         self._impatient = False  # the ack timer is shorter than the round trip
 
     def retime(self, timeout: int, retry_count: int, rnr_retry_count: int) -> None:
-        """Set the timeout exponent (R37: 4.096 us times 2 to it, 0 for ever) and both retry counts."""
-        tick = self.device.profile.timer_tick_ns
-        self.timeout_ns = -(-(_TIMEOUT_UNIT_NS << timeout) // tick) * tick if timeout else 0
+        """Set the timeout exponent and both retry counts."""
+        self.timeout_ns = ack_timeout_ns(timeout, self.device.profile.timer_tick_ns)
         self.retry_count = self.retries_left = retry_count
         self.rnr_retry_count = self.rnr_retries_left = rnr_retry_count
         round_trip_ns = self.direction.latency_ns + self.direction.reverse.latency_ns
