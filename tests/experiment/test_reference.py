@@ -109,8 +109,6 @@ def test_bounds_are_those_that_are_kept(name: str) -> None:
 
 EVENTS_ONLY = {
     "migration.transport": "tcp",
-    "migration.control_qp": "own",
-    "migration.change": '[{ at = "1 s", downtime_limit = "1 s" }]',
     "link.loss": "0.01",
     "guest.dirty_log_page": "2 MiB",
 }
@@ -118,6 +116,8 @@ ALIKE = {
     "guest.workload.kind": "recorded",
     "migration.pin_all": "true",
     "migration.control_wait": "deferred",
+    "migration.control_qp": "own",
+    "migration.change": '[{ at = "1 s", downtime_limit = "1 s" }]',
     "migration.slice": "round",
 }
 
