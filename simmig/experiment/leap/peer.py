@@ -118,6 +118,8 @@ def _loaded(s: Any) -> None:
 @compiled
 def hang_up(s: Any, side: int) -> None:
     """Disconnect; who has been disconnected says nothing."""
+    if s.own_control and s.acked[0] < s.posted[0]:
+        raise Declined  # writes on the other queue pair are lost on the way, or never sent
     if not s.lost[side]:
         push(s, transmit(s, side, DATAGRAM_BYTES), LOST + 1 - side)
     if s.own_control and not s.lost_ram[side]:
