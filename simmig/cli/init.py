@@ -1,4 +1,4 @@
-"""``simmig init``: the scenarios, models, policy and protocols that come with simmig, to be copied and edited."""
+"""``simmig init``: what comes with simmig to be copied and edited."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from simmig.cli.words import StarterName
 @click.argument("name", type=StarterName(), required=False)
 @click.argument("directory", metavar="[DIR]", type=click.Path(path_type=Path), required=False)
 def init(name: str | None, directory: Path | None) -> int:
-    """Copy the scenario, sweep, model, policy or protocol NAME into DIR, or here; without NAME, list them.
+    """Copy the scenario, model, policy, protocol or project NAME into DIR, or here; without NAME, list them all.
 
     A scenario can be run by its name as well, without a copy. Nothing is ever overwritten.
 
@@ -24,6 +24,7 @@ def init(name: str | None, directory: Path | None) -> int:
     simmig init roce-100g my-nic
     simmig init my_policy
     simmig init ring_rpc
+    simmig init my-policy
     """
     from simmig.experiment.scenario.starters import copy, starters
 

@@ -34,7 +34,7 @@ def printed(capsys: pytest.CaptureFixture[str], *arguments: str, status: int = 0
 def test_what_there_is_is_listed_and_no_name_means_two_things(capsys: pytest.CaptureFixture[str]) -> None:
     listed = printed(capsys, "init")
     kinds = {each.kind for each in starters().values()}
-    assert kinds == {"scenario", "sweep", "link", "host", "workload", "policy", "protocol"}
+    assert kinds == {"scenario", "sweep", "link", "host", "workload", "policy", "protocol", "project"}
     assert all(f" {name} " in listed for name in starters())
     names = [each.name for each in _starters()]
     assert len(names) == len(set(names))
@@ -48,9 +48,9 @@ def test_every_copy_is_used_by_the_command_that_is_printed(
     command = shlex.split(told.splitlines()[-1])
     assert command[0] == "simmig"
     copy = Path("its own place") / starter.file_name
-    assert copy.is_file()
+    assert copy.is_dir() if starter.kind == "project" else copy.is_file()
     assert any(str(copy) in word for word in command)
-    if starter.kind in ("link", "host", "policy"):
+    if starter.kind in ("link", "host", "policy", "project"):
         figures = json.loads(printed(capsys, *command[1:], *SMALL, "--json"))
         assert figures["status"] == "completed"
     elif starter.kind == "protocol":
@@ -78,6 +78,10 @@ def test_nothing_is_overwritten(capsys: pytest.CaptureFixture[str]) -> None:
     printed(capsys, "init", "quickstart")
     Path("quickstart.toml").write_text("mine")
     assert "exists already" in printed(capsys, "init", "quickstart", status=2)
+    printed(capsys, "init", "my-policy")
+    Path("my-policy/my_policy.py").write_text("mine")
+    assert "exists already" in printed(capsys, "init", "my-policy", status=2)
+    assert Path("my-policy/my_policy.py").read_text() == "mine"
     assert Path("quickstart.toml").read_text() == "mine"
 
 

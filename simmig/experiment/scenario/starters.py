@@ -1,14 +1,15 @@
-"""What comes with simmig to be copied and edited: scenarios, sweeps, models, a policy, protocols."""
+"""What comes with simmig to be copied and edited: scenarios, sweeps, models, a policy, protocols, a project."""
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import takewhile
 from pathlib import Path
 
 from simmig.experiment.errors import InputError
-from simmig.experiment.output import write_file
+from simmig.experiment.output import OutputDir, write_file
 from simmig.experiment.scenario.data import data_dir, models, shipped
 from simmig.experiment.scenario.explain import nearest
 
@@ -18,10 +19,10 @@ _TABLES = {"links": "link", "hosts": "host", "workloads": "guest.workload"}
 
 @dataclass(frozen=True)
 class Starter:
-    """A file to start from.
+    """A file to start from, or a directory of them.
 
     Attributes:
-        kind: "scenario", "sweep", "link", "host", "workload", "policy" or "protocol".
+        kind: "scenario", "sweep", "link", "host", "workload", "policy", "protocol" or, a directory, "project".
         name: how `simmig init` is asked for it.
         path: where the original is.
     """
@@ -38,6 +39,9 @@ class Starter:
     @property
     def purpose(self) -> str:
         """The first sentence of what it says of itself."""
+        if self.kind == "project":
+            paragraphs = (self.path / "README.md").read_text(encoding="utf-8").split("\n\n")
+            return paragraphs[1].split(". ")[0].removesuffix(".")
         lines = takewhile(
             lambda line: line.startswith(("#", '"')), self.path.read_text(encoding="utf-8").splitlines()
         )
@@ -59,6 +63,8 @@ class Starter:
         """A command line that uses the copy."""
         if self.kind == "policy":
             return ["simmig", "run", "quickstart", "--policy", f"{copy}:MyPolicy,limit=8 MiB"]
+        if self.kind == "project":
+            return ["simmig", "run", "quickstart", "--policy", f"{copy / 'my_policy.py'}:HalfBudget,most=8 MiB"]
         if self.kind == "protocol":
             return ["simmig", "verify", str(copy), "--seeds", "500"]
         if self.kind in ("scenario", "sweep"):
@@ -85,14 +91,17 @@ def _starters() -> Iterator[Starter]:
     yield Starter("policy", "my_policy", data_dir("scenarios") / "my_policy.py")
     for name in ("ring_rpc", "rendezvous"):
         yield Starter("protocol", name, data_dir("examples") / f"{name}.py")
+    yield Starter("project", "my-policy", data_dir("examples") / "my-policy")
 
 
 def copy(name: str, directory: Path) -> tuple[Starter, Path]:
-    """Copy one into the directory, which is made, never over a file that is there. Raises InputError."""
+    """Copy one into the directory, which is made, never over what is there. Raises InputError."""
     known = starters()
     if name not in known:
         raise InputError(f"init: nothing that comes with simmig is called {name!r}; {nearest(name, list(known))}")
     starter = known[name]
+    if starter.kind == "project":
+        return starter, _copy_project(starter, directory / starter.file_name)
     try:
         directory.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -100,3 +109,14 @@ def copy(name: str, directory: Path) -> tuple[Starter, Path]:
     path = directory / starter.file_name
     write_file(path, starter.content, "init:")
     return starter, path
+
+
+def _copy_project(starter: Starter, place: Path) -> Path:
+    """All of its files, or none. Raises InputError."""
+    if place.exists() or place.is_symlink():
+        raise InputError(f"init: {place}: exists already, and is never overwritten")
+    with OutputDir(place, "init:") as copied:
+        leave_out = shutil.ignore_patterns("__pycache__", ".*_cache", "*.egg-info", "build")
+        shutil.copytree(starter.path, copied.work, dirs_exist_ok=True, ignore=leave_out)
+        copied.keep()
+    return place
