@@ -24,7 +24,8 @@ from hypothesis import strategies as st
 
 from simmig.experiment import leap as fast
 from simmig.experiment.errors import InputError
-from simmig.experiment.leap.envelope import POLICIES, outside
+from simmig.experiment.leap.decide import POLICIES
+from simmig.experiment.leap.envelope import outside
 from simmig.experiment.result import Result
 from simmig.experiment.runs.run import run
 from simmig.experiment.scenario.schema import Scenario

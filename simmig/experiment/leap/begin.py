@@ -9,7 +9,7 @@ import numpy as np
 from numpy.random import PCG64
 from numpy.typing import NDArray
 
-from simmig.experiment.leap.envelope import POLICIES
+from simmig.experiment.leap.decide import POLICIES
 from simmig.experiment.leap.guest import HOTSPOT, IDLE, RECORDED, SWEEP, UNIFORM
 from simmig.experiment.leap.source import UNLIMITED, WHOLE_ROUND
 from simmig.experiment.leap.state import PARAMETERS, ROW, Declined, Memory, new_state

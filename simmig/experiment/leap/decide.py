@@ -8,7 +8,6 @@ from numba.extending import overload, register_jitable
 
 from simmig.experiment.leap import record
 from simmig.experiment.leap.call_back import call_back
-from simmig.experiment.leap.envelope import POLICIES
 from simmig.experiment.leap.lane import now_of
 from simmig.experiment.leap.state import NONE, Declined, Memory, compiled, method
 from simmig.migration.config import CHUNK_PAGES, WINDOW_NS
@@ -20,8 +19,10 @@ from simmig.migration.policies import builtin
 from simmig.migration.policies.policy import Point, Policy
 from simmig.migration.rate_limit import UNLIMITED_PAGES, pages_left, window_limit_bytes
 
+POLICIES = tuple(builtin())
+"""Those that are compiled, in the order of their codes; any other is asked in Python."""
 OWN = len(POLICIES)
-"""Somebody's own policy, in Python; a built-in one is known by its place in `envelope.POLICIES`."""
+"""The code of a policy of somebody's own."""
 TIMED, LONG, STOPPED = 0, 1, 2  # how a walk is paced
 
 _PAGE_BYTES = 4096

@@ -4,13 +4,10 @@ from __future__ import annotations
 
 from simmig.experiment.scenario.schema import DirtyRates, Scenario
 from simmig.guest.api import PAGE_BYTES
-from simmig.migration import policies
 from simmig.verbs.sim.cm import ACK_TIMEOUT
 from simmig.verbs.sim.profiles import PROFILES
 from simmig.verbs.sim.recovery import ack_timeout_ns
 
-POLICIES = tuple(policies.builtin())
-"""Those that are compiled, in the order of their codes; any other is asked in Python."""
 MAX_RATE_BYTES_S = 9 * 10**9
 """Above it a count of page writes takes more than 64 bits on the way."""
 MIN_BANDWIDTH_BIT_S = 1_000_000

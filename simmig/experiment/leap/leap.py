@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, Any
 from simmig.experiment.leap import meter
 from simmig.experiment.leap.begin import begin, given_back
 from simmig.experiment.leap.call_back import Callback
-from simmig.experiment.leap.decide import OWN
-from simmig.experiment.leap.envelope import POLICIES
+from simmig.experiment.leap.decide import OWN, POLICIES
 from simmig.experiment.leap.guest import MOST_WRITES
 from simmig.experiment.leap.own_policy import OwnPolicy
 from simmig.experiment.leap.source import migrate
