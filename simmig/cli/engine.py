@@ -13,7 +13,7 @@ from simmig.cli.progress import Progress
 from simmig.experiment import leap
 from simmig.experiment.leap.envelope import outside
 from simmig.experiment.runs.memory_need import require_memory
-from simmig.experiment.runs.run import run
+from simmig.experiment.runs.run import MOST_EVENTS, run
 from simmig.experiment.scenario.machine import machine_of
 
 if TYPE_CHECKING:
@@ -26,8 +26,6 @@ if TYPE_CHECKING:
 BIG_IDLE_BYTES, BIG_BUSY_BYTES = 128 << 30, 4 << 30
 """Guests from which on the event model takes longer than compiling: idle ones, and those that write."""
 BUSY_BYTES_S = 64 << 20
-MOST_EVENTS = 10_000_000
-"""A longer trace takes more than some ten seconds to check: --out or --report ask for it."""
 
 
 def prepare(scenario: Scenario, whole: bool, show: Callable[[str], None] | None) -> CarryOut:

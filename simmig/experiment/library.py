@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING, Any
 
 from simmig.experiment.errors import InputError
 from simmig.experiment.result import Result
+from simmig.experiment.runs.run import MOST_EVENTS
+from simmig.experiment.runs.run import run as simulate
 from simmig.experiment.scenario.data import find
 from simmig.experiment.scenario.load import Overrides, Setting, build_scenario, policy_table
 from simmig.experiment.scenario.toml_file import read_toml
 from simmig.experiment.studies.sweep.spec import SweepSpec, load_sweep, make_sweep, placed
-from simmig.experiment.studies.sweep.work import simulate
 from simmig.migration import policies
 
 if TYPE_CHECKING:
@@ -47,7 +48,8 @@ def run(
 
     Paths in `policy` and `set` are relative to the working directory.
 
-    Returns the result; `result.figures()` are those of ``simmig run --json``.
+    Returns the result; `result.figures()` are those of ``simmig run --json``. With compiled code at hand, a run
+    whose trace would have more than ten million events is simulated without one: no digest then, no invariants.
     """
     path = find(Path(scenario))
     settings: list[Setting] = []
@@ -56,7 +58,7 @@ def run(
     settings += [(tuple(key.split(".")), value, "set") for key, value in (set or {}).items()]
     settings = [(key, placed(key, value, Path.cwd()), place) for key, value, place in settings]
     loaded = build_scenario(read_toml(path), path, Overrides(seed=seed), settings)
-    return simulate(loaded)
+    return simulate(loaded, most_events=MOST_EVENTS)
 
 
 def sweep(

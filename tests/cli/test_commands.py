@@ -76,6 +76,7 @@ NOT_RUN = {
     "modprobe rdma_rxe": ROOT_ONLY,
     "rdma link add rxe0 type rxe netdev INTERFACE": ROOT_ONLY,
     "simmig send --qemu /run/vm.qmp --to 10.9.9.2:4444 --policy per-round": QEMU,
+    "simmig send --qemu a.qmp --to 10.9.9.2:4445 --policy per-chunk": QEMU,
     "simmig receive --listen 10.9.9.2:4444 --save vm": QEMU,
     "simmig send --load vm --to 10.9.9.2:5555 --policy per-chunk": QEMU,
     "qemu-system-x86_64 -object memory-backend-memfd,id=pc.ram,size=4G,share=on -machine q35,"

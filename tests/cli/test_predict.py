@@ -22,6 +22,7 @@ def test_json_is_one_object_and_nothing_else(capsys: pytest.CaptureFixture[str])
         "log",
         "first_round",
         "rate_limit",
+        "link_speeds",
         "calibrated",
         "predicted",
         "recorded",

@@ -17,6 +17,14 @@ from simmig.verbs.sim.interrupt import held
 from simmig.verify import patience
 
 
+@pytest.fixture(autouse=True)
+def heeded() -> Iterator[None]:
+    """Ctrl-C raises here, also where the tests run in a background that ignores it (nohup, a shell's job)."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 def lose_it() -> None:
     """As a callback of a compiler's does with what a handler raises."""
     with suppress(KeyboardInterrupt):

@@ -85,7 +85,7 @@ def test_slow_links_close_windows() -> None:
     [
         ("convergence", "WINDOW_NS", 50_000_000, "estimates_in_time"),
         ("convergence", "WINDOW_NS", 200_000_000, "estimates_in_time"),
-        ("convergence", "_SECOND_NS", 100_000_000, "stop_fits_estimate"),
+        ("per_second", "SECOND_NS", 100_000_000, "stop_fits_estimate"),
     ],
 )
 def test_wrong_windows_and_thresholds_are_found(

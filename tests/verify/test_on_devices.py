@@ -156,7 +156,7 @@ def test_the_lab_s_reports_count_here(tmp_path: Path, how: list[str]) -> None:
     assert (status, "1 failed, 3 passed" in told) == (1, True), told
     assert "mark this test @pytest.mark.simmig_devices" in told
     for name in ("test_on_devices", "test_marked"):
-        assert f"simmig: test_mine.py::{name}: 1 migrations on one, two in " in told
+        assert f"simmig: test_mine.py::{name}: 1 migration on one, two in " in told
     assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".simmig")] == []
 
 

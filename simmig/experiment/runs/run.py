@@ -51,6 +51,8 @@ from simmig.verify.patience import Endless, patience
 VERBS = cast(Verbs, sim)
 SIDES: tuple[Side, Side] = ("source", "destination")
 ADDRESS = "10.0.0.2:4444"
+MOST_EVENTS = 10_000_000
+"""A longer trace takes more than some ten seconds to check: who wants it asks for it."""
 
 
 def run(
