@@ -12,7 +12,7 @@ import pytest
 from simmig.cli import engine
 from simmig.cli.main import main
 from simmig.experiment import leap
-from simmig.experiment.runs.run import run
+from simmig.experiment.runs.run import MOST_EVENTS, run
 from tests.endtoend.worlds import scenario
 from tests.experiment.studies.sweep.small import write
 
@@ -75,7 +75,7 @@ def test_a_trace_left_out_is_told(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def long(*_: Any, most_events: int | None, watch: Any) -> Any:
-        assert most_events == engine.MOST_EVENTS
+        assert most_events == MOST_EVENTS
         result = run(scenario(guest__memory="1 MiB"))
         return dataclasses.replace(result, engine="compiled", invariants={}, trace_sha256=None)
 
