@@ -314,6 +314,18 @@ def test_hopeless_rounds_end_alike(leap: Leap, rate: str) -> None:
     assert result.reason.startswith("rounds did not shrink from round ")
 
 
+@pytest.mark.parametrize("control_qp", ["shared", "own"])
+def test_a_trace_that_may_be_long_is_made_where_it_is_not(control_qp: str) -> None:
+    """How many events it will have is reckoned from the run without it, to a factor of two."""
+    what = scenario(guest={"memory": "300 MiB"}, migration={"control_qp": control_qp})
+    expected = run_events(what)
+    seen: list[Any] = []
+    whole = traced_leap()(what, lambda: Recorder((seen.append,)), True, 10**9)
+    assert whole.trace_sha256 == expected.trace_sha256
+    for most, sha256 in ((2 * len(seen), expected.trace_sha256), (len(seen) // 2, None)):
+        assert traced_leap()(what, lambda: Recorder(()), True, most).trace_sha256 == sha256
+
+
 def test_who_waits_is_told_how_far_it_is(leap: Leap) -> None:
     """Once a window of the bandwidth estimate, and where rounds begin."""
     busy = {"kind": "uniform", "working_set": "8 MiB", "rate": "40 MiB/s"}

@@ -89,8 +89,8 @@ def leap_traced(
 
 def _events_of(s: Any) -> int:
     """About how many a trace has: three a write, six a message and its answer."""
-    source, destination = s["posted"].tolist()
-    return int(3 * source + 6 * destination)
+    source, destination, source_control = s["posted"].tolist()
+    return int(3 * (source + source_control) + 6 * destination)
 
 
 def _go(
