@@ -47,8 +47,12 @@ class Break:
 
 
 def check_failed(result: Result) -> None:
-    """In time, saying why, the guest running where it was and nowhere else."""
     assert result.status == "failed"
+    check_stayed(result)
+
+
+def check_stayed(result: Result) -> None:
+    """In time, saying why, the guest running where it was and nowhere else."""
     assert result.reason
     assert result.figures()["total_time_ns"] < BOUND_NS
     assert (result.source_running, result.destination_running) == (True, False)
@@ -60,8 +64,8 @@ def check_failed(result: Result) -> None:
 def test_loss(tmp_path: Path, loss: str, transport: str) -> None:
     link.netem(f"loss {loss}")
     result = migrate(tmp_path, [f"migration.transport={transport}"])
-    if result.status == "failed" and loss == "5%":
-        check_failed(result)  # retries may be used up
+    if result.status in ("failed", "not-converging") and loss == "5%":
+        check_stayed(result)  # retries may be used up, and TCP slower than the guest writes
     else:
         check_completed(result)
 
