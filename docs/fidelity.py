@@ -18,9 +18,8 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from itertools import combinations
-from math import sqrt
 from pathlib import Path
-from statistics import mean, median, pstdev
+from statistics import correlation, mean, median, pstdev
 from typing import Any
 
 from simmig.experiment.fit.calibrate import Model, calibrate_devices
@@ -76,15 +75,10 @@ Two repeats of a cell differ, and no prediction is near both of two runs that ar
 difference is how far their median is off what is typical of the cell, errors being as likely long as short: a
 predictor that knew what is typical of every cell, but not its runs, could expect to hit as many as there are in
 which that is within the tolerance. Run by run: the first is the prediction of the last. More can be expected of
-more repeats only, or of a machine that does nothing else meanwhile.
-"""
-PROCESSORS = """\
-The devices are software, and both ends and what they run share two processors. What that costs beyond what a
-link's calibration has in it already depends on the policy: one leaves the source to wait, another keeps it busy,
-and the guest runs or stands. So: how far runs (without setup) are off beside what all runs on their link are off
-by; and how far still, when what the same policy is off by on the other links is taken off. As long as that is no
-less, these runs do not tell such a cost from how they differ among themselves, and the simulation has no model of
-it.
+more repeats only, or of a machine that does nothing else meanwhile. In common: the correlation, over the cells of
+a link, of what the total of the first repeat is off by with what that of the last is. This share of the variance a
+better model could know, be it of the processors that both ends and their software devices share, or of anything
+else that is not the same for all cells of a link; the rest differs from run to run.
 """
 Cell = tuple[str, str, str, int]
 Score = Counter[str]
@@ -259,9 +253,8 @@ def _page(rows: list[dict[str, Any]]) -> Iterator[str]:
     yield "  repeats, two of each, lie apart by chance every third time)"
     yield f"- migrations that did not complete with identical memory: {len(bad)} of {len(rows)}"
     yield ""
-    yield from _best(scores | {"all": score})
-    yield ""
-    yield from _processors([row for row in rows if row not in bad])
+    sound = [row for row in rows if row not in bad]
+    yield from _best(scores | {"all": score}, sound)
     yield ""
     yield "## By part"
     yield ""
@@ -282,44 +275,29 @@ def _page(rows: list[dict[str, Any]]) -> Iterator[str]:
     yield from lines
 
 
-def _best(scores: dict[str, Score]) -> Iterator[str]:
+def _best(scores: dict[str, Score], rows: list[dict[str, Any]]) -> Iterator[str]:
     """How many hits a predictor could expect that knew what is typical of every cell, but not its runs."""
     yield AT_BEST
-    yield "| link | total: hit | at best | run by run | downtime: hit | at best | run by run | cells |"
-    yield "| --- | --- | --- | --- | --- | --- | --- | --- |"
+    yield "| link | total: hit | at best | run by run | downtime: hit | at best | run by run | cells | in common |"
+    yield "| --- | --- | --- | --- | --- | --- | --- | --- | --- |"
     kinds = [f"{name}{kind}" for name in ("total", "downtime") for kind in ("", " at best", " run by run")]
     for link, score in scores.items():
-        yield f"| {link} | " + " | ".join(f"{score[kind]}" for kind in [*kinds, "cells"]) + " |"
+        common = _in_common([row for row in rows if link in (row["link"], "all")])
+        yield f"| {link} | " + " | ".join(f"{score[kind]}" for kind in [*kinds, "cells"]) + f" | {common:.2f} |"
 
 
-def _processors(rows: list[dict[str, Any]]) -> Iterator[str]:
-    """What a model of the processors' load could add: what policies' runs have in common across links."""
-    by_link: dict[str, list[tuple[str, float]]] = {}
+def _in_common(rows: list[dict[str, Any]]) -> float:
+    """How well what cells' first runs are off by, beside their link's others, tells what their last are off by."""
+    cells: dict[tuple[str, ...], list[float]] = {}
     for row in rows:
-        measured, predicted = (
-            row[side]["total_time_ns"] - row[side]["setup_time_ns"] for side in ("measured", "predicted")
-        )
-        by_link.setdefault(row["link"], []).append((row["policy"], measured / predicted))
-    for link, runs in by_link.items():
-        typical = median(off for _, off in runs)
-        by_link[link] = [(policy, off / typical - 1) for policy, off in runs]
-    yield PROCESSORS
-    yield "| links | runs | off (root mean square) | with the policy's mean of the other links |"
-    yield "| --- | --- | --- | --- |"
-    for what, links in (("all", list(by_link)), ("200 Mbit/s", [link for link in by_link if link[:3] == "200"])):
-        plain, learnt = [], []
-        for link in links:
-            for policy, off in by_link[link]:
-                others = [
-                    each for other in links if other != link for name, each in by_link[other] if name == policy
-                ]
-                plain.append(off)
-                learnt.append(off - (mean(others) if others else 0.0))
-        if plain:
-            figures = " | ".join(
-                f"{100 * sqrt(mean(off * off for off in offs)):.1f} %" for offs in (plain, learnt)
-            )
-            yield f"| {what} | {len(plain)} | {figures} |"
+        measured, predicted = (row[side]["total_time_ns"] for side in ("measured", "predicted"))
+        cells.setdefault((row["link"], row["workload"], row["policy"]), []).append(measured / predicted)
+    pairs: dict[str, list[tuple[float, float]]] = {}
+    for (link, *_), offs in cells.items():
+        pairs.setdefault(link, []).append((offs[0], offs[-1]))
+    centred = [[off - mean(side) for off in side] for link in pairs.values() for side in zip(*link, strict=True)]
+    firsts, lasts = ([off for side in centred[at::2] for off in side] for at in (0, 1))
+    return correlation(firsts, lasts) if any(firsts) and any(lasts) else 0.0
 
 
 def _off(parts: Sequence[str], rows: list[dict[str, Any]]) -> Iterator[str]:
