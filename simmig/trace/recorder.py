@@ -97,7 +97,7 @@ class TraceFile:
 
     def __init__(self, path: Path) -> None:
         self._file = path.open("wb")
-        self._lines = gzip.GzipFile(filename="", mode="wb", compresslevel=5, fileobj=self._file, mtime=0)
+        self._lines = gzip.GzipFile(filename="", mode="wb", compresslevel=3, fileobj=self._file, mtime=0)
         self._error: OSError | None = None
 
     @property

@@ -7,12 +7,14 @@ likewise by who sends on them; the source's second one, for control messages of 
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, NamedTuple, TypeVar, cast, get_type_hints
 
 import numba
 import numpy as np
 from numpy.typing import NDArray
 
+from simmig.experiment.leap import READY
 from simmig.migration.convergence import Convergence
 from simmig.migration.policies.policy import Point, Policy
 
@@ -246,8 +248,8 @@ _TYPES: dict[Any, Any] = {
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 _INNER: dict[str, bool] = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True, "_nrt": False}
-"""For what only compiled code calls. Nothing here allocates, and whoever entered holds the arrays: counting references
-to them at each call (`_nrt`) took a third of the time."""
+"""For what only compiled code calls. Nothing here allocates, and whoever entered holds the arrays: counting
+references to them at each call (`_nrt`) took a third of the time."""
 
 
 def compiled(function: Function) -> Function:
@@ -256,22 +258,24 @@ def compiled(function: Function) -> Function:
     Left to itself numba would compile it once more for every constant it is called with. No fast maths, so that
     floats come out as Python's do.
     """
-    return _compile(function, **_INNER)
-
-
-def entry(function: Function) -> Function:
-    """The same for one that is called from outside."""
-    return _compile(function)
+    hints = get_type_hints(function)
+    hints.pop("return")
+    return cast(Function, method(function, *hints.values()))
 
 
 def method(function: Callable[..., Any], *hints: Any) -> Any:
-    """A method of the protocol's, for arguments as annotated with these types: `self` first."""
+    """A method of the protocol's, for arguments as annotated with these types: `self` first.
+
+    Machine code of an entry has all in it that the entry calls: where it is at hand nothing else is compiled.
+    """
     types = tuple(_TYPES[hint] for hint in hints)
-    return cast(Any, numba.njit)(types, cache=True, **_INNER)(function)
+    at_hand = Path(cast(Any, numba).config.CACHE_DIR, READY).exists()
+    return cast(Any, numba.njit)(*(() if at_hand else (types,)), **_INNER)(function)
 
 
-def _compile(function: Function, **options: bool) -> Function:
+def entry(function: Function) -> Function:
+    """The same for one that is called from outside, and kept."""
     hints = get_type_hints(function)
     hints.pop("return")
-    arguments = tuple(_TYPES[hint] for hint in hints.values())
-    return cast(Function, cast(Any, numba.njit)(arguments, cache=True, **options)(function))
+    types = tuple(_TYPES[hint] for hint in hints.values())
+    return cast(Function, cast(Any, numba.njit)(types, cache=True)(function))
