@@ -214,6 +214,11 @@ class Recorded:
         """From the lowest recorded page to the highest."""
         return self._span
 
+    @property
+    def repeated(self) -> tuple[int, int]:
+        """What the last interval repeats for ever: so many writes in so many nanoseconds; nothing without rows."""
+        return self._last_writes, self._ends_ns[-1] - self._ends_ns[-2] if len(self._ends_ns) > 1 else 1
+
     def tables(self) -> tuple[Pages, Pages, Pages, Pages]:
         """Intervals' ends and the writes by then, from 0; the rows' first pages and the writes before them."""
         ends_ns, totals = (np.array(table, dtype=np.int64) for table in (self._ends_ns, self._totals))
@@ -225,10 +230,8 @@ class Recorded:
         if guest_ns <= 0 or not last:
             return 0
         if guest_ns > self._ends_ns[last]:
-            past_ns = guest_ns - self._ends_ns[last]
-            return self._totals[last] + self._last_writes * past_ns // (
-                self._ends_ns[last] - self._ends_ns[last - 1]
-            )
+            writes, interval_ns = self.repeated
+            return self._totals[last] + writes * (guest_ns - self._ends_ns[last]) // interval_ns
         interval = bisect_left(self._ends_ns, guest_ns)
         start_ns, end_ns = self._ends_ns[interval - 1 : interval + 1]
         start, end = self._totals[interval - 1 : interval + 1]

@@ -96,6 +96,10 @@ def test_a_recording_that_cannot_be_used(capsys: pytest.CaptureFixture[str], sce
     for text, told in (
         ("time,page\n", "a recording's first line is time_ns,first_page,pages"),
         ("time_ns,first_page,pages\n1,2\n", "line 2: '1,2' is not three whole numbers"),
+        (
+            "time_ns,first_page,pages\n5,0,9\n",
+            "9 pages in 5 ns, repeats for ever, and no guest writes more than 1 TiB/s",
+        ),
         ("time_ns,first_page,pages\n5,0,1\n4,0,1\n", "must not go back"),
         ("time_ns,first_page,pages\n5,9999,1\n", "the workload writes page 9999 of 2048"),
     ):

@@ -180,4 +180,4 @@ def write_lines(
             for i in range(begin, np.uint64(_DIGITS)):
                 out[at] = digits[i]
                 at += one
-    return np.int64(at)
+    return int(at)

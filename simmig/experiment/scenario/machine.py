@@ -37,6 +37,7 @@ class Devices:
 
 RECORDING_COLUMNS = ["time_ns", "first_page", "pages"]
 MAX_RECORDING_ROWS = 4_000_000
+MAX_REPEATED_BYTES_S = 1 << 40
 """Half a gigabyte of them in memory; a file that never ends has more."""
 _LINE = 200
 
@@ -103,7 +104,14 @@ def _recorded(path: Path, unit: int, pages: int) -> workload.Recorded:
             rows = [_row(path, lines.line_num, line) for line in islice(lines, MAX_RECORDING_ROWS + 1) if line]
         if len(rows) > MAX_RECORDING_ROWS:
             raise InputError(f"{path}: more than {MAX_RECORDING_ROWS} rows, which a recording has at most")
-        return workload.Recorded(rows if unit == 1 else [_in_pages(row, unit, pages) for row in rows])
+        recorded = workload.Recorded(rows if unit == 1 else [_in_pages(row, unit, pages) for row in rows])
+        writes, interval_ns = recorded.repeated
+        if writes * PAGE_BYTES * 10**9 > MAX_REPEATED_BYTES_S * interval_ns:
+            raise InputError(
+                f"{path}: its last interval, {writes} pages in {interval_ns} ns, repeats for ever, and no guest"
+                " writes more than 1 TiB/s: times are nanoseconds since its start"
+            )
+        return recorded
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {error.strerror}") from None
     except (csv.Error, UnicodeDecodeError) as error:
