@@ -15,9 +15,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-import matplotlib.pyplot as plt
-
 from simmig.experiment.fit.predict_range import Errors, known_errors, sampled_errors
+from simmig.experiment.reports.plots.style import BLUE, GREY, PAGE_IN, VERMILLION, in_style, new_figure, save
 
 HERE = Path(__file__).parent
 CELLS = HERE / "fidelity.md"
@@ -115,33 +114,36 @@ def table(logs: Sequence[Errors], samples: Sequence[Errors]) -> Iterator[str]:
 
 def draw(logs: Sequence[Errors], samples: Sequence[Errors]) -> None:
     """The picture: what is on the diagonal is worth what it says."""
-    figure, axes = plt.subplots(1, 3, figsize=(11, 4), sharey=True, layout="constrained")
-    for axis, kind in zip(axes, ("cells", "logs", "polled samples"), strict=True):
-        axis.plot([0, 1], [0, 1], color="0.6", linewidth=1)
-        for offset, (name, cases) in zip(
-            (-0.006, 0.006), (s for s in sets(logs, samples) if s[0].startswith(kind)), strict=True
-        ):
-            found = points(cases)
-            axis.errorbar(
-                [point.nominal + offset for point in found],
-                [point.observed for point in found],
-                [
-                    [point.observed - point.low for point in found],
-                    [point.high - point.observed for point in found],
-                ],
-                fmt="o-",
-                capsize=3,
-                markersize=4,
-                linewidth=1,
-                label=name.split(", ")[1],
-            )
-        axis.set(
-            title=f"{kind}, {found[0].cases} of each", xlabel="nominal coverage", xlim=(0, 1), ylim=(-0.02, 1.02)
-        )
-        axis.legend(loc="upper left", frameon=False)
-    axes[0].set_ylabel("observed coverage, 95 % of chance")
-    figure.savefig(PICTURE, dpi=110)
-    plt.close(figure)
+    with in_style():
+        figure = new_figure(PAGE_IN, 2.7)
+        panels = figure.subplots(1, 3, sharey=True)
+        for axes, kind in zip(panels, ("cells", "logs", "polled samples"), strict=True):
+            axes.plot([0, 1], [0, 1], color=GREY, lw=1)
+            shown = [each for each in sets(logs, samples) if each[0].startswith(kind)]
+            for (name, cases), offset, color, marker in zip(
+                shown, (-0.006, 0.006), (BLUE, VERMILLION), "os", strict=True
+            ):
+                found = points(cases)
+                axes.errorbar(
+                    [point.nominal + offset for point in found],
+                    [point.observed for point in found],
+                    [
+                        [point.observed - point.low for point in found],
+                        [point.high - point.observed for point in found],
+                    ],
+                    fmt=f"{marker}-",
+                    color=color,
+                    capsize=2,
+                    markersize=3,
+                    lw=0.8,
+                    label=name.split(", ")[1],
+                )
+            axes.set_title(f"{kind}, {found[0].cases} of each", loc="left")
+            axes.set(xlabel="nominal coverage", xlim=(0, 1), ylim=(-0.02, 1.02))
+            axes.grid(alpha=0.3)
+        panels[0].legend(loc="upper left")
+        panels[0].set_ylabel("observed coverage, 95 % of chance")
+    save(figure, PICTURE)
 
 
 if __name__ == "__main__":

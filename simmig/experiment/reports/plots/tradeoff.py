@@ -15,7 +15,7 @@ from simmig.experiment.reports.plots.band import add_band, height_in_band, no_sc
 from simmig.experiment.reports.plots.labels import Named, label_points
 from simmig.experiment.reports.plots.panels import draw_panels, legend_below
 from simmig.experiment.reports.plots.quantities import Quantity, quantity, usual_quantity
-from simmig.experiment.reports.plots.style import DARK, GREY, VERMILLION, ordered, scale, styles
+from simmig.experiment.reports.plots.style import DARK, GREY, VERMILLION, in_style, ordered, scale, styles
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -86,8 +86,9 @@ def figure(frame: pd.DataFrame, title: str = "") -> Figure:
     if title:
         panels[0].set_title(title, loc="left", fontsize=7)
     legend_below(drawn, panels)
-    for _ in range(2):  # the second finds room for what the first has put somewhere
-        drawn.draw_without_rendering()
+    with in_style():  # which tells how many ticks there are, and how wide
+        for _ in range(2):  # the second finds room for what the first has put somewhere
+            drawn.draw_without_rendering()
     drawn.set_layout_engine("none")  # names are for where all stands now
     parts = [rows for _, rows in space.split(frame, space.circumstances(frame))]
     if len(parts) == len(panels):
