@@ -23,6 +23,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import live_vm_linux
 from live_vm_cases import GROUPS, Case
 from qemu.qmp import ExecuteError, QMPError
 
@@ -31,7 +32,7 @@ from simmig.experiment.runs import ends
 from simmig.experiment.runs.ends import Address, EndResult
 from simmig.experiment.runs.ends_qemu import migrate_vm
 from simmig.experiment.scenario import machines
-from simmig.lab import firmware
+from simmig.lab import firmware as test_guest
 from simmig.lab.qemu import find
 from simmig.lab.vm import Vm, counted
 from simmig.trace.events import AnyEvent, ControlReceived, ControlSent, MemoryRegistered
@@ -40,7 +41,10 @@ from simmig.verbs.rdma.binding import load
 from simmig.verbs.rdma.runtime import RdmaRuntime, RdmaSignal
 
 MIB = 1 << 20
-IMAGE = firmware.image(MIB, working_set_bytes=4 * MIB)
+IMAGE = test_guest.image(MIB, working_set_bytes=4 * MIB)
+RAM_BYTES = 32 * MIB
+BOOT_PATIENCE_S = 900.0
+"""Linux, emulated within an emulated machine."""
 LINKS = ("veth0", "veth1")
 PORT, PORT_KEPT = 4470, 4471
 HEAD = (
@@ -202,24 +206,28 @@ async def carry_out(case: Case, words: str, directory: Path) -> Row:
     netem(words)
     at = Address(device.address(load(), "rxe1").ip, PORT)
     programs = [(str(find(version)),) for version in (case.source, case.destination)]
-    machine, arguments = case.there or (case.machine, case.arguments)
+    firmware, ram_bytes, arguments = IMAGE, RAM_BYTES, case.arguments
+    if case.linux:
+        firmware, ram_bytes = live_vm_linux.FIRMWARE.read_bytes(), live_vm_linux.RAM_BYTES
+        arguments += live_vm_linux.arguments(directory)
+    machine_there, arguments_there = case.there or (case.machine, arguments)
     async with (
         Vm(
-            *(directory / "a", IMAGE, 32 * MIB),
+            *(directory / "a", firmware, ram_bytes),
             machine=case.machine,
-            arguments=case.arguments,
+            arguments=arguments,
             shared=not case.kept,
             binary=programs[0],
         ) as source,
         Vm(
-            *(directory / "b", IMAGE, 32 * MIB),
-            machine=machine,
-            arguments=arguments,
+            *(directory / "b", firmware, ram_bytes),
+            machine=machine_there,
+            arguments=arguments_there,
             incoming=f"rdma:{at}",
             binary=programs[1],
         ) as destination,
     ):
-        await source.says(2)
+        await source.says(2, BOOT_PATIENCE_S)
         try:
             if case.kept:
                 result, watch = await keep_and_send(case, source, at, directory)
@@ -265,7 +273,9 @@ def main() -> int:
     """All cases, or some, a line each."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("groups", nargs="*", metavar="GROUP", help=f"of {', '.join(GROUPS)}; all by default")
-    parser.add_argument("--only", action="append", default=[], help="cases whose name has these words")
+    parser.add_argument(
+        "--only", action="append", default=[], help="cases whose name and versions have these words"
+    )
     parser.add_argument("--netem", default="rate 200mbit", help="the link, each way (man tc-netem(8))")
     options = parser.parse_args()
     if unknown := set(options.groups) - set(GROUPS):
@@ -274,7 +284,7 @@ def main() -> int:
     for group in options.groups or GROUPS:
         print(f"\n{group}\n\n{HEAD}", flush=True)
         for case in GROUPS[group]:
-            if options.only and not any(words in case.name for words in options.only):
+            if options.only and not any(words in f"{case.name}, {case.way}" for words in options.only):
                 continue
             if not all(map(find, (case.source, case.destination))):
                 print(f"| {case.name} | {case.way} | left out: `simmig lab install --qemu 10.0` |", flush=True)

@@ -19,7 +19,7 @@ from simmig.trace.events import (
 PC, Q35 = "pc-i440fx-7.2", "pc-q35-7.2"
 DEVICES = ("-vga", "std", "-device", "e1000", "-device", "virtio-balloon-pci")
 MODERN = (
-    *("-device", "pcie-root-port,id=port", "-device", "virtio-net-pci,bus=port", "-device", "virtio-rng-pci"),
+    *("-device", "pcie-root-port,id=root", "-device", "virtio-net-pci,bus=root", "-device", "virtio-rng-pci"),
     *("-vga", "virtio", "-device", "qemu-xhci", "-device", "usb-tablet", "-device", "virtio-scsi-pci"),
 )
 DISK = (
@@ -41,7 +41,8 @@ class Case:
     `source` and `destination` are QEMU's versions, `machine` and `arguments` what both run. `there`, if any, are
     machine and arguments of a destination that is not alike. `strike` is done at the `nth` event of the kind `at`.
     `capability` is switched on at the source before. `plug` are the arguments of device_add for what is plugged in
-    then, with memory for a DIMM. `taking` are settings of the `receive`, `rdma_pin_all` what its source asks for.
+    then, with memory for a DIMM. `linux`: the guest is that of `live_vm_linux.py`. `taking` are settings of the
+    `receive`, `rdma_pin_all` what its source asks for.
     """
 
     name: str
@@ -57,6 +58,7 @@ class Case:
     nth: int = 1
     capability: str = ""
     plug: tuple[tuple[str, str], ...] = ()
+    linux: bool = False
     kept: bool = False
     taking: tuple[str, ...] = ()
     rdma_pin_all: bool = False
@@ -189,6 +191,12 @@ _FREEDOMS = (
         )
     ),
 )
+PATIENT = "migration.downtime_limit=3s"
+_LINUX = (
+    Case("per-chunk, dynamic", "per-chunk", (PATIENT,), linux=True),
+    Case("at-switch, pinned", "at-switch", (PATIENT, PIN_ALL), linux=True),
+    Case("per-chunk, dynamic", "per-chunk", (PATIENT,), "7.2", "10.0", linux=True),
+)
 GROUPS = {
     "policies": _POLICIES,
     "aborts": _ABORTS,
@@ -198,4 +206,5 @@ GROUPS = {
     "others": _OTHERS,
     "refused": _REFUSED,
     "freedoms": _FREEDOMS,
+    "linux": _LINUX,
 }

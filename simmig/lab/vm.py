@@ -176,18 +176,20 @@ class Vm:
             await asyncio.sleep(_LOOK_S)
         raise LabError(f"the migration of {self.directory.name} does not end: {told}\n{self.messages}")
 
-    async def says(self, numbers: int = 1) -> Counted:
+    async def says(self, numbers: int = 1, patience_s: float = PATIENCE_S) -> Counted:
         """Wait until the guest has said so many numbers more than when this was called."""
         before = len(counted(self.serial).numbers)
-        await self.until(lambda: len(counted(self.serial).numbers) >= before + numbers, f"{numbers} more numbers")
+        await self.until(
+            lambda: len(counted(self.serial).numbers) >= before + numbers, f"{numbers} more numbers", patience_s
+        )
         return counted(self.serial)
 
-    async def until(self, true: Callable[[], Any], what: str) -> None:
-        """Wait until `true()`; LabError when QEMU ends meanwhile, or after PATIENCE_S."""
-        for _ in range(round(PATIENCE_S / _LOOK_S)):
+    async def until(self, true: Callable[[], Any], what: str, patience_s: float = PATIENCE_S) -> None:
+        """Wait until `true()`; LabError when QEMU ends meanwhile, or after that time."""
+        for _ in range(round(patience_s / _LOOK_S)):
             if true():
                 return
             if not self.alive:
                 raise LabError(f"QEMU ended while {what} was waited for\n{self.messages}")
             await asyncio.sleep(_LOOK_S)
-        raise LabError(f"QEMU: {what} did not come within {PATIENCE_S:g} s\n{self.messages}")
+        raise LabError(f"QEMU: {what} did not come within {patience_s:g} s\n{self.messages}")

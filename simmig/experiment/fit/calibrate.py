@@ -109,15 +109,13 @@ class _Fit:
         """All of them."""
         self._work(samples)
         self._path(samples)
-        self._tell("migrating a small idle guest")
-        self._migrate(IDLE)  # the first of all takes longer: caches are cold, modules not loaded
-        idle = [self._migrate(IDLE) for _ in range(IDLE_REPEATS)]
+        # The first of all takes longer: caches are cold, modules not loaded.
+        _, *idle = self._migrations(IDLE, 1 + IDLE_REPEATS, "a small idle guest")
         self._stretch("message", idle, IDLE, lambda m: m.downtime.device_state_ns, "the device state's messages")
         self._stretch("resume", idle, IDLE, lambda m: m.downtime.switch_ns, "the switch")
         self._stretch("stop", idle, IDLE, _stop_ns, "the last live round's end until the guest stands")
         self._stretch("connect", idle, IDLE, lambda m: m.setup_time_ns, "the setup")
-        self._tell("migrating a small guest that writes")
-        scattered = [self._migrate(SCATTERED) for _ in range(SCATTERED_REPEATS)]
+        scattered = self._migrations(SCATTERED, SCATTERED_REPEATS, "a small guest that writes")
         self._stretch("write", scattered, SCATTERED, None, "one single page's write after the other")
         self._model.tables.update(self._tables())
 
@@ -183,6 +181,15 @@ class _Fit:
             )
         )
         note(Figure("header", header_bytes, "B", packets, counted))
+
+    def _migrations(
+        self, tables: dict[str, Any], repeats: int, what: str
+    ) -> list[tuple[Metrics, list[ev.AnyEvent]]]:
+        found = []
+        for number in range(1, repeats + 1):
+            self._tell(f"migrating {what}, {number} of {repeats}")
+            found.append(self._migrate(tables))
+        return found
 
     def _migrate(self, tables: dict[str, Any]) -> tuple[Metrics, list[ev.AnyEvent]]:
         trace: list[ev.AnyEvent] = []

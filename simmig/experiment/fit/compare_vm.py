@@ -250,13 +250,14 @@ def compare(asked: Asked, tell: Tell) -> VmComparison:
         rows.append(PolicyRow(policy, predict(watched, model.applied_to(scenario))))
     measured: dict[int, list[Measured]] = {index: [] for index in range(len(rows))}
     runs = [index for _ in range(asked.repeats) for index in range(len(rows))]
-    for number, index in enumerate(runs if asked.fresh is not None else runs[:1]):
-        if number:
+    runs = runs if asked.fresh is not None else runs[:1]
+    for number, index in enumerate(runs, start=1):
+        if number > 1:
             assert asked.fresh is not None
             tell("starting the VM anew")
             start_afresh(asked.fresh)
         policy, scenario = asked.policies[index]
-        tell(f"migrating, {policy}")
+        tell(f"migrating, {policy}, {number} of {len(runs)}")
         measured[index].append(measure(scenario, asked.qmp, asked.to, asked.name, asked.destination_qmp))
     return VmComparison(watched, model, [replace(row, measured=measured[i]) for i, row in enumerate(rows)])
 
