@@ -16,7 +16,7 @@ def flat_since(rounds: Sequence[tuple[int, int]]) -> int | None:
     """Of rounds, (number, dirty pages) each, the first of those at its end that did not shrink; None: few."""
     shrinking = Shrinking()
     for _, pages in rounds:
-        shrinking.began(pages)
+        shrinking.round_began(pages)
     flat = shrinking.flat_rounds
     return rounds[-flat][0] if flat >= FLAT_ROUNDS else None
 

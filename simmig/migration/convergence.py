@@ -14,6 +14,8 @@ class Convergence:
     QEMU's, and part of what the drain policies are about.
     """
 
+    __slots__ = ("_began_ns", "_position", "bandwidth_bytes_s", "limit_ns", "threshold_bytes")
+
     def __init__(self, config: MigrationConfig, now_ns: int, position: int) -> None:
         self.limit_ns = config.downtime_limit_ns
         self._began_ns = now_ns
@@ -38,29 +40,30 @@ FLAT_ROUNDS = 3
 """So many rounds in a row that are no smaller are no accident of where a round happened to end."""
 
 
-def no_smaller(rounds: int, least_pages: int, pages: int) -> int:
-    """How many rounds in a row did not shrink, after `rounds` of them and one more of `pages`.
-
-    A round that has at most 95 % of what the smallest before it had (`least_pages`; -1: none was) is smaller.
-    """
-    return rounds + 1 if least_pages >= 0 and 20 * pages > 19 * least_pages else 0
-
-
 class Shrinking:
-    """Of rounds, whether they still shrink: shown each one's dirty pages as it begins."""
+    """Of rounds, whether they still shrink: shown each one's dirty pages as it begins.
+
+    A round that has at most 95 % of what the smallest before it had (-1: none was) is smaller.
+    """
+
+    __slots__ = ("_least_pages", "flat_rounds")
 
     def __init__(self) -> None:
         self._least_pages = -1
         self.flat_rounds = 0
 
-    def began(self, pages: int) -> None:
+    def round_began(self, pages: int) -> None:
         """Take the next round."""
-        self.flat_rounds = no_smaller(self.flat_rounds, self._least_pages, pages)
+        self.flat_rounds = self._no_smaller(pages)
         self._least_pages = min(pages, self._least_pages) if self._least_pages >= 0 else pages
 
     def is_hopeless(self, pages: int) -> bool:
         """Whether FLAT_ROUNDS rounds in a row did not shrink, and the next, of so many pages, would not either."""
-        return no_smaller(self.flat_rounds, self._least_pages, pages) > FLAT_ROUNDS
+        return self._no_smaller(pages) > FLAT_ROUNDS
+
+    def _no_smaller(self, pages: int) -> int:
+        """How many rounds in a row did not shrink, with one more of so many pages."""
+        return self.flat_rounds + 1 if self._least_pages >= 0 and 20 * pages > 19 * self._least_pages else 0
 
 
 def divergence(rounds: int, dirty_pages: int, threshold_bytes: int, flat_rounds: int = 0) -> str:

@@ -6,6 +6,7 @@ from simmig.guest import machine_state
 from simmig.guest.api import PAGE_BYTES, Guest
 from simmig.migration import lane, rdma_connect, savevm
 from simmig.migration.config import (
+    CHUNK_PAGES,
     RESOLVE_TIMEOUT_NS,
     Cancelled,
     MigrationConfig,
@@ -15,7 +16,7 @@ from simmig.migration.config import (
 )
 from simmig.migration.convergence import Convergence, Shrinking, divergence
 from simmig.migration.limits import Limits
-from simmig.migration.pace import LongSlice, Pace, TimedSlice, Unpaced
+from simmig.migration.pace import Pace
 from simmig.migration.policies.policy import Point, Policy, promise_of
 from simmig.migration.ram import DirtyBitmap, runs_of
 from simmig.migration.rate_limit import RateLimit
@@ -90,6 +91,7 @@ class _Source:
         self._stopped = False
         self._handed_over = False
         self._shrinking = Shrinking()
+        self._pace = Pace(config.slice_ns)
         self._section_open = False
         self.round = 0
         self.slice = 0
@@ -195,7 +197,7 @@ class _Source:
         stream.put(machine_state.footer(savevm.RAM_ID))
         now_ns = self.now_ns
         self._convergence = Convergence(self._config, now_ns, stream.tell())
-        self._rate = RateLimit(self._config, stream.tell, now_ns)
+        self._rate = RateLimit(self._config, now_ns, stream.tell())
         if self._emit is not None:
             self._emit(SetupEnded(now_ns, "source"))
 
@@ -239,26 +241,43 @@ class _Source:
         """A stretch of the walk over the bitmap, as long as the scenario's slice."""
         slice_ns = self._config.slice_ns
         await self._open_section(savevm.END if slice_ns is None else savevm.PART)
-        if isinstance(slice_ns, int):
-            await self._walk(TimedSlice(self._runtime, self._rate, slice_ns))
-        else:
-            pace = LongSlice(self._runtime, self._convergence, self._rate, self._estimate_on_the_way)
-            while await self._walk(pace):
-                await self._flush_chunk()  # nothing is held back for the next window
-                self._check_cancel()
-                await self._obey_rate_limit()
-                self._renew_rate()
+        self._pace.slice_began(self.now_ns)
+        while await self._walk() and not self._pace.timed:
+            await self._flush_chunk()  # nothing is held back for the next window
+            self._check_cancel()
+            await self._obey_rate_limit()
+            self._renew_rate()
         await self._flush_chunk()
         if slice_ns is not None:
             await self._ask(Point.SLICE_END)
             await self._close_section()
 
-    async def _walk(self, pace: Pace) -> bool:
-        """Send dirty pages as far as `pace` allows; False when none is left."""
+    def _may_follow(self, saved_pages: int) -> int:
+        """How many pages may follow in one run, after so many in this stretch of the walk; 0 ends it."""
+        if self._stopped:
+            return CHUNK_PAGES
+        now_ns = self._runtime.now_ns()
+        if not self._pace.timed:
+            if self._convergence.due(now_ns):
+                self._check_cancel()
+                self._estimate()
+            if self._rate.is_over(now_ns):
+                return 0
+        return self._pace.pages(now_ns, saved_pages, self._rate.pages_left(self._open_stream.tell(), saved_pages))
+
+    def _goes_on(self, saved_pages: int) -> bool:
+        """Whether a run that was let follow may go on beyond its first page now that something was sent."""
+        return self._stopped or (
+            self._pace.goes_on(self._runtime.now_ns(), saved_pages)
+            and self._rate.pages_left(self._open_stream.tell(), saved_pages) > 0
+        )
+
+    async def _walk(self) -> bool:
+        """Send dirty pages as far as they may follow; False when none is left."""
         runtime, pages, take = self._runtime, self._open_stream.pages, self._bitmap.take
         merge, try_flush = pages.merge, pages.try_flush
         saved = 0
-        while limit := pace(saved):
+        while limit := self._may_follow(saved):
             run = take(limit)
             if run is None:
                 break
@@ -267,7 +286,7 @@ class _Source:
                 left_chunk = pages.left_by(first_page)
                 if not try_flush():
                     await pages.flush()
-                if count > 1 and not pace.goes_on(saved):
+                if count > 1 and not self._goes_on(saved):
                     self._bitmap.put_back(first_page + 1, count - 1)
                     count = 1
                 merge(first_page, count)
@@ -317,18 +336,14 @@ class _Source:
             bandwidth, threshold = convergence.bandwidth_bytes_s, convergence.threshold_bytes
             self._emit(BandwidthEstimated(now_ns, "source", bandwidth, threshold))
 
-    def _estimate_on_the_way(self) -> None:
-        self._check_cancel()
-        self._estimate()
-
     async def _obey_rate_limit(self) -> None:
-        while wait_ns := self._rate.wait_ns(self.now_ns):
+        while wait_ns := self._rate.wait_ns(self.now_ns, self._open_stream.tell()):
             await self._runtime.sleep(wait_ns)
 
     def _renew_rate(self) -> None:
         now_ns = self.now_ns
-        if self._rate.renew(now_ns):
-            self._rate.allow(self._limits.take_max_bandwidth(now_ns, self.round))
+        if self._rate.renew(now_ns, self._open_stream.tell()):
+            self._rate.allow(self._limits.take_max_bandwidth(now_ns, self.round) or 0)
 
     # The stop and the switch.
 
@@ -342,7 +357,7 @@ class _Source:
         self._sync()
         self._begin_round()
         await self._open_section(savevm.END)
-        await self._walk(Unpaced())
+        await self._walk()
         await self._flush_chunk()
         for point in (Point.ROUND_END, Point.SLICE_END, Point.BEFORE_DEVICE_STATE):
             await self._ask(point)
@@ -409,7 +424,7 @@ class _Source:
     def _begin_round(self) -> None:
         self.round += 1
         if self._limits.are_final(self.now_ns, self.round):  # else rounds may yet become smaller
-            self._shrinking.began(self._bitmap.dirty_pages)
+            self._shrinking.round_began(self._bitmap.dirty_pages)
         if self._emit is not None:
             self._emit(RoundBegan(self.now_ns, "source", self.round, self._bitmap.dirty_pages))
 

@@ -135,7 +135,7 @@ class _Reckoning:
 
     def _began(self) -> None:
         if self._limits.are_final(round(self._now_ns), self._round):
-            self._shrinking.began(self._left_pages)
+            self._shrinking.round_began(self._left_pages)
 
     def _slice(self) -> None:
         """Until its time is over, or nothing is left."""

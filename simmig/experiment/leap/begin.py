@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 
 from simmig.experiment.leap.decide import POLICIES
 from simmig.experiment.leap.guest import HOTSPOT, IDLE, RECORDED, SWEEP, UNIFORM
-from simmig.experiment.leap.source import UNLIMITED, WHOLE_ROUND
 from simmig.experiment.leap.state import PARAMETERS, ROW, Declined, Memory, new_state
 from simmig.experiment.scenario.machine import machine_of
 from simmig.experiment.scenario.policy_choice import make_policy
@@ -30,7 +29,10 @@ from simmig.guest.machine import MACHINE_NAME, Machine
 from simmig.migration import savevm
 from simmig.migration.config import CHUNK_PAGES
 from simmig.migration.control import DEFERRED_BUFFERS, PATIENCE_NS
+from simmig.migration.convergence import Convergence, Shrinking
 from simmig.migration.limits import table_of
+from simmig.migration.pace import Pace
+from simmig.migration.rate_limit import RateLimit
 from simmig.migration.rdma_stream import PIN_BYTES_S
 from simmig.verbs.sim.profiles import PROFILES
 
@@ -112,11 +114,13 @@ def _set_migration(s: Any, scenario: Scenario, machine: Machine) -> None:
     s["registration_batch"] = migration.registration_batch
     s["max_rounds"], s["downtime_limit_ns"] = migration.max_rounds, migration.downtime_limit_ns
     s["stop_when_flat"] = migration.stop_when_flat
-    slice_ns = migration.slice_ns
-    s["slice_ns"] = slice_ns if isinstance(slice_ns, int) else UNLIMITED if slice_ns is None else WHOLE_ROUND
+    s["single_slice"] = migration.slice_ns is None
     s["max_bandwidth"] = migration.max_bandwidth_bytes_s or 0
-    s["has_windows"] = migration.config().is_ever_limited
-    s["counts_posts"] = migration.rate_limit == "qemu-10.0"
+    config = migration.config()
+    _keep(s["convergence"], Convergence(config, 0, 0))
+    _keep(s["pace"], Pace(migration.slice_ns))
+    _keep(s["rate_limit"], RateLimit(config, 0, 0))
+    _keep(s["shrinking"], Shrinking())
     s["patience_ns"] = PATIENCE_NS
     if migration.pin_all:
         s["patience_ns"] += machine.pages * PAGE_BYTES * _SECOND_NS // PIN_BYTES_S
@@ -124,6 +128,11 @@ def _set_migration(s: Any, scenario: Scenario, machine: Machine) -> None:
     opening = savevm.stream_header(MACHINE_NAME) + savevm.ram_start(blocks) + savevm.flag(savevm.FLAG_HOOK)
     s["start_bytes"] = len(opening)
     s["device_bytes"], s["ending_bytes"] = machine.state_sizes()
+
+
+def _keep(record: Any, kept: object) -> None:
+    for name in record.dtype.names:
+        record[name] = getattr(kept, name)
 
 
 def _set_workload(s: Any, machine: Machine, scenario: Scenario) -> None:

@@ -8,32 +8,26 @@ from numba.extending import overload, register_jitable
 
 from simmig.experiment.leap import record
 from simmig.experiment.leap.call_back import call_back
+from simmig.experiment.leap.control import sleep
 from simmig.experiment.leap.lane import now_of
 from simmig.experiment.leap.state import NONE, Declined, Memory, compiled, method
-from simmig.migration.config import CHUNK_PAGES, WINDOW_NS
-from simmig.migration.convergence import Convergence
+from simmig.migration.config import CHUNK_PAGES
 from simmig.migration.limits import DOWNTIME_LIMIT_NS, MAX_BANDWIDTH_BYTES_S, holds_now, is_due
-from simmig.migration.pace import is_early, pages_now, until_look
 from simmig.migration.per_second import SECOND_NS, amount_in, rate_of
 from simmig.migration.policies import builtin
 from simmig.migration.policies.policy import Point, Policy
-from simmig.migration.rate_limit import UNLIMITED_PAGES, pages_left, window_limit_bytes
 
 POLICIES = tuple(builtin())
 """Those that are compiled, in the order of their codes; any other is asked in Python."""
 OWN = len(POLICIES)
 """The code of a policy of somebody's own."""
-TIMED, LONG, STOPPED = 0, 1, 2  # how a walk is paced
 
-_PAGE_BYTES = 4096
 _LARGE = 1 << 62
 
 # What stands in `migration/` is compiled as it is, apart from sums that may need more than 64 bits on the way.
 
-_pages_left, _window_limit_bytes = compiled(pages_left), compiled(window_limit_bytes)
-for each in (is_due, is_early, until_look):
-    register_jitable(each)
-_holds_now, _pages_now, _is_early = compiled(holds_now), compiled(pages_now), compiled(is_early)
+register_jitable(is_due)
+_holds_now = compiled(holds_now)
 
 
 @overload(rate_of, strict=False)
@@ -66,8 +60,6 @@ def _amount_in(duration_ns: Any, bytes_s: Any) -> Any:
     return amount_in
 
 
-_close_window = method(Convergence.close_window, Convergence, int, int)
-_is_due = method(Convergence.due, Convergence, int)
 (
     _final_only,
     _at_switch,
@@ -126,12 +118,6 @@ def decide(s: Any, point: Point) -> int:
 
 
 @compiled
-def window_is_over(s: Any) -> bool:
-    """Whether the bandwidth is to be estimated anew."""
-    return _is_due(s.convergence, now_of(s, 0))
-
-
-@compiled
 def tell(s: Any) -> int:
     """The stream's position, posted pages included."""
     return s.stream_bytes + s.out + s.posted_bytes
@@ -146,7 +132,7 @@ def estimate(s: Any, m: Memory) -> None:
         s.downtime_limit_ns = limit
         record.one_of(s, record.DOWNTIME_LIMIT, now, limit, 0)
     s.convergence.limit_ns = limit
-    _close_window(s.convergence, now, tell(s))
+    s.convergence.close_window(now, tell(s))
     s.bandwidth_bytes_s = s.convergence.bandwidth_bytes_s
     record.one_of(s, record.ESTIMATED, now, s.bandwidth_bytes_s, s.convergence.threshold_bytes)
     if call_back(s.watch_address, s.rounds):
@@ -154,59 +140,41 @@ def estimate(s: Any, m: Memory) -> None:
 
 
 @compiled
-def allowance(s: Any, walked: int) -> int:
-    """How many pages the rate limit lets follow in this window, after so many that it does not count yet."""
-    if not s.max_bandwidth:
-        return UNLIMITED_PAGES
-    limit = _window_limit_bytes(s.max_bandwidth)
-    if s.counts_posts:
-        return UNLIMITED_PAGES if tell(s) - s.rate_position <= limit else 0
-    return _pages_left(limit, s.rate_used + walked * _PAGE_BYTES)
+def obey_rate_limit(s: Any) -> None:
+    """Wait until anything may follow."""
+    wait_ns = s.rate_limit.wait_ns(now_of(s, 0), tell(s))
+    if wait_ns:
+        sleep(s, wait_ns)
 
 
 @compiled
-def begin_rate_window(s: Any) -> None:
-    """A new window of the rate limit."""
-    s.rate_began = now_of(s, 0)
-    s.rate_position = tell(s)
-    s.rate_used = 0
-
-
-@compiled
-def rate_window_is_over(s: Any) -> bool:
-    """Whether the rate limit may have a new window."""
-    return now_of(s, 0) >= s.rate_began + WINDOW_NS
-
-
-@compiled
-def renew_rate_window(s: Any, m: Memory) -> None:
-    """A new window, if this one is over, with the limit that holds now."""
-    if not rate_window_is_over(s):
+def renew_rate(s: Any, m: Memory) -> None:
+    """A new window of the rate limit, if this one is over, with the limit that holds now."""
+    now = now_of(s, 0)
+    if not s.rate_limit.renew(now, tell(s)):
         return
-    begin_rate_window(s)
-    limit = _holds_now(m.changes, MAX_BANDWIDTH_BYTES_S, s.max_bandwidth, s.rate_began, s.rounds)
+    limit = _holds_now(m.changes, MAX_BANDWIDTH_BYTES_S, s.max_bandwidth, now, s.rounds)
     if limit != s.max_bandwidth:
         s.max_bandwidth = limit
-        record.one_of(s, record.BANDWIDTH_LIMIT if limit else record.NO_BANDWIDTH_LIMIT, s.rate_began, limit, 0)
+        record.one_of(s, record.BANDWIDTH_LIMIT if limit else record.NO_BANDWIDTH_LIMIT, now, limit, 0)
+    s.rate_limit.allow(limit)
 
 
 @compiled
-def goes_on(s: Any, kind: int, saved: int) -> bool:
-    """Whether a run granted before something was sent may still go on beyond its first page."""
-    return kind == STOPPED or (
-        (kind == LONG or _is_early(now_of(s, 0) - s.slice_began, saved, s.slice_ns)) and allowance(s, saved) > 0
-    )
-
-
-@compiled
-def pace(s: Any, m: Memory, kind: int, saved: int) -> int:
-    """How many pages may follow in one run; 0 ends the stretch."""
-    if kind == STOPPED:
+def may_follow(s: Any, m: Memory, saved: int) -> int:
+    """How many pages may follow in one run, after so many in this stretch of the walk; 0 ends it."""
+    if s.stopped >= 0:
         return CHUNK_PAGES
-    if kind == LONG:
-        if window_is_over(s):
+    now = now_of(s, 0)
+    if not s.pace.timed:
+        if s.convergence.due(now):
             estimate(s, m)
-        if s.has_windows and rate_window_is_over(s):
+        if s.rate_limit.is_over(now):
             return 0
-        return min(CHUNK_PAGES, allowance(s, saved))
-    return _pages_now(allowance(s, saved), saved, now_of(s, 0) - s.slice_began, s.slice_ns)
+    return s.pace.pages(now, saved, s.rate_limit.pages_left(tell(s), saved))
+
+
+@compiled
+def goes_on(s: Any, saved: int) -> bool:
+    """Whether a run that was let follow may go on beyond its first page now that something was sent."""
+    return s.stopped >= 0 or (s.pace.goes_on(now_of(s, 0), saved) and s.rate_limit.pages_left(tell(s), saved) > 0)

@@ -22,7 +22,7 @@ from simmig.experiment.scenario.machine import machine_of
 from simmig.experiment.scenario.policy_choice import make_policy, parameters_of
 from simmig.experiment.scenario.schema import Scenario
 from simmig.migration.config import SEND_QUEUE_DEPTH
-from simmig.migration.convergence import FLAT_ROUNDS, divergence, no_smaller
+from simmig.migration.convergence import divergence
 from simmig.migration.lane import depths
 from simmig.migration.policies import promise_of
 from simmig.trace import events as ev
@@ -139,9 +139,9 @@ def _ends(s: Any) -> tuple[tuple[str, str], tuple[str, str]]:
     """Status and reason, of the source and of the destination."""
     if s["diverged"] < 0:
         return ("completed", ""), ("completed", "")
-    rounds, flat_rounds, left_pages = int(s["rounds"]), int(s["flat_rounds"]), int(s["diverged"])
-    flat = s["stop_when_flat"] and no_smaller(flat_rounds, int(s["least_pages"]), left_pages) > FLAT_ROUNDS
-    reason = divergence(rounds, left_pages, int(s["convergence"]["threshold_bytes"]), flat_rounds if flat else 0)
+    flat_rounds = int(s["shrinking"]["flat_rounds"]) if s["hopeless"] else 0
+    threshold_bytes = int(s["convergence"]["threshold_bytes"])
+    reason = divergence(int(s["rounds"]), int(s["diverged"]), threshold_bytes, flat_rounds)
     where = "in registration mode" if s["section_open"] else "where QEMU_FILE was due"
     return ("not-converging", reason), ("failed", f"the source sent ERROR {where}")
 

@@ -20,20 +20,14 @@ from simmig.experiment.leap.control import (
     wait_receive,
 )
 from simmig.experiment.leap.decide import (
-    LONG,
-    STOPPED,
-    TIMED,
-    allowance,
-    begin_rate_window,
     decide,
     estimate,
     goes_on,
+    may_follow,
     number_of,
-    pace,
-    rate_window_is_over,
-    renew_rate_window,
+    obey_rate_limit,
+    renew_rate,
     tell,
-    window_is_over,
 )
 from simmig.experiment.leap.guest import IDLE, advance, report, sync
 from simmig.experiment.leap.lane import RAM_BLOCKS_RESULT, now_of, poll_ram
@@ -58,9 +52,8 @@ from simmig.experiment.leap.state import (
     compiled,
     entry,
 )
-from simmig.migration.config import CHUNK_PAGES, WINDOW_NS
+from simmig.migration.config import CHUNK_PAGES
 from simmig.migration.control import PATIENCE_NS
-from simmig.migration.convergence import FLAT_ROUNDS, no_smaller
 from simmig.migration.limits import are_final
 from simmig.migration.policies.policy import Point
 from simmig.migration.rdma_stream import ABORT_PATIENCE_NS
@@ -68,11 +61,10 @@ from simmig.migration.registration import WHOLE_BLOCK
 from simmig.migration.wire import BUFFER_BYTES
 
 COMPLETED, NOT_CONVERGING = 0, 1
-UNLIMITED, WHOLE_ROUND = -1, -2  # slices that no clock ends
 
 _PAGE_BYTES = 4096
 _FLAG_BYTES, _FOOTER_BYTES, _SECTION_BYTES = 8, 5, 5
-_no_smaller, _are_final = compiled(no_smaller), compiled(are_final)
+_are_final = compiled(are_final)
 _BUFFER_PAGES = BUFFER_BYTES // _PAGE_BYTES
 
 
@@ -112,8 +104,7 @@ def _begin_round(s: Any, m: Memory) -> None:
     meter.open_row(s, m.rounds, s.rounds, s.rounds + 1, before, t, s.dirty)
     s.rounds += 1
     if _are_final(m.changes, t, s.rounds):
-        s.flat_rounds = _no_smaller(s.flat_rounds, s.least_pages, s.dirty)
-        s.least_pages = min(s.least_pages, s.dirty) if s.least_pages >= 0 else s.dirty
+        s.shrinking.round_began(s.dirty)
     record.one_of(s, record.ROUND_BEGAN, t, s.rounds, s.dirty)
     if call_back(s.watch_address, s.rounds):
         raise Declined
@@ -144,7 +135,7 @@ def _setup(s: Any, m: Memory) -> None:
     s.out += _FOOTER_BYTES
     s.setup_end = s.convergence._began_ns = now_of(s, 0)
     s.convergence._position = tell(s)
-    begin_rate_window(s)
+    s.rate_limit.begin(s.setup_end, tell(s))
     record.one_of(s, record.SETUP_ENDED, s.setup_end, 0, 0)
 
 
@@ -161,11 +152,6 @@ def _end_round(s: Any, m: Memory) -> None:
 @compiled
 def _too_much(s: Any) -> bool:
     return s.dirty > 0 and s.dirty * _PAGE_BYTES >= s.convergence.threshold_bytes
-
-
-@compiled
-def _is_hopeless(s: Any) -> bool:
-    return s.stop_when_flat != 0 and _no_smaller(s.flat_rounds, s.least_pages, s.dirty) > FLAT_ROUNDS
 
 
 @compiled
@@ -194,7 +180,8 @@ def _converged(s: Any, m: Memory) -> bool:
     _end_round(s, m)
     sync(s, m)
     if _too_much(s):
-        if _is_hopeless(s) or s.rounds == s.max_rounds:
+        s.hopeless = s.stop_when_flat and s.shrinking.is_hopeless(s.dirty)
+        if s.hopeless or s.rounds == s.max_rounds:
             s.diverged = s.dirty
         else:
             _begin_round(s, m)
@@ -203,20 +190,20 @@ def _converged(s: Any, m: Memory) -> bool:
 
 
 @compiled
-def _walk(s: Any, m: Memory, kind: int) -> bool:
-    """Send dirty pages as far as the pace allows; False when none is left."""
+def _walk(s: Any, m: Memory) -> bool:
+    """Send dirty pages as far as they may follow; False when none is left."""
     saved = 0
     while True:
-        limit = pace(s, m, kind, saved)
+        limit = may_follow(s, m, saved)
         count = take(s, m, limit) if limit else 0
         if not count:
-            s.rate_used += saved * _PAGE_BYTES
+            s.rate_limit.walked(saved)
             return limit == 0
         first = s.position - count
         if not merge(s, m, first, count):
             left_chunk = not s.chunk_first <= first < s.limit
             flush(s, m)
-            if count > 1 and not goes_on(s, kind, saved):
+            if count > 1 and not goes_on(s, saved):
                 put_back(s, m, first + 1, count - 1)
                 count = 1
             merge(s, m, first, count)
@@ -273,24 +260,15 @@ def _close_section(s: Any, m: Memory) -> None:
 
 
 @compiled
-def _obey_rate_limit(s: Any) -> None:
-    while not allowance(s, 0) and not rate_window_is_over(s):
-        sleep(s, s.rate_began + WINDOW_NS - now_of(s, 0))
-
-
-@compiled
 def _slice(s: Any, m: Memory) -> None:
     _open_section(s, m)
-    if s.slice_ns >= 0:
-        s.slice_began = now_of(s, 0)
-        _walk(s, m, TIMED)
-    else:
-        while _walk(s, m, LONG):
-            _flush_chunk(s, m)
-            _obey_rate_limit(s)
-            renew_rate_window(s, m)
+    s.pace.slice_began(now_of(s, 0))
+    while _walk(s, m) and not s.pace.timed:
+        _flush_chunk(s, m)
+        obey_rate_limit(s)
+        renew_rate(s, m)
     _flush_chunk(s, m)
-    if s.slice_ns != UNLIMITED:
+    if not s.single_slice:
         _ask(s, Point.SLICE_END)
         _close_section(s, m)
 
@@ -302,11 +280,11 @@ def _live(s: Any, m: Memory) -> bool:
         if s.diverged >= 0:
             return False
         _slice(s, m)
-        _obey_rate_limit(s)
-        if window_is_over(s):
+        obey_rate_limit(s)
+        if s.convergence.due(now_of(s, 0)):
             _flush_stream(s, m)
             estimate(s, m)
-        renew_rate_window(s, m)
+        renew_rate(s, m)
     return True
 
 
@@ -324,7 +302,7 @@ def _stop_and_copy(s: Any, m: Memory) -> None:
     sync(s, m)
     _begin_round(s, m)
     _open_section(s, m)
-    _walk(s, m, STOPPED)
+    _walk(s, m)
     _flush_chunk(s, m)
     _ask(s, Point.ROUND_END)
     _ask(s, Point.SLICE_END)

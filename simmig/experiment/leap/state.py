@@ -7,16 +7,20 @@ likewise by who sends on them; the source's second one, for control messages of 
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import update_wrapper
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar, cast, get_type_hints
 
 import numba
 import numpy as np
+from numba.extending import overload_method
 from numpy.typing import NDArray
 
 from simmig.experiment.leap import READY
-from simmig.migration.convergence import Convergence
+from simmig.migration.convergence import Convergence, Shrinking
+from simmig.migration.pace import Pace
 from simmig.migration.policies.policy import Point, Policy
+from simmig.migration.rate_limit import RateLimit
 
 SENDS, RECEIVES, ELSEWHERE = 0, 1, 2
 WRITE, SEND, PROBE = 0, 1, 2  # kinds of work requests
@@ -93,10 +97,33 @@ class Memory(NamedTuple):
 
 
 _INT, _FLOAT = "i8", "f8"
-CONVERGENCE = np.dtype(
-    [(name, _INT) for name in ("limit_ns", "_began_ns", "_position", "bandwidth_bytes_s", "threshold_bytes")]
-)
-"""What `convergence.Convergence` keeps, for its methods as they are."""
+_INNER: dict[str, bool] = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True, "_nrt": False}
+"""For what only compiled code calls. Nothing here allocates, and whoever entered holds the arrays: counting
+references to them at each call (`_nrt`) took a third of the time."""
+
+_methods: dict[str, dict[Any, Any]] = {}  # by name and record
+
+
+def _record_of(kept: type) -> np.dtype[Any]:
+    """What an object of that class keeps, as a record; compiled code calls the class's methods on it as they are.
+
+    Methods of one name take as many arguments, of whichever class, and no field of a record has that name.
+    """
+    record = np.dtype([(name, _INT) for name in vars(kept)["__slots__"]])
+    for name, function in vars(kept).items():
+        if not name.startswith("__") and callable(function):
+            if name not in _methods:
+                _methods[name] = {}
+                known = update_wrapper(_look_up(_methods[name]), function)
+                cast(Any, overload_method)(numba.types.Record, name, strict=False, jit_options=_INNER)(known)
+            _methods[name][numba.from_dtype(record)] = function
+    return record
+
+
+def _look_up(by_record: dict[Any, Any]) -> Callable[..., Any]:
+    return lambda record, *_arguments: by_record.get(record)
+
+
 PARAMETERS = np.dtype([(name, _INT) for name in ("limit", "interval", "_drained_at_bytes")])
 """What a built-in policy keeps, for its `drain` as it is; the state itself is its `Sender`."""
 _PAIR = (2,)
@@ -180,13 +207,14 @@ _FIELDS: list[tuple[Any, ...]] = [
     ),
     *((name, "u8") for name in ("pcg_high", "pcg_low", "pcg_inc_high", "pcg_inc_low")),
     # the source
-    *((name, _INT) for name in ("policy", "policy_address", "slice_ns", "max_rounds")),
+    *((name, _INT) for name in ("policy", "policy_address", "single_slice", "max_rounds")),
     ("parameters", PARAMETERS),
-    ("convergence", CONVERGENCE),
-    *((name, _INT) for name in ("bandwidth_bytes_s", "downtime_limit_ns", "max_bandwidth", "has_windows")),
-    *((name, _INT) for name in ("rate_began", "rate_used", "rate_position", "counts_posts")),
-    *((name, _INT) for name in ("section_open", "slice_began", "chunks", "out", "stream_bytes")),
-    *((name, _INT) for name in ("stop_when_flat", "flat_rounds", "least_pages")),
+    ("convergence", _record_of(Convergence)),
+    ("pace", _record_of(Pace)),
+    ("rate_limit", _record_of(RateLimit)),
+    ("shrinking", _record_of(Shrinking)),
+    *((name, _INT) for name in ("bandwidth_bytes_s", "downtime_limit_ns", "max_bandwidth")),
+    *((name, _INT) for name in ("section_open", "chunks", "out", "stream_bytes", "stop_when_flat", "hopeless")),
     *(
         (name, _INT)
         for name in ("start_bytes", "device_bytes", "ending_bytes", "patience_ns", "diverged", "source_end")
@@ -217,7 +245,7 @@ def new_state() -> Any:
     state = array[0]
     for name in ("end", "doorbell", "deadline", "alarm", "draining", "late", "stopped", "resumed_at", "cut_at"):
         state[name] = NONE
-    for name in ("stop_ns", "resume_ns", "diverged", "least_pages"):
+    for name in ("stop_ns", "resume_ns", "diverged"):
         state[name] = NONE
     state["g_shift"] = state["a_shift"] = 14
     return array
@@ -230,7 +258,6 @@ _TYPES: dict[Any, Any] = {
     Any: numba.from_dtype(STATE),
     int: numba.int64,
     Point: cast(Any, numba).typeof(Point.CHUNK_FULL),
-    Convergence: numba.from_dtype(CONVERGENCE),
     Policy: numba.from_dtype(PARAMETERS),
     Ints: numba.int64[:, ::1],
     Bytes: _BYTES,
@@ -246,10 +273,6 @@ _TYPES: dict[Any, Any] = {
 }
 
 Function = TypeVar("Function", bound=Callable[..., Any])
-
-_INNER: dict[str, bool] = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True, "_nrt": False}
-"""For what only compiled code calls. Nothing here allocates, and whoever entered holds the arrays: counting
-references to them at each call (`_nrt`) took a third of the time."""
 
 
 def compiled(function: Function) -> Function:
