@@ -13,7 +13,7 @@ from typing import Literal
 from simmig.migration import wire
 from simmig.migration.config import MigrationError
 from simmig.migration.lane import KIND_MASK, KIND_PROBE, KIND_RECV, KIND_SEND, Lane, PatienceError, give_back
-from simmig.migration.wire import Message, Type
+from simmig.migration.wire import NAMES, Message, Type
 from simmig.trace.events import ControlReceived, ControlSent, WorkCompleted, WorkPosted
 from simmig.verbs.api import MR
 from simmig.verbs.runtime import Work
@@ -33,6 +33,8 @@ class ControlChannel:
     def __init__(self, lane: Lane, deferred: bool) -> None:
         verbs = lane.verbs
         self._lane = lane
+        self._send_wr, self._recv_wr, self._sge = verbs.SendWR, verbs.RecvWR, verbs.SGE
+        self._send, self._signaled = verbs.enums.IBV_WR_SEND, verbs.enums.IBV_SEND_SIGNALED
         self._deferred = deferred
         self._access = verbs.enums.IBV_ACCESS_LOCAL_WRITE
         self._buffers: list[MR] = []
@@ -65,8 +67,8 @@ class ControlChannel:
         lane, buffer = self._lane, self._buffers[index]
         self._arrived[index] = None
         wr_id = KIND_RECV + index
-        sge = lane.verbs.SGE(buffer.buf, wire.BUFFER_BYTES, buffer.lkey)
-        lane.qp.post_recv(lane.verbs.RecvWR(wr_id=wr_id, num_sge=1, sg=[sge]))
+        sge = self._sge(buffer.buf, wire.BUFFER_BYTES, buffer.lkey)
+        lane.qp.post_recv(self._recv_wr(wr_id=wr_id, num_sge=1, sg=[sge]))
         if lane.emit is not None:
             lane.emit(WorkPosted(lane.runtime.now_ns(), lane.side, lane.qp_num, wr_id, "recv", wire.BUFFER_BYTES))
 
@@ -82,7 +84,8 @@ class ControlChannel:
         With `answer`, runs `meanwhile` (work to overlap) and waits for that answer. Raises MigrationError when the
         peer answers with anything else, or with ERROR.
         """
-        await self.granted(message.type.name, patience_ns)
+        if self._arrived[_READY] is None:
+            await self.granted(NAMES[message.type], patience_ns)
         self._expect(_READY, Type.READY)
         if answer is not None:
             self.post_receive(_DATA)
@@ -92,7 +95,7 @@ class ControlChannel:
             return None
         if meanwhile is not None:
             meanwhile()
-        await self._wait_receive(_DATA, answer.name, patience_ns)
+        await self._wait_receive(_DATA, NAMES[answer], patience_ns)
         return self._expect(_DATA, answer)
 
     async def granted(self, what: str = "the last message", patience_ns: int = PATIENCE_NS) -> None:
@@ -148,26 +151,25 @@ class ControlChannel:
         data = message.encode()
         slot = self._next_slot
         self._next_slot = (slot + 1) % len(self._outgoing)
-        await self._wait_slot(slot, message.type.name)
+        name = NAMES[message.type]
+        if slot in self._in_flight:
+            await self._wait_slot(slot, name)
         buffer = self._outgoing[slot]
         buffer.write(data, len(data))
         lane.runtime.work(Work.MESSAGE, 1)
         wr_id = KIND_SEND | slot << SLOT_SHIFT
-        sge = lane.verbs.SGE(buffer.buf, len(data), buffer.lkey)
-        signaled = lane.verbs.enums.IBV_SEND_SIGNALED
+        sge = self._sge(buffer.buf, len(data), buffer.lkey)
+        wr = self._send_wr(wr_id=wr_id, opcode=self._send, num_sge=1, sg=[sge], send_flags=self._signaled)
         lane.check()
-        send = lane.verbs.enums.IBV_WR_SEND
-        await lane.post_send(lane.verbs.SendWR(wr_id=wr_id, opcode=send, num_sge=1, sg=[sge], send_flags=signaled))
+        await lane.post_send(wr)
         self._in_flight.add(slot)
         self.posts += 1
         if lane.emit is not None:
             now_ns = lane.runtime.now_ns()
             lane.emit(WorkPosted(now_ns, lane.side, lane.qp_num, wr_id, "send", len(data)))
-            lane.emit(
-                ControlSent(now_ns, lane.side, message.type.name, len(data) - wire.HEADER.size, message.repeat)
-            )
+            lane.emit(ControlSent(now_ns, lane.side, name, len(data) - wire.HEADER.size, message.repeat))
         if not (deferred or self._deferred):
-            await self._wait_slot(slot, message.type.name)
+            await self._wait_slot(slot, name)
 
     async def settle(self) -> None:
         """Wait until every control SEND has completed: it has then arrived at the peer."""
@@ -199,7 +201,7 @@ class ControlChannel:
     def _expect(self, index: int, kind: Type) -> Message:
         message = self._take(index)
         if message.type is not kind:
-            raise MigrationError(f"the peer sent {message.type.name} where {kind.name} was due")
+            raise MigrationError(f"the peer sent {NAMES[message.type]} where {NAMES[kind]} was due")
         return message
 
     def _take(self, index: int) -> Message:
@@ -210,28 +212,27 @@ class ControlChannel:
 
     def _sent(self, wr_id: int) -> None:
         self._in_flight.discard(wr_id >> SLOT_SHIFT)
-        self._record(wr_id, "send", 0)
+        if self._lane.emit is not None:
+            self._record(wr_id, "send", 0)
 
     def _received(self, wr_id: int, length: int) -> None:
         lane = self._lane
         index = (wr_id & KIND_MASK) - KIND_RECV
-        self._record(wr_id, "recv", length)
+        if lane.emit is not None:
+            self._record(wr_id, "recv", length)
         lane.runtime.work(Work.MESSAGE, 1)
         message = wire.decode(self._buffers[index].read(length, 0))
         self._arrived[index] = message
         if lane.emit is not None:
-            lane.emit(
-                ControlReceived(
-                    lane.runtime.now_ns(), lane.side, message.type.name, len(message.data), message.repeat
-                )
-            )
+            name, now_ns = NAMES[message.type], lane.runtime.now_ns()
+            lane.emit(ControlReceived(now_ns, lane.side, name, len(message.data), message.repeat))
         if message.type is Type.ERROR:
             lane.break_down("the peer reported an error")
 
     def _record(self, wr_id: int, opcode: Literal["send", "recv"], length: int) -> None:
         lane = self._lane
-        if lane.emit is not None:
-            lane.emit(WorkCompleted(lane.runtime.now_ns(), lane.side, lane.qp_num, wr_id, opcode, length))
+        assert lane.emit is not None
+        lane.emit(WorkCompleted(lane.runtime.now_ns(), lane.side, lane.qp_num, wr_id, opcode, length))
 
     async def _probe(self) -> None:
         """An empty write to nowhere: completes when the peer's device answers, fails when it is gone."""

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import enum
 import struct
-from dataclasses import dataclass
+
+import msgspec
 
 from simmig.migration.config import MigrationError
 
@@ -52,8 +53,12 @@ class Type(enum.IntEnum):
     UNREGISTER_FINISHED = 11
 
 
-@dataclass(frozen=True, slots=True)
-class Message:
+_TYPES = tuple(Type)
+NAMES = tuple(kind.name for kind in Type)
+"""By type: an enum's own ways to value and name are slow."""
+
+
+class Message(msgspec.Struct, frozen=True):
     """A control message; `repeat` counts the commands in its data."""
 
     type: Type
@@ -77,12 +82,11 @@ def decode(received: bytes) -> Message:
     if kind > Type.UNREGISTER_FINISHED:
         raise WireError(f"unknown control message type {kind}")
     if repeat > MAX_COMMANDS:
-        raise WireError(f"{Type(kind).name} with {repeat} commands, at most {MAX_COMMANDS} are legal")
-    return Message(Type(kind), received[HEADER.size :], repeat)
+        raise WireError(f"{NAMES[kind]} with {repeat} commands, at most {MAX_COMMANDS} are legal")
+    return Message(_TYPES[kind], received[HEADER.size :], repeat)
 
 
-@dataclass(frozen=True, slots=True)
-class RemoteBlock:
+class RemoteBlock(msgspec.Struct, frozen=True):
     """A RAM block as the destination describes it."""
 
     host_address: int
@@ -91,8 +95,7 @@ class RemoteBlock:
     rkey: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Compress:
+class Compress(msgspec.Struct, frozen=True):
     """A run of pages that all hold `value` (only 0 is ever sent)."""
 
     value: int
@@ -101,8 +104,7 @@ class Compress:
     length: int
 
 
-@dataclass(frozen=True, slots=True)
-class Register:
+class Register(msgspec.Struct, frozen=True):
     """Register (or unregister) the chunk at `address`, and `extra_chunks` more behind it in the same region."""
 
     address: int
@@ -110,8 +112,7 @@ class Register:
     extra_chunks: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class RegisterResult:
+class RegisterResult(msgspec.Struct, frozen=True):
     """The key of a registered chunk."""
 
     rkey: int
@@ -148,7 +149,7 @@ def encode_registers(commands: list[Register]) -> bytes:
 
 def decode_registers(message: Message) -> list[Register]:
     """REGISTER REQUEST, UNREGISTER REQUEST: as many commands as the header repeats."""
-    rows = _rows(_REGISTER, message.data, message.type.name)
+    rows = _rows(_REGISTER, message.data, NAMES[message.type])
     if len(rows) != message.repeat:
         raise WireError(f"{message.type.name} repeats {message.repeat} times but holds {len(rows)} commands")
     return [Register(address, block, extra) for address, block, _, extra in rows]

@@ -44,10 +44,19 @@ def may_scatter(qp: QueuePair, sg: SgList) -> bool:
 
 def scatter(qp: QueuePair, sg: SgList, offset: int, payload: Payload) -> bool:
     """Put the payload at that offset of the whole list; False when an element is not good (any more)."""
-    if not may_scatter(qp, sg):
-        return False
     length = payload_length(payload)
     mrs = qp.device.mrs
+    if len(sg) == 1 and 0 < length <= sg[0][1] - offset:
+        address, size, lkey = sg[0]
+        mr = mrs.get(lkey)
+        if mr is None or mr.pd is not qp.pd or not mr.access & _LOCAL_WRITE:
+            return False
+        if address < mr.start or address + size > mr.end:
+            return False
+        mr.segment.dma_write(address + offset - mr.segment_address, payload)
+        return True
+    if not may_scatter(qp, sg):
+        return False
     position = 0
     for address, size, lkey in sg:
         low = max(offset, position)

@@ -81,7 +81,7 @@ class Sender(SendQueue):
         self.pending.append(work)
         self._wake()
 
-    def _wake(self) -> None:
+    def _wake(self, event: LightEvent | None = None) -> None:
         self._blocked = False
         if not self.pending or not self.sending or self.queued:
             return
@@ -110,7 +110,7 @@ class Sender(SendQueue):
             self._wake()
 
     def _ring_at(self, at_ns: int, then: Any = None) -> None:
-        event = LightEvent(then or (lambda event: self._wake()))
+        event = LightEvent(then or self._wake)
         self.env.schedule(cast(Any, event), NORMAL, at_ns - self.env._now)
 
     # --- the flow ---------------------------------------------------------------------------------------------
@@ -156,17 +156,18 @@ class Sender(SendQueue):
     def turn(self) -> None:
         """What it sends goes packet by packet where others send, too."""
 
-    def departed(self, burst: _Packets) -> None:
+    def departed(self, burst: _Packets) -> bool:
         """The message is over for its sender when its last packet has left."""
         work = burst.work
         if not self.pending or self.pending[0] is not work:
-            return
+            return bool(self.pending)
         work.next = burst.first + burst.count
         if work.next == work.packets:
             self.pending.popleft()
             if self.qp.qp_type == UD and _is_group(work.extra.address.dgid):
                 self._send_to_others(work, burst)
             self._sent(work)
+        return bool(self.pending)
 
     def _sent(self, work: SendWork) -> None:
         self._complete(work, 0)

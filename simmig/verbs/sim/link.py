@@ -17,18 +17,14 @@ from dataclasses import dataclass
 from heapq import heappush
 from math import gcd, log, log1p
 from random import Random
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from simpy.events import NORMAL
 
-from simmig.verbs.sim.burst import Burst
 from simmig.verbs.sim.messages import LinkMessage, MessageFlow
-from simmig.verbs.sim.parts import TAKEN, Adapter, Answer, Flow, Tenant
+from simmig.verbs.sim.parts import TAKEN, Adapter, Flow, Tenant
 from simmig.verbs.sim.turns import Turns, turns_of
 from simmig.verbs.sim.waiting import LightEvent
-
-if TYPE_CHECKING:
-    import simpy
 
 PATH_MTUS = {256: 1, 512: 2, 1024: 3, 2048: 4, 4096: 5}
 """Payload bytes of a packet: the values of enum ibv_mtu."""
@@ -100,7 +96,7 @@ class Direction:
 
     def __init__(self, link: Link, source: Adapter, target: Adapter, random: Random) -> None:
         spec = link.spec
-        self.env: simpy.Environment = source.host.env
+        self.env: Any = source.host.env
         self.link = link
         self.source = source
         self.target = target
@@ -123,7 +119,7 @@ class Direction:
         self._until_loss = self._draw_loss() if spec.loss else -1  # -1: nothing is ever lost
         self._flows: deque[Flow] = deque()  # waiting for their turn; the one that sends is not among them
         self._messages = MessageFlow(self)
-        self._burst: Burst | None = None
+        self._burst: Any = None
         self._together_in = 0  # packets until it is tried again to take turns by reckoning
         self._departing = (self._depart,)
         self._arriving = (self.arrive,)
@@ -142,7 +138,8 @@ class Direction:
         if flow.queued:
             return
         flow.queued = True
-        self.settle()
+        if self.tenant is not None:
+            self.tenant.leave()
         self._flows.append(flow)
         if self._burst is None:
             self._send_next()
@@ -179,7 +176,7 @@ class Direction:
 
     def was_cut(self) -> bool:
         """Whether the link was pulled while what arrives now was on the way."""
-        return self.link.cut_ns >= self.env._now - self.latency_ns
+        return bool(self.link.cut_ns >= self.env._now - self.latency_ns)
 
     def settle(self) -> None:
         """Something is about to happen that a stream, or turns, must not be ahead of."""
@@ -200,7 +197,7 @@ class Direction:
             flow = flows.popleft()
             if flows and self._until_loss < 0 and self._together(flow):
                 return
-            burst: Burst | Answer | None = flow.next_burst(not flows)
+            burst = flow.next_burst(not flows)
             if burst is None:
                 flow.queued = False
                 continue
@@ -208,7 +205,7 @@ class Direction:
                 return
             if self._until_loss >= 0:
                 self._expose(burst)
-            self.start(burst, self.env._now)  # type: ignore[arg-type]
+            self.start(burst, self.env._now)
             return
 
     def _together(self, first: Flow) -> bool:
@@ -225,20 +222,25 @@ class Direction:
         self.tenant = Turns(self, turns)
         return True
 
-    def start(self, burst: Burst, begin_ns: int) -> None:
+    def start(self, burst: Any, begin_ns: int) -> None:
         """Put a burst on the wire: at its free end or, if that is before `begin_ns`, then."""
         self._burst = burst
-        self.occupy(burst.wire_bytes, begin_ns)
-        self._set_end()
+        self.occupy((burst.count - 1) * burst.packet_bytes + burst.last_bytes, begin_ns)
+        end, env = self._end, self.env
+        end.callbacks = self._departing
+        heappush(env._queue, (self.end_ns, NORMAL, next(env._eid), end))
 
     def occupy(self, wire_bytes: int, begin_ns: int) -> None:
         """Have that many bytes on the wire, at its free end or, if that is before `begin_ns`, from then on."""
         if begin_ns > self.end_ns:
             self.base_ns = begin_ns
             self.rest = 0
-        self.start_ns = self.base_ns
-        self.start_rest = self.rest
-        self._extend(wire_bytes)
+        self.start_ns = base_ns = self.base_ns
+        self.start_rest = rest = self.rest
+        time = rest + wire_bytes * self.num
+        self.rest = rest = time % self.den
+        self.base_ns = base_ns = base_ns + time // self.den
+        self.end_ns = base_ns + (rest > 0)
 
     def free(self, base_ns: int, rest: int) -> None:
         """The wire is free from exactly `base_ns` plus `rest` / den on."""
@@ -246,21 +248,9 @@ class Direction:
         self.rest = rest
         self.end_ns = base_ns + (rest > 0)
 
-    def _extend(self, wire_bytes: int) -> None:
-        time = self.rest + wire_bytes * self.num
-        self.base_ns += time // self.den
-        self.rest = time % self.den
-        self.end_ns = self.base_ns + (self.rest > 0)
-
-    def _set_end(self) -> None:
-        end = self._end
-        end.callbacks = self._departing
-        env = self.env
-        heappush(env._queue, (self.end_ns, NORMAL, next(env._eid), end))  # type: ignore[misc]
-
-    def _shorten(self, burst: Burst) -> None:
+    def _shorten(self, burst: Any) -> None:
         """Let the burst under way end with the packet that is now on the wire."""
-        elapsed_ns: int = self.env._now - self.start_ns  # type: ignore[assignment]
+        elapsed_ns = self.env._now - self.start_ns
         gone_bytes = (elapsed_ns * self.den - self.start_rest) // self.num
         count = max(-(-gone_bytes // burst.packet_bytes), 1)
         if count >= burst.count:
@@ -270,24 +260,27 @@ class Direction:
         burst.cut(count)
         self.base_ns = self.start_ns
         self.rest = self.start_rest
-        self._extend(burst.wire_bytes)
         self._end.callbacks = ()  # this is not the end any more
         self._end = LightEvent(self._depart)
-        self._set_end()
+        self.start(burst, -1)
 
     def _depart(self, event: LightEvent) -> None:
         burst = self._burst
-        assert burst is not None
-        self.bytes_sent += burst.wire_bytes
+        self.bytes_sent += (burst.count - 1) * burst.packet_bytes + burst.last_bytes
         flow = burst.flow
-        flow.departed(burst)
+        has_more = flow.departed(burst)
         if burst.doomed or not self.link.up or not self.source.host.alive:
             self.packets_lost += burst.count
             flow.lost(burst)
+            has_more = True  # or may have, now that it knows
         else:
-            self.fly(burst, self.env._now)  # type: ignore[arg-type]
-        self._flows.append(flow)
-        self._send_next()
+            self.fly(burst, self.env._now)
+        if has_more or self._flows:
+            self._flows.append(flow)
+            self._send_next()
+        else:
+            self._burst = None
+            flow.queued = False
 
     def fly(self, burst: Any, departure_ns: int) -> None:
         """Have what left the wire then arrive."""
@@ -297,7 +290,7 @@ class Direction:
 
     def arrive(self, burst: Any) -> None:
         """What flew is there, unless the link was pulled or the other end has died."""
-        if self.was_cut() or not self.target.host.alive:
+        if self.link.cut_ns >= self.env._now - self.latency_ns or not self.target.host.alive:
             self.packets_lost += burst.count
             burst.flow.lost(burst)
         else:
@@ -317,7 +310,7 @@ class Direction:
 
     # --- losses -----------------------------------------------------------------------------------------------
 
-    def _expose(self, burst: Burst) -> None:
+    def _expose(self, burst: Any) -> None:
         """Cut the burst so that all of it gets through or, a single packet, nothing."""
         through = self._take(burst.count)
         burst.doomed = through == 0

@@ -72,7 +72,7 @@ class ByteSegment:
 
     def dma_write(self, offset: int, payload: Payload) -> None:
         """Copy the payload there."""
-        data = payload_bytes(payload)
+        data = payload if isinstance(payload, bytes) else payload.to_bytes()
         self.data[offset : offset + len(data)] = data
 
 

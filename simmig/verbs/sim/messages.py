@@ -79,13 +79,14 @@ class MessageFlow:
         """All that is left of the oldest message."""
         return self.next_burst(True)
 
-    def departed(self, burst: MessageBurst) -> None:
+    def departed(self, burst: MessageBurst) -> bool:
         """Go on behind it."""
         message = burst.message
         message.left_bytes -= burst.wire_bytes
         if message.left_bytes == 0:
             burst.final = True
             self._messages.popleft()
+        return True
 
     def arrived(self, burst: MessageBurst) -> None:
         """Hand the message over with its last packet."""

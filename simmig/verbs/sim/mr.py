@@ -7,7 +7,7 @@ from typing import Any
 
 from simmig.verbs.sim import enums as e
 from simmig.verbs.sim.base import NotModelled, PyverbsCM, not_modelled
-from simmig.verbs.sim.memory import PAGE_BYTES, ByteSegment, Mapping, Segment, payload_bytes
+from simmig.verbs.sim.memory import PAGE_BYTES, ByteSegment, Mapping, Segment
 from simmig.verbs.sim.pd import PD
 from simmig.verbs.sim.pyverbs_error import PyverbsRDMAError, PyverbsUserError
 
@@ -112,19 +112,22 @@ class MR(PyverbsCM):
         """Bytes of the buffer."""
         if offset < 0:
             raise PyverbsUserError(f"Invalid offset {offset}")
-        self._check(length)
-        mapping = self.mapping
-        length = min(length, mapping.end - self.buf - offset)
-        return payload_bytes(mapping.read(self.buf + offset, length))
+        if self._closed or length < 0:
+            raise self._unreadable(length)
+        start = self.buf + offset - self.mapping.address
+        payload = self.segment.dma_read(start, min(length, self.segment.length_bytes - start))
+        return payload if isinstance(payload, bytes) else payload.to_bytes()
 
     def write(self, data: bytes | str, length: int, offset: int = 0) -> None:
         """Put the first `length` bytes of the data into the buffer."""
-        self._check(length)
+        if self._closed or length < 0:
+            raise self._unreadable(length)
         if isinstance(data, str):
             data = data.encode()
-        if not 0 <= offset <= offset + length <= self.mapping.end - self.buf:
+        mapping = self.mapping
+        if not 0 <= offset <= offset + length <= mapping.end - self.buf:
             raise PyverbsUserError(f"{length} bytes at {offset} do not lie in the memory the MR is in")
-        self.mapping.write(self.buf + offset, bytes(data[:length]))
+        self.segment.dma_write(self.buf + offset - mapping.address, bytes(data[:length]))
 
     def close(self) -> None:
         """Deregister. Work requests under way that use the keys fail when they get there."""
@@ -185,9 +188,8 @@ class MR(PyverbsCM):
     def _pages(self) -> int:
         return -(-(self.buf + self.length) // PAGE_BYTES) - self.buf // PAGE_BYTES
 
-    def _check(self, length: int) -> None:
-        if self._closed or length < 0:
-            raise PyverbsUserError(f"The MR buffer isn't allocated or length {length} is invalid")
+    def _unreadable(self, length: int) -> PyverbsUserError:
+        return PyverbsUserError(f"The MR buffer isn't allocated or length {length} is invalid")
 
 
 class DMMR(NotModelled):

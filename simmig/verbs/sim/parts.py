@@ -45,8 +45,8 @@ class Flow(Protocol):
     def turn(self) -> Any:
         """All that is left of what `next_burst` would send, if nobody has to look at its packets; else None."""
 
-    def departed(self, burst: Any) -> None:
-        """The burst, as long as it is now, has left."""
+    def departed(self, burst: Any) -> bool:
+        """The burst, as long as it is now, has left; whether `next_burst` may have another."""
 
     def arrived(self, burst: Any) -> None:
         """It has reached the other end."""

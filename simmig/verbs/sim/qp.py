@@ -22,6 +22,7 @@ from simmig.verbs.sim.wr import RecvWR, SendWR, SgList
 
 _SIGNALED = int(e.IBV_SEND_SIGNALED)
 _INLINE = int(e.IBV_SEND_INLINE)
+_SEND = int(e.IBV_WR_SEND)
 _RDMA_READ = int(e.IBV_WR_RDMA_READ)
 _RDMA_WRITE = int(e.IBV_WR_RDMA_WRITE)
 _NOT_PLAIN = ~_SIGNALED
@@ -103,8 +104,9 @@ class QP(QPStates):
         requester = self.requester
         flags = wr.send_flags
         ordinal = requester.posted + 1
+        opcode = wr.opcode
         if (
-            wr.opcode != _RDMA_WRITE
+            opcode not in (_RDMA_WRITE, _SEND)
             or wr.num_sge != 1
             or wr.shared_sge is not None
             or wr.next_wr is not None
@@ -114,7 +116,7 @@ class QP(QPStates):
         ):
             self._post_sends(wr, bad_wr)
             return
-        # What follows is what `_post_send` does for any work request, for the one that is posted by the thousand.
+        # What follows is what `_post_send` does for any work request, for those that are posted by the thousand.
         sg = wr.sg
         length = sg[0][1]
         visible_ns = self._charge_post(length) if self._post_byte_ns else self._host.spend(self._post_ns)
@@ -126,13 +128,13 @@ class QP(QPStates):
         requester.pending.append(
             SendWork(
                 wr.wr_id,
-                _RDMA_WRITE,
+                int(opcode),
                 sg,
                 length,
                 wr.remote_addr,
                 wr.rkey,
                 flags != 0 or self._signal_all,
-                length >= requester.stream_min_bytes,
+                opcode == _RDMA_WRITE and length >= requester.stream_min_bytes,
                 visible_ns,
                 ordinal,
                 packets,
@@ -264,9 +266,9 @@ class QP(QPStates):
         sg = wr.elements()
         if len(sg) > self._cap.max_recv_sge:
             return errno.EINVAL
-        self._host.charge(self._post_ns)
+        length = sg[0][1] if len(sg) == 1 else sum(element[1] for element in sg)
         responder.posted += 1
-        work = ReceiveWork(wr.wr_id, sg, sum(element[1] for element in sg), self._host.now_ns(), responder.posted)
+        work = ReceiveWork(wr.wr_id, sg, length, self._host.spend(self._post_ns), responder.posted)
         if self._state == ERR and self.device.profile.flushes_receives_posted_in_error:
             responder.complete(work, e.IBV_WC_WR_FLUSH_ERR, e.IBV_WC_RECV, 0, None)
         else:
@@ -279,6 +281,7 @@ class QP(QPStates):
             return
         self._closed = True
         self.abandon()
+        self._state = RESET
         del self.device.qps[self.qp_num]
         for cq in (self.send_cq, self.recv_cq):
             cq.remove_ref(self)

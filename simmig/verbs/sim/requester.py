@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, cast
+from heapq import heappush
 
 from simpy.events import NORMAL
 
@@ -46,6 +46,8 @@ class Requester(RecoveringQueue):
 
     __slots__ = (
         "_doorbell_ns",
+        "_max_message_bytes",
+        "_mrs",
         "answering",
         "gid",
         "header_bytes",
@@ -58,6 +60,8 @@ class Requester(RecoveringQueue):
 
     def __init__(self, qp: QueuePair) -> None:
         super().__init__(qp)
+        self._mrs = qp.device.mrs
+        self._max_message_bytes = qp.device.profile.max_message_bytes
         self.gid = ""
         self.mtu = 1
         self.header_bytes = 0
@@ -120,14 +124,14 @@ class Requester(RecoveringQueue):
             count = 1
         return self.burst(work, first, count)
 
-    def departed(self, burst: RequestBurst) -> None:
+    def departed(self, burst: RequestBurst) -> bool:
         """Go on behind it, unless the queue has gone back meanwhile."""
         work = burst.work
         pending = self.pending
         if not pending or pending[0] is not work or work.next != burst.first:
-            return
+            return bool(pending)
         work.next = work.packets if work.is_read else burst.first + burst.count
-        work.sent_ns = cast(int, self.env._now)
+        work.sent_ns = self.env._now
         if work.next == work.packets:
             pending.popleft()
             self.unacked.append(work)
@@ -135,6 +139,7 @@ class Requester(RecoveringQueue):
                 self._reads += 1
         if self._impatient:
             self.set_timer()
+        return bool(pending)
 
     def arrived(self, burst: RequestBurst) -> None:
         """Hand it to the queue pair it is for, if the device has it."""
@@ -150,9 +155,11 @@ class Requester(RecoveringQueue):
 
     def burst(self, work: SendWork, first: int, count: int) -> RequestBurst | None:
         """Those packets, with what the source memory holds now; None when the work request cannot be executed."""
-        start = first * self.mtu
-        length = min(count * self.mtu, work.length - start)
-        if work.length > self.device.profile.max_message_bytes:
+        mtu = self.mtu
+        start = first * mtu
+        is_last = first + count == work.packets
+        length = work.length - start if is_last else count * mtu
+        if work.length > self._max_message_bytes:
             self._local_error(e.IBV_WC_LOC_LEN_ERR)
             return None
         payload = self._payload(work, start, length)
@@ -162,12 +169,12 @@ class Requester(RecoveringQueue):
         if work.is_read:
             count = 1
             last_bytes = _READ_REQUEST_BYTES
-        elif first + count < work.packets:
-            last_bytes = self.mtu
         else:
-            last_bytes = length - (count - 1) * self.mtu
+            last_bytes = length - (count - 1) * mtu
         work.started = True
-        return RequestBurst(self, work, first, count, self.packet_bytes, last_bytes + self.header_bytes, payload)
+        psn = (work.psn + first) & PSN_MASK
+        size = self.packet_bytes
+        return RequestBurst(self, work, first, psn, count, size, last_bytes + self.header_bytes, payload)
 
     def _protection_status(self, work: SendWork) -> int:
         """LOC_PROT_ERR (R33); soft-RoCE has another word where the key itself is bad."""
@@ -187,7 +194,7 @@ class Requester(RecoveringQueue):
         if len(sg) != 1 or not length:
             return gather(self.qp, sg, start, length)
         address, size, lkey = sg[0]
-        mr = self.device.mrs.get(lkey)
+        mr = self._mrs.get(lkey)
         if mr is None or mr.pd is not self.qp.pd or address < mr.start or address + size > mr.end:
             return None
         return mr.segment.dma_read(address + start - mr.segment_address, length)
@@ -226,11 +233,8 @@ class Requester(RecoveringQueue):
     def _ring_at(self, at_ns: int) -> None:
         if self._doorbell_ns != at_ns:
             self._doorbell_ns = at_ns
-            event = LightEvent(self._rung)
-            self.env.schedule(cast(Any, event), NORMAL, at_ns - self.env._now)
-
-    def _rung(self, event: LightEvent) -> None:
-        self._wake()
+            env = self.env
+            heappush(env._queue, (at_ns, NORMAL, next(env._eid), LightEvent(self._wake)))
 
     # --- answers ----------------------------------------------------------------------------------------------
 
@@ -238,7 +242,8 @@ class Requester(RecoveringQueue):
         """An answer has come, or was lost at the last moment."""
         if not self.sending or not self.device.host.alive:
             return
-        if self.direction.reverse.was_cut():
+        back = self.direction.reverse
+        if back.link.cut_ns >= self.env._now - back.latency_ns:
             self.lost(burst)
             return
         syndrome = burst.syndrome
@@ -260,8 +265,9 @@ class Requester(RecoveringQueue):
             self.set_timer()  # it has not answered what waits for an answer
         elif gain or positive:
             self.acked = psn
-            self.progress_ns = cast(int, self.env._now)
-            self.forgive()
+            self.progress_ns = self.env._now
+            self.retries_left = self.retry_count
+            self.rnr_retries_left = self.rnr_retry_count
         self._retire()
 
     def forgive(self) -> None:
@@ -328,11 +334,12 @@ class Requester(RecoveringQueue):
         first = work.next
         done = first * self.mtu
         payload = self._payload(work, done, work.length - done)
-        if payload is None or work.length > self.device.profile.max_message_bytes:
+        if payload is None or work.length > self._max_message_bytes:
             return None
         work.started = True
         last_bytes = work.length - (work.packets - 1) * self.mtu + self.header_bytes
-        return RequestBurst(self, work, first, work.packets - first, self.packet_bytes, last_bytes, payload)
+        psn = (work.psn + first) & PSN_MASK
+        return RequestBurst(self, work, first, psn, work.packets - first, self.packet_bytes, last_bytes, payload)
 
     def _begin_stream(self, work: SendWork) -> bool:
         """Take the direction over for a stream, where there are such (`stream.py`)."""
@@ -342,4 +349,4 @@ class Requester(RecoveringQueue):
         """A streamable write as a burst."""
         work.started = True
         last_bytes = work.length - (work.packets - 1) * self.mtu + self.header_bytes
-        return RequestBurst(self, work, 0, work.packets, self.packet_bytes, last_bytes, payload)
+        return RequestBurst(self, work, 0, work.psn, work.packets, self.packet_bytes, last_bytes, payload)

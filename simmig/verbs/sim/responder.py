@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections import deque
+from typing import Any
 
 from simmig.verbs.sim import enums as e
 from simmig.verbs.sim.buffers import scatter
@@ -38,6 +39,7 @@ _SEND_WITH_INV = int(e.IBV_WR_SEND_WITH_INV)
 _COMPARE = int(e.IBV_WR_ATOMIC_CMP_AND_SWP)
 _ATOMIC_WRITE = int(e.IBV_WR_ATOMIC_WRITE)
 _REMOTE_WRITE = int(e.IBV_ACCESS_REMOTE_WRITE)
+_RECV = int(e.IBV_WC_RECV)
 _SOLICITED = int(e.IBV_SEND_SOLICITED)
 _WITH_IMM = int(e.IBV_WC_WITH_IMM)
 _NO_WINDOW = PSN_HALF
@@ -216,23 +218,25 @@ class Responder:
             receive = self._take_receive()
         assert receive is not None
         end = burst.first * self.mtu + payload_length(burst.payload)
-        profile = self.device.profile
         if end > receive.length:
+            profile = self.device.profile
             if profile.long_message_is_operation_error:
                 self._fail_receive(burst, e.IBV_WC_LOC_QP_OP_ERR, NAK_REMOTE_OPERATION)
             else:
                 self._fail_receive(burst, e.IBV_WC_LOC_LEN_ERR, NAK_INVALID_REQUEST)
             return False
         if end and not scatter(self.qp, receive.sg, burst.first * self.mtu, burst.payload):
-            self._fail_receive(burst, profile.bad_key_status, NAK_REMOTE_OPERATION)
+            self._fail_receive(burst, self.device.profile.bad_key_status, NAK_REMOTE_OPERATION)
             return False
-        if last and work.opcode == _SEND_WITH_INV:
+        if not last:
+            return True
+        if work.opcode == _SEND_WITH_INV:
             if not invalidate(self.qp, work.imm_data):
                 self._refuse(burst, NAK_REMOTE_ACCESS)
                 return False
             self._deliver(work, e.IBV_WC_RECV, work.imm_data, int(e.IBV_WC_WITH_INV))
-        elif last:
-            self._deliver(work, e.IBV_WC_RECV, work.imm_data if work.opcode == _SEND_WITH_IMM else None)
+        else:
+            self._deliver(work, _RECV, work.imm_data if work.opcode == _SEND_WITH_IMM else None)
         return True
 
     def _is_partly_new(self, burst: RequestBurst) -> bool:
@@ -318,11 +322,13 @@ class Responder:
         flags: int = _WITH_IMM,
     ) -> None:
         """Complete a receive. If the completion is lost to an overrun, so is the queue pair."""
+        queue: Any = self.srq or self
+        ordinal = receive.ordinal
         if self.slots_free_at_ack:
-            (self.srq or self).retired = receive.ordinal
-        completion = WC(receive.wr_id, int(status), int(opcode), 0, byte_len, self.qp.qp_num)
-        completion.queue = None if self.slots_free_at_ack else (self.srq or self)
-        completion.retires = receive.ordinal
+            queue.retired = ordinal
+            queue = None
+        qp_num, status, opcode = self.qp.qp_num, int(status), int(opcode)
+        completion = WC(receive.wr_id, status, opcode, 0, byte_len, qp_num, queue=queue, retires=ordinal)
         if imm_data is not None:
             completion.imm_data = imm_data
             completion.wc_flags = flags

@@ -100,7 +100,7 @@ class Responses:
         """Send that answer, behind the data of the reads before it."""
         if self.reads:
             self._responses.append(_Response(request, -1, False))
-        elif not self._direction().answer(request, request.flow.answering):
+        elif not self._responder.direction.answer(request, request.flow.answering):
             request.flow.lost(request)
 
     def clear(self) -> None:
@@ -151,11 +151,11 @@ class Responses:
     def turn(self) -> None:
         """What it sends goes packet by packet where others send, too."""
 
-    def departed(self, burst: ResponseBurst) -> None:
+    def departed(self, burst: ResponseBurst) -> bool:
         """Go on behind it; answers that had to wait for the read travel with its last packet."""
         responses = self._responses
         if not responses or responses[0].request is not burst.request:
-            return
+            return bool(responses)
         response = responses[0]
         response.next = burst.first + burst.count
         if response.next == self.packets(burst.request.work):
@@ -165,6 +165,7 @@ class Responses:
                 burst.answers.append(responses.popleft().request)
             if not responses:
                 self._responder.all_said()
+        return bool(responses)
 
     def arrived(self, burst: ResponseBurst) -> None:
         """The data is there, then what was to be said after it."""

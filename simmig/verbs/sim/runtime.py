@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import types
 from collections.abc import Coroutine, Generator
+from heapq import heappush
 from typing import TYPE_CHECKING, Any, cast
 
 from simpy.events import NORMAL
@@ -93,7 +94,7 @@ class SimRuntime:
     def __init__(self, host: Host) -> None:
         self.host = host
         self.now_ns, self.work = host.now_ns, host.work
-        self._env = host.env
+        self._env: Any = host.env
 
     async def sleep(self, duration_ns: int) -> None:
         """Wait for that long, after the work done since the last wait."""
@@ -170,8 +171,9 @@ class SimRuntime:
     def _sleep(self, waiter: Waiter, duration_ns: int) -> Generator[Any, Any, None]:
         """Let that much time pass; no source can cut it short."""
         waiter.listen(())
+        env = self._env
         waiter.callbacks = []
-        self._env.schedule(cast(Any, waiter), NORMAL, duration_ns)
+        heappush(env._queue, (env._now + duration_ns, NORMAL, next(env._eid), waiter))
         try:
             yield waiter
         except Interrupt:

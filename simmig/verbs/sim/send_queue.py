@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 from simmig.verbs.sim import enums as e
 from simmig.verbs.sim.cq import WC
@@ -11,10 +11,6 @@ from simmig.verbs.sim.link import Direction
 from simmig.verbs.sim.parts import QueuePair
 from simmig.verbs.sim.waiting import LightEvent
 from simmig.verbs.sim.work import PSN_HALF, PSN_MASK, SendWork
-
-if TYPE_CHECKING:
-    import simpy
-
 
 _COMPLETION_OPCODES = {
     int(e.IBV_WR_RDMA_WRITE): int(e.IBV_WC_RDMA_WRITE),
@@ -69,7 +65,7 @@ class SendQueue:
         self.qp = qp
         self.qp_num = qp.qp_num
         self.device = qp.device
-        self.env: simpy.Environment = qp.device.host.env
+        self.env: Any = qp.device.host.env
         self.slots_free_at_ack = qp.device.profile.slots_free_at_ack
         self.posted = 0
         self.retired = 0
@@ -127,7 +123,7 @@ class SendQueue:
         self.sending = False
         self._timer = None
 
-    def _wake(self) -> None:
+    def _wake(self, event: LightEvent | None = None) -> None:
         """Send on, if there is something to send."""
         self._blocked = False
         if self.pending and self.sending and not self.queued:
@@ -153,7 +149,8 @@ class SendQueue:
             unacked.popleft()
             self._complete(work, 0)
         else:
-            self._retire_resent()
+            if self.pending and self.pending[0].started:
+                self._retire_resent()
         if self._blocked:
             self._wake()
         if self.draining:
@@ -174,9 +171,9 @@ class SendQueue:
             self.retired = work.ordinal
         if work.signaled or status:  # R13
             opcode = _COMPLETION_OPCODES[work.opcode]
-            completion = WC(work.wr_id, int(status), opcode, 0, work.length, self.qp_num)
-            completion.queue = None if self.slots_free_at_ack else self
-            completion.retires = work.ordinal
+            queue = None if self.slots_free_at_ack else self
+            length, ordinal = work.length, work.ordinal
+            completion = WC(work.wr_id, int(status), opcode, 0, length, self.qp_num, queue=queue, retires=ordinal)
             self.qp.send_cq.push(completion, False)
 
     def _fail(self, status: int) -> None:

@@ -268,7 +268,7 @@ class StreamingRequester(Requester):
         if peer is None or not direction.target.host.alive or not peer.responder.takes_streams(self):
             return False
         payload = self._payload(work, 0, work.length)
-        if payload is None or work.length > self.device.profile.max_message_bytes:
+        if payload is None or work.length > self._max_message_bytes:
             return False
         direction.tenant = WriteStream(self, peer, payload)
         return True

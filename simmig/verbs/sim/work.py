@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import msgspec
 
@@ -112,51 +112,27 @@ class RequestFlow(Protocol):
         """Something is known not to arrive."""
 
 
-class RequestBurst:
-    """Request packets of one work request (see `link.Burst`); the same object carries the answer back."""
+class RequestBurst(msgspec.Struct, eq=False):
+    """Request packets of one work request (see `link.Burst`); the same object carries the answer back.
 
-    __slots__ = (
-        "answer_psn",
-        "callbacks",
-        "count",
-        "doomed",
-        "first",
-        "flow",
-        "last_bytes",
-        "packet_bytes",
-        "payload",
-        "psn",
-        "rnr_ns",
-        "syndrome",
-        "work",
-    )
+    `psn` is the number of its first packet.
+    """
 
-    _ok = True
+    _ok: ClassVar[bool] = True
 
-    callbacks: tuple[Callable[[Any], None], ...] | None
-    syndrome: int
-    answer_psn: int
-    rnr_ns: int
-
-    def __init__(
-        self,
-        flow: RequestFlow,
-        work: SendWork,
-        first: int,
-        count: int,
-        packet_bytes: int,
-        last_bytes: int,
-        payload: Payload,
-    ) -> None:
-        self.flow = flow
-        self.work = work
-        self.first = first
-        self.count = count
-        self.packet_bytes = packet_bytes
-        self.last_bytes = last_bytes
-        self.payload = payload
-        self.psn = (work.psn + first) & PSN_MASK
-        self.doomed = False
+    flow: RequestFlow
+    work: SendWork
+    first: int
+    psn: int
+    count: int
+    packet_bytes: int
+    last_bytes: int
+    payload: Payload
+    doomed: bool = False
+    callbacks: tuple[Callable[[Any], None], ...] | None = None
+    syndrome: int = ACK
+    answer_psn: int = 0
+    rnr_ns: int = 0
 
     @property
     def wire_bytes(self) -> int:
@@ -172,7 +148,8 @@ class RequestBurst:
     def split(self, count: int) -> RequestBurst:
         """The first packets, fewer than there are, as a burst of their own; this one keeps the rest."""
         part = payload_part(self.payload, 0, count * self.flow.mtu)
-        first = RequestBurst(self.flow, self.work, self.first, count, self.packet_bytes, self.packet_bytes, part)
+        size = self.packet_bytes
+        first = RequestBurst(self.flow, self.work, self.first, self.psn, count, size, size, part)
         self.skip(count)
         return first
 

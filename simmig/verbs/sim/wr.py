@@ -59,7 +59,11 @@ class RecvWR(PyverbsCM, msgspec.Struct, eq=False):
     next_wr: RecvWR | None = None
 
     def __post_init__(self) -> None:
-        self.sg = tuple((sge.addr, sge.length, sge.lkey) for sge in (self.sg or ())[: self.num_sge])
+        if self.num_sge == 1 and self.sg:
+            sge = self.sg[0]
+            self.sg = ((sge.addr, sge.length, sge.lkey),)
+        else:
+            self.sg = tuple((sge.addr, sge.length, sge.lkey) for sge in (self.sg or ())[: self.num_sge])
 
     def elements(self) -> SgList:
         """What the device reads of the scatter list at the post."""
