@@ -18,6 +18,18 @@ from simmig.guest.api import PAGE_BYTES
 from simmig.trace.metrics import Stretch
 
 WIDTH = 120
+ROUND = (
+    "round",
+    "began",
+    "took",
+    "dirty",
+    "sent",
+    "guest wrote",
+    "policy asked",
+    "channel forced",
+    "pending at end",
+)
+"""What is told of a round, and the headings of `round_cells`."""
 _WIDER, _WIDEST = 4, 400
 _ROUNDS_SHOWN = 12
 _LATE = 0.02
@@ -159,33 +171,29 @@ def _memory(result: Result) -> str:
 def _rounds(rounds: Sequence[Stretch], began_ns: int) -> Table:
     """The passes over the bitmap, the first and the last of them where they are many; fits into 80 columns."""
     table = Table(box=None, padding=(0, 1, 0, 0), header_style="bold")
-    for heading in (
-        "\nround",
-        "\nbegan",
-        "\ntook",
-        "\ndirty",
-        "\nsent",
-        "guest\nwrote",
-        "policy\nasked",
-        "channel\nforced",
-        "pending\nat end",
-    ):
-        table.add_column(heading, justify="right", no_wrap=True)
+    for heading in ROUND:
+        lines = heading.replace(" ", "\n", 1) if " " in heading else f"\n{heading}"
+        table.add_column(lines, justify="right", no_wrap=True)
     half = _ROUNDS_SHOWN // 2
     shown = rounds if len(rounds) <= _ROUNDS_SHOWN else [*rounds[:half], None, *rounds[-half:]]
     for row in shown:
         if row is None:
             table.add_row("...")
             continue
-        table.add_row(
-            str(row.index),
-            format_time(row.began_ns - began_ns),
-            format_time(row.duration_ns),
-            format_bytes(row.dirty_pages * PAGE_BYTES),
-            format_bytes(row.counts.posted_bytes),
-            format_bytes(row.counts.guest_writes * PAGE_BYTES),
-            format_time(row.counts.drain_ns),
-            format_time(row.counts.forced_drain_ns),
-            format_bytes(row.pending_bytes),
-        )
+        table.add_row(*round_cells(row, began_ns))
     return table
+
+
+def round_cells(row: Stretch, began_ns: int) -> list[str]:
+    """A round under the headings `ROUND`, its times from when the migration began."""
+    return [
+        str(row.index),
+        format_time(row.began_ns - began_ns),
+        format_time(row.duration_ns),
+        format_bytes(row.dirty_pages * PAGE_BYTES),
+        format_bytes(row.counts.posted_bytes),
+        format_bytes(row.counts.guest_writes * PAGE_BYTES),
+        format_time(row.counts.drain_ns),
+        format_time(row.counts.forced_drain_ns),
+        format_bytes(row.pending_bytes),
+    ]

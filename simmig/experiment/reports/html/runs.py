@@ -11,11 +11,9 @@ from simmig.experiment.amounts import format_bytes, format_rate, format_time
 from simmig.experiment.reports.html.page import Fact, Page, Table, picture
 from simmig.experiment.reports.plots import timeline, timelines
 from simmig.experiment.reports.plots.timelines import Run
-from simmig.experiment.reports.summary import facts, headline
+from simmig.experiment.reports.summary import ROUND, facts, headline, round_cells
 from simmig.experiment.result import Result
 from simmig.experiment.scenario.schema import Scenario
-from simmig.guest.api import PAGE_BYTES
-from simmig.trace.metrics import Stretch
 
 MAX_ROWS = 200
 
@@ -38,7 +36,7 @@ def page_of_run(result: Result, title: str, scenario: Scenario | None = None) ->
         facts=shown,
         invariants=[(name, "holds" if held else "BROKEN") for name, held in result.invariants.items()],
         pictures=[picture("The migration over time", timeline.figure(result.metrics, title), title)],
-        tables=[Table("Rounds", _ROUND, [_round(row, began_ns) for row in rounds[:MAX_ROWS]], note)],
+        tables=[Table("Rounds", ROUND, [round_cells(row, began_ns) for row in rounds[:MAX_ROWS]], note)],
         sources=_sources(result),
         files=[("Scenario", json.dumps(scenario.model_dump(), indent=2))] if scenario is not None else [],
     )
@@ -82,32 +80,7 @@ def result_of(run: Run) -> Result:
     return Result(**given, **sides, metrics=run.metrics, engine=known.get("engine"))
 
 
-_ROUND = (
-    "round",
-    "began",
-    "took",
-    "dirty",
-    "sent",
-    "guest wrote",
-    "policy asked",
-    "channel forced",
-    "pending at end",
-)
 _RUN = ("run", "policy", "status", "total time", "downtime", "at the stop", "pending at most", "throughput")
-
-
-def _round(row: Stretch, began_ns: int) -> list[str]:
-    return [
-        str(row.index),
-        format_time(row.began_ns - began_ns),
-        format_time(row.duration_ns),
-        format_bytes(row.dirty_pages * PAGE_BYTES),
-        format_bytes(row.counts.posted_bytes),
-        format_bytes(row.counts.guest_writes * PAGE_BYTES),
-        format_time(row.counts.drain_ns),
-        format_time(row.counts.forced_drain_ns),
-        format_bytes(row.pending_bytes),
-    ]
 
 
 def _run(run: Run) -> list[str]:
