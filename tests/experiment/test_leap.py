@@ -326,6 +326,15 @@ def test_a_trace_that_may_be_long_is_made_where_it_is_not(control_qp: str) -> No
         assert traced_leap()(what, lambda: Recorder(()), True, most).trace_sha256 == sha256
 
 
+def test_a_small_guest_leaps_where_compiled_code_has_been_loaded(leap: Leap) -> None:
+    what = scenario(
+        guest={"memory": "8 MiB", "workload": {"kind": "uniform", "working_set": "4 MiB", "rate": "1 GiB/s"}}
+    )
+    ours, theirs = run(what, traced=False), run_events(what)
+    assert (ours.engine, theirs.engine) == ("compiled", "events")
+    assert told(ours.metrics) == told(theirs.metrics)
+
+
 def test_who_waits_is_told_how_far_it_is(leap: Leap) -> None:
     """Once a window of the bandwidth estimate, and where rounds begin."""
     busy = {"kind": "uniform", "working_set": "8 MiB", "rate": "40 MiB/s"}

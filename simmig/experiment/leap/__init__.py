@@ -33,7 +33,7 @@ PACKAGE = Path(__file__).parents[2]
 FROZEN_ROOMS = ("experiment/leap", "guest", "migration", "trace", "verbs")
 """Whose sources are compiled, or imported by what is."""
 WORTHWHILE_BYTES = 256 << 20
-"""Guests below that are simulated before compiled code has been loaded."""
+"""Smaller guests are simulated before compiled code has been loaded."""
 
 
 def untraced(scenario: Scenario) -> Result | None:
@@ -41,7 +41,8 @@ def untraced(scenario: Scenario) -> Result | None:
 
     The figures are the same. What takes a trace is not there: its digest, the invariants, the memory compared.
     """
-    if not worthwhile(scenario):
+    at_hand = _is_loaded() and is_ready() and outside(scenario) is None
+    if not (at_hand or worthwhile(scenario)):
         return None
     from simmig.experiment.leap.leap import leap  # noqa: PLC0415  (numba is slow to import)
 
@@ -77,12 +78,16 @@ def worthwhile(scenario: Scenario) -> bool:
 
 def is_ready() -> bool:
     """Whether compiled code is at hand."""
-    return "simmig.experiment.leap.leap" in sys.modules or (has_numba() and _marker().exists())
+    return _is_loaded() or (has_numba() and _marker().exists())
+
+
+def _is_loaded() -> bool:
+    return "simmig.experiment.leap.leap" in sys.modules
 
 
 def prepare() -> bool:
     """Have it compiled, which takes a minute the first time; False without numba."""
-    if "simmig.experiment.leap.leap" in sys.modules:
+    if _is_loaded():
         return True
     if not has_numba():
         return False
