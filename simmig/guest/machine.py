@@ -131,9 +131,8 @@ class Machine:
 
     def state_sizes(self) -> tuple[int, int]:
         """How many bytes of a state are its section, and how many its ending."""
-        state = self.encode_state(Progress())
-        sections, ending = machine_state.with_ending(state, len(state))
-        return len(sections), len(ending)
+        ends_bytes, footer_bytes = len(self._state_ends), len(machine_state.footer(_DEVICE_ID))
+        return len(self._state_begins) + self.device_state_bytes + footer_bytes, ends_bytes - footer_bytes
 
     def admit(
         self, own: Sequence[RamBlock], machine_name: str, blocks: Sequence[tuple[str, int]]

@@ -114,8 +114,8 @@ def _write_completed(s: Any, length: int, wr_id: int) -> None:
     s.pending -= length
     s.completed_bytes += length
     record.one_of(s, record.WRITE_COMPLETED, t, wr_id, length)
-    meter.amount(s, meter.ARRIVED_AMOUNT, t, length)
-    meter.gauge(s, meter.PENDING_GAUGE, t, s.pending)
+    s.arrived_amount.add(t, length)
+    s.pending_gauge.set(t, s.pending)
     if s.forced and not s.pending:
         end_forced(s)
 

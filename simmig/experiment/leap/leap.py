@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 from collections.abc import Callable
 from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
-from simmig.experiment.leap import meter
 from simmig.experiment.leap.begin import begin, given_back
 from simmig.experiment.leap.call_back import Callback
 from simmig.experiment.leap.decide import OWN, POLICIES
@@ -28,7 +26,7 @@ from simmig.migration.policies import promise_of
 from simmig.trace import events as ev
 from simmig.trace.metrics import Counts, DowntimeParts, Metrics, Stretch
 from simmig.trace.recorder import Recorder
-from simmig.trace.series import Amount, Gauge, GaugeBin
+from simmig.trace.series import Amount, Gauge
 from simmig.verbs.sim.interrupt import held
 
 if TYPE_CHECKING:
@@ -198,11 +196,12 @@ def _metrics(scenario: Scenario, s: Any, memory: Memory) -> Metrics:
     metrics.slices = [_stretch(row) for row in memory.slices[: s["slices"]].tolist()]
     metrics.pending_bytes, metrics.max_pending_bytes = int(s["pending"]), int(s["max_pending"])
     metrics.downtime = DowntimeParts(*s["parts"].tolist())
-    metrics.pending, metrics.remaining_pages = (_gauge(s, which) for which in (0, 1))
-    names: tuple[ev.AskedBy, ...] = ("policy", "wire", "protocol")
-    metrics.waited = {name: _amount(s, which) for which, name in enumerate(names)}
-    metrics.arrived = _amount(s, meter.ARRIVED_AMOUNT)
-    metrics.dirtied = _amount(s, meter.DIRTIED_AMOUNT)
+    _fill(metrics.pending, s["pending_gauge"])
+    _fill(metrics.remaining_pages, s["remaining_gauge"])
+    _fill(metrics.arrived, s["arrived_amount"])
+    _fill(metrics.dirtied, s["dirtied_amount"])
+    for waited, record in zip(metrics.waited.values(), s["waited"], strict=True):
+        _fill(waited, record)
     source, destination = _ends(s)
     metrics(ev.MigrationEnded(int(s["source_end"]), "source", *source))
     metrics(ev.MigrationEnded(int(s["destination_end"]), "destination", *destination))
@@ -219,18 +218,8 @@ def _stretch(row: list[int]) -> Stretch:
     return Stretch(index, began, at_round, dirty, ended, pending, Counts(*counts))
 
 
-def _gauge(s: Any, which: int) -> Gauge:
-    count = s["g_count"][which]
-    columns = [s[name][which, :count].copy() for name in ("g_index", "g_low", "g_high", "g_last")]
-    return Gauge.of(functools.partial(_gauge_bins, columns), 1 << int(s["g_shift"][which]))
-
-
-def _gauge_bins(columns: list[Any]) -> dict[int, GaugeBin]:
-    rows = zip(*(column.tolist() for column in columns), strict=True)
-    return {index: GaugeBin(low, high, last) for index, low, high, last in rows}
-
-
-def _amount(s: Any, which: int) -> Amount:
-    count = s["a_count"][which]
-    bins = dict(zip(s["a_index"][which, :count].tolist(), s["a_value"][which, :count].tolist(), strict=True))
-    return Amount.of(bins, 1 << int(s["a_shift"][which]))
+def _fill(series: Gauge | Amount, record: Any) -> None:
+    """Put in what compiled code kept."""
+    for name in series.__slots__:
+        value = record[name]
+        setattr(series, name, value[: record["count"]].copy() if value.shape else int(value))

@@ -17,10 +17,12 @@ from numba.extending import overload_method
 from numpy.typing import NDArray
 
 from simmig.experiment.leap import READY
+from simmig.migration.config import MigrationConfig
 from simmig.migration.convergence import Convergence, Shrinking
 from simmig.migration.pace import Pace
 from simmig.migration.policies.policy import Point, Policy
 from simmig.migration.rate_limit import RateLimit
+from simmig.trace.series import FIRST_SHIFT, Amount, Gauge
 
 SENDS, RECEIVES, ELSEWHERE = 0, 1, 2
 WRITE, SEND, PROBE = 0, 1, 2  # kinds of work requests
@@ -39,8 +41,6 @@ RING_MASK = RING_SIZE - 1
 PARTS_MASK = 4095  # parts of messages on the way
 RECEIVE_MASK = 15
 HEAP_SIZE = 4096
-GAUGE_SIZE = 2064
-AMOUNT_SIZE = 4224
 
 TRACE_ROWS, TRACE_COLUMNS = 8192, 8
 
@@ -104,13 +104,15 @@ references to them at each call (`_nrt`) took a third of the time."""
 _methods: dict[str, dict[Any, Any]] = {}  # by name and record
 
 
-def _record_of(kept: type) -> np.dtype[Any]:
-    """What an object of that class keeps, as a record; compiled code calls the class's methods on it as they are.
+def _record_of(kept: Any) -> np.dtype[Any]:
+    """What an object keeps, as a record; compiled code calls the methods of its class on that as they are.
 
     Methods of one name take as many arguments, of whichever class, and no field of a record has that name.
     """
-    record = np.dtype([(name, _INT) for name in vars(kept)["__slots__"]])
-    for name, function in vars(kept).items():
+    values = {name: np.asarray(getattr(kept, name)) for name in kept.__slots__}
+    fields = [(name, _FLOAT if value.dtype.kind == "f" else _INT, value.shape) for name, value in values.items()]
+    record = np.dtype(fields)
+    for name, function in vars(type(kept)).items():
         if not name.startswith("__") and callable(function):
             if name not in _methods:
                 _methods[name] = {}
@@ -126,6 +128,7 @@ def _look_up(by_record: dict[Any, Any]) -> Callable[..., Any]:
 
 PARAMETERS = np.dtype([(name, _INT) for name in ("limit", "interval", "_drained_at_bytes")])
 """What a built-in policy keeps, for its `drain` as it is; the state itself is its `Sender`."""
+_GAUGE, _AMOUNT = _record_of(Gauge()), _record_of(Amount())
 _PAIR = (2,)
 _QUEUES = (3,)
 _FIELDS: list[tuple[Any, ...]] = [
@@ -209,10 +212,10 @@ _FIELDS: list[tuple[Any, ...]] = [
     # the source
     *((name, _INT) for name in ("policy", "policy_address", "single_slice", "max_rounds")),
     ("parameters", PARAMETERS),
-    ("convergence", _record_of(Convergence)),
-    ("pace", _record_of(Pace)),
-    ("rate_limit", _record_of(RateLimit)),
-    ("shrinking", _record_of(Shrinking)),
+    ("convergence", _record_of(Convergence(MigrationConfig(), 0, 0))),
+    ("pace", _record_of(Pace(None))),
+    ("rate_limit", _record_of(RateLimit(MigrationConfig(), 0, 0))),
+    ("shrinking", _record_of(Shrinking())),
     *((name, _INT) for name in ("bandwidth_bytes_s", "downtime_limit_ns", "max_bandwidth")),
     *((name, _INT) for name in ("section_open", "chunks", "out", "stream_bytes", "stop_when_flat", "hopeless")),
     *(
@@ -229,11 +232,9 @@ _FIELDS: list[tuple[Any, ...]] = [
     *((name, _INT) for name in ("rounds", "slices", "setup_end", "stopped", "pending_at_stop", "resumed_at")),
     *((name, _INT) for name in ("phase", "part_began", "forced", "remaining", "dirtied_at", "destination_end")),
     ("control_bytes", _INT),
-    *((name, _INT, _PAIR) for name in ("g_count", "g_shift", "g_end")),
-    *((name, _INT, (2, GAUGE_SIZE)) for name in ("g_index", "g_low", "g_high", "g_last")),
-    *((name, _INT, (5,)) for name in ("a_count", "a_shift")),
-    ("a_index", _INT, (5, AMOUNT_SIZE)),
-    ("a_value", _FLOAT, (5, AMOUNT_SIZE)),
+    *((name, _GAUGE) for name in ("pending_gauge", "remaining_gauge")),
+    *((name, _AMOUNT) for name in ("arrived_amount", "dirtied_amount")),
+    ("waited", _AMOUNT, (3,)),  # by who asked
 ]
 
 STATE = np.dtype(_FIELDS)
@@ -247,7 +248,8 @@ def new_state() -> Any:
         state[name] = NONE
     for name in ("stop_ns", "resume_ns", "diverged"):
         state[name] = NONE
-    state["g_shift"] = state["a_shift"] = 14
+    for name in ("pending_gauge", "remaining_gauge", "arrived_amount", "dirtied_amount", "waited"):
+        state[name]["shift"] = FIRST_SHIFT
     return array
 
 
