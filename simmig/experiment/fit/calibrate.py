@@ -32,6 +32,8 @@ IDLE_REPEATS, SCATTERED_REPEATS = 12, 5
 """Migrations of each of the two small guests. What a setup takes differs most from one to the next."""
 _ROCE_HEADER_BYTES = 58
 _CHANGE_NS = 1_000_000.0
+_STEPS = 2
+"""Stretches grow evenly with a cost, but for a leap where one thing comes to be waited for instead of another."""
 _GUEST = {"memory": "4 MiB", "device_state": "64 KiB"}
 _ONE_SLICE = {"pin_all": True, "slice": "unlimited", "downtime_limit": "1 s"}
 _ROUNDS = {"pin_all": True, "slice": "round", "downtime_limit": "1 us", "max_rounds": 6}
@@ -45,6 +47,8 @@ SCATTERED: dict[str, Any] = {
 """Rounds of single pages."""
 
 Tell = Callable[[str], None]
+Run = tuple[Metrics, list[ev.AnyEvent]]
+"""A migration to calibrate with: its figures and its trace, of both ends."""
 
 
 @dataclass
@@ -111,12 +115,14 @@ class _Fit:
         self._path(samples)
         # The first of all takes longer: caches are cold, modules not loaded.
         _, *idle = self._migrations(IDLE, 1 + IDLE_REPEATS, "a small idle guest")
-        self._stretch("message", idle, IDLE, lambda m: m.downtime.device_state_ns, "the device state's messages")
-        self._stretch("resume", idle, IDLE, lambda m: m.downtime.switch_ns, "the switch")
+        there = self._destination
+        self._stretch("message", idle, IDLE, _answer_ns, "a READY until the next message")
+        self._stretch("message", idle, IDLE, _device_state_ns, "the device state's messages", there)
+        self._stretch("resume", idle, IDLE, _switch_ns, "the switch")
         self._stretch("stop", idle, IDLE, _stop_ns, "the last live round's end until the guest stands")
-        self._stretch("connect", idle, IDLE, lambda m: m.setup_time_ns, "the setup")
+        self._stretch("connect", idle, IDLE, _setup_ns, "the setup")
         scattered = self._migrations(SCATTERED, SCATTERED_REPEATS, "a small guest that writes")
-        self._stretch("write", scattered, SCATTERED, None, "one single page's write after the other")
+        self._stretch("write", scattered, SCATTERED, _single_write_ns, "one single page's write after the other")
         self._model.tables.update(self._tables())
 
     def _work(self, samples: Samples) -> None:
@@ -182,16 +188,14 @@ class _Fit:
         )
         note(Figure("header", header_bytes, "B", packets, counted))
 
-    def _migrations(
-        self, tables: dict[str, Any], repeats: int, what: str
-    ) -> list[tuple[Metrics, list[ev.AnyEvent]]]:
+    def _migrations(self, tables: dict[str, Any], repeats: int, what: str) -> list[Run]:
         found = []
         for number in range(1, repeats + 1):
             self._tell(f"migrating {what}, {number} of {repeats}")
             found.append(self._migrate(tables))
         return found
 
-    def _migrate(self, tables: dict[str, Any]) -> tuple[Metrics, list[ev.AnyEvent]]:
+    def _migrate(self, tables: dict[str, Any]) -> Run:
         trace: list[ev.AnyEvent] = []
         result = run_pair(self._scenario(tables), self._model.devices, readers=(trace.append,))
         if result.status not in ("completed", "not-converging"):
@@ -201,28 +205,29 @@ class _Fit:
     def _stretch(
         self,
         key: str,
-        measured: Sequence[tuple[Metrics, list[ev.AnyEvent]]],
+        measured: Sequence[Run],
         tables: dict[str, Any],
-        of: Callable[[Metrics], float] | None,
+        of: Callable[[Run], float],
         what: str,
+        there: dict[str, float] | None = None,
     ) -> None:
-        """Set a cost so that the simulated stretch is as long as the measured ones' median."""
-
-        def stretch(metrics: Metrics, trace: list[ev.AnyEvent]) -> float:
-            return of(metrics) if of is not None else _single_write_ns(trace)
+        """Set a cost, the source's or in `there`, so that the simulated stretch is the measured ones' median."""
+        costs = self._host if there is None else there
 
         def simulated(cost_ns: float) -> float:
             trace: list[ev.AnyEvent] = []
-            self._host[key] = cost_ns
-            return stretch(run(self._scenario(tables), (trace.append,)).metrics, trace)
+            costs[key] = cost_ns
+            return of((run(self._scenario(tables), (trace.append,)).metrics, trace))
 
-        found = [value for metrics, trace in measured if (value := stretch(metrics, trace)) > 0]
+        found = [value for each in measured if (value := of(each)) > 0]
         cost_ns = 0.0
-        if found:
-            missing_ns = median(found) - simulated(0.0)
-            slope = (simulated(_CHANGE_NS) - simulated(0.0)) / _CHANGE_NS
-            cost_ns = missing_ns / slope if slope > 0 else 0.0
-        self._set(self._host, key, cost_ns, len(found), f"what a simulation lacks of {what}")
+        for _ in range(_STEPS if found else 0):
+            so_far_ns = simulated(cost_ns)
+            slope = (simulated(cost_ns + _CHANGE_NS) - so_far_ns) / _CHANGE_NS
+            if slope > 0:
+                cost_ns = max(0.0, cost_ns + (median(found) - so_far_ns) / slope)
+        side = "" if there is None else "destination "
+        self._set(costs, key, cost_ns, len(found), f"what a simulation lacks of {what}", side)
 
     def _set(
         self, costs: dict[str, float], key: str, value: float, events: int, what: str, side: str = ""
@@ -276,17 +281,48 @@ def profile_of(name: str) -> str:
         return "ideal"
 
 
-def _stop_ns(metrics: Metrics) -> float:
+def _answer_ns(made: Run) -> float:
+    """While the guest stands, from when the destination has posted a READY until the source has its next message.
+
+    What the source does, beside the way there. The median: at one of them it takes the device state.
+    """
+    found: list[int] = []
+    ready_ns: int | None = None
+    for event in made[1]:
+        if isinstance(event, ev.VmStopped):
+            found, ready_ns = [], None
+        elif isinstance(event, ev.ControlSent) and event.side == "destination":
+            ready_ns = event.t_ns
+        elif isinstance(event, ev.ControlSent) and ready_ns is not None:
+            found.append(event.t_ns - ready_ns)
+            ready_ns = None
+    return float(median(found)) if found else 0.0
+
+
+def _device_state_ns(made: Run) -> float:
+    return float(made[0].downtime.device_state_ns)
+
+
+def _switch_ns(made: Run) -> float:
+    return float(made[0].downtime.switch_ns)
+
+
+def _setup_ns(made: Run) -> float:
+    return float(made[0].setup_time_ns)
+
+
+def _stop_ns(made: Run) -> float:
+    metrics = made[0]
     if metrics.stopped_ns is None or len(metrics.rounds) < 2:
         return 0.0
     return float(metrics.stopped_ns - metrics.rounds[-2].ended_ns)
 
 
-def _single_write_ns(trace: Sequence[ev.AnyEvent]) -> float:
+def _single_write_ns(made: Run) -> float:
     """Between the posts of two single pages of one round, the median; 0 where there are none."""
     found: list[int] = []
     last: ev.WorkPosted | None = None
-    for event in trace:
+    for event in made[1]:
         if isinstance(event, ev.RoundBegan | ev.SliceBegan):
             last = None
         elif isinstance(event, ev.WorkPosted) and event.opcode == "write":

@@ -43,10 +43,9 @@ HOST = {
 TRUTH: dict[str, Any] = {
     "link": {"bandwidth": "100 Mbit/s", "latency": "2 ms", "mtu": "4096 B", "header": "58 B"},
     "host": HOST,
-    "destination_host": HOST | {"register_page": "80 us"},
+    "destination_host": HOST | {"register_page": "80 us", "message": "5 ms"},
     "device": {"profile": "rxe"},
 }
-FITTED = ("message", "write", "connect", "stop", "resume")
 
 
 def _samples() -> Samples:
@@ -101,8 +100,7 @@ def test_the_costs_of_known_hosts_are_found(simulated_devices: None) -> None:
         assert truth is not None
         for key in HOST:
             name = f"{key}_ns"
-            tolerance = 0.1 if key in FITTED else 0.01
-            assert getattr(host, name) == pytest.approx(getattr(truth, name), rel=tolerance, abs=1), key
+            assert getattr(host, name) == pytest.approx(getattr(truth, name), rel=0.01, abs=1), key
 
 
 def test_a_poller_that_keeps_the_processor_from_the_device_does_not_lengthen_the_link(
