@@ -165,13 +165,18 @@ class Mixture:
 
     def batch(self, index: int) -> Pages:
         """One draw a write: its low half decides on the set, by the rates, its high half on the page."""
+        ends, pages, firsts = self.tables()
         draws = _draws(self.seed, index)
+        chosen = np.searchsorted(ends.astype(np.uint64), draws & np.uint64(0xFFFFFFFF), side="right")
+        place = (draws >> np.uint64(32)) * pages[chosen].astype(np.uint64)
+        return firsts[chosen] + (place >> np.uint64(32)).astype(np.int64)
+
+    def tables(self) -> tuple[Pages, Pages, Pages]:
+        """Of each set: below which low half of a draw it is chosen, how many pages it has, and its first page."""
         pages = np.array([length_bytes // PAGE_BYTES for length_bytes, _ in self.sets], dtype=np.int64)
         until = list(accumulate(rate for _, rate in self.sets))
-        ends = np.array([(end << 32) // max(1, until[-1]) for end in until], dtype=np.uint64)
-        chosen = np.searchsorted(ends, draws & np.uint64(0xFFFFFFFF), side="right")
-        place = (draws >> np.uint64(32)) * pages[chosen].astype(np.uint64)
-        return (np.cumsum(pages) - pages)[chosen] + (place >> np.uint64(32)).astype(np.int64)
+        ends = np.array([(end << 32) // max(1, until[-1]) for end in until], dtype=np.int64)
+        return ends, pages, np.cumsum(pages) - pages
 
 
 class Recorded:

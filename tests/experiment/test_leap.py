@@ -143,6 +143,13 @@ def recording(steps: list[tuple[int, int, int]]) -> dict[str, str]:
     return {"kind": "recorded", "file": str(path)}
 
 
+def measured(points: list[tuple[int, float]]) -> dict[str, Any]:
+    """Dirty rates: of 3 MiB, what share was dirty after so many milliseconds."""
+    rates = [(ms, round(share * (3 << 20) * 1000 / ms)) for ms, share in points]
+    tables = [{"calc_time": f"{ms} ms", "dirty_rate": f"{rate} B/s"} for ms, rate in rates]
+    return {"kind": "dirty-rate", "working_set": "3 MiB", "measured": tables}
+
+
 rates = st.sampled_from(["1 MiB/s", "100 MiB/s", "1 GiB/s", "3 GiB/s"])
 workloads = st.one_of(
     st.just({"kind": "idle"}),
@@ -150,6 +157,7 @@ workloads = st.one_of(
     st.fixed_dictionaries(
         {"kind": st.sampled_from(["uniform", "sweep"]), "working_set": working_sets, "rate": rates}
     ),
+    st.lists(st.tuples(st.integers(5, 3000), st.floats(0.01, 0.9)), min_size=1, max_size=3).map(measured),
     st.fixed_dictionaries(
         {
             "kind": st.just("hotspot"),
@@ -162,6 +170,7 @@ workloads = st.one_of(
 )
 guests = st.fixed_dictionaries(
     {
+        "dirty_log_page": st.sampled_from(["4 KiB", "4 KiB", "4 KiB", "64 KiB", "2 MiB"]),
         "block": st.lists(st.integers(1, 900), max_size=3).map(
             lambda sizes: [{"name": f"b{i}", "size": f"{pages * 4} KiB"} for i, pages in enumerate([1024, *sizes])]
         ),

@@ -10,19 +10,12 @@ from numpy.random import PCG64
 from numpy.typing import NDArray
 
 from simmig.experiment.leap.decide import POLICIES
-from simmig.experiment.leap.guest import HOTSPOT, IDLE, RECORDED, SWEEP, UNIFORM
+from simmig.experiment.leap.envelope import MAX_RATE_BYTES_S
+from simmig.experiment.leap.guest import HOTSPOT, IDLE, MIXTURE, RECORDED, SWEEP, UNIFORM
 from simmig.experiment.leap.state import PARAMETERS, ROW, Declined, Memory, new_state
 from simmig.experiment.scenario.machine import machine_of
 from simmig.experiment.scenario.policy_choice import make_policy
-from simmig.experiment.scenario.schema import (
-    HostTable,
-    HotspotTable,
-    IdleTable,
-    RecordedTable,
-    Scenario,
-    SweepTable,
-    UniformTable,
-)
+from simmig.experiment.scenario.schema import HostTable, Scenario
 from simmig.guest import workload
 from simmig.guest.api import PAGE_BYTES, RamBlock
 from simmig.guest.machine import MACHINE_NAME, Machine
@@ -38,6 +31,14 @@ from simmig.verbs.sim.profiles import PROFILES
 
 _NS_BITS = 8_000_000_000
 _SECOND_NS = 1_000_000_000
+_KINDS: dict[type, int] = {
+    workload.Idle: IDLE,
+    workload.Sweep: SWEEP,
+    workload.Uniform: UNIFORM,
+    workload.Hotspot: HOTSPOT,
+    workload.Recorded: RECORDED,
+    workload.Mixture: MIXTURE,
+}
 _LARGE = 2.0**62
 _NEVER = 1 << 62
 _COSTS = (
@@ -136,24 +137,17 @@ def _keep(record: Any, kept: object) -> None:
 
 
 def _set_workload(s: Any, machine: Machine, scenario: Scenario) -> None:
-    table = scenario.guest.workload
-    kinds: dict[type, int] = {
-        IdleTable: IDLE,
-        SweepTable: SWEEP,
-        UniformTable: UNIFORM,
-        HotspotTable: HOTSPOT,
-        RecordedTable: RECORDED,
-    }
-    kind = kinds.get(type(table))
-    if kind is None:
-        raise Declined
-    s["workload"] = s["kind"] = kind if machine.workload.span else IDLE
-    if not isinstance(table, SweepTable | UniformTable | HotspotTable):
+    writes = machine.workload
+    s["log_page"] = machine.log_page_pages
+    s["workload"] = s["kind"] = _KINDS[type(writes)] if writes.span else IDLE
+    if not isinstance(writes, workload.Sweep | workload.Uniform | workload.Hotspot | workload.Mixture):
         return
-    s["rate"], s["span"] = table.rate_bytes_s, len(machine.workload.span)
-    if isinstance(table, HotspotTable):
-        s["hot"] = table.hot_set_bytes // PAGE_BYTES
-        s["hot_below"] = int(table.hot_fraction * 2**32)
+    if writes.rate_bytes_s > MAX_RATE_BYTES_S:
+        raise Declined
+    s["rate"], s["span"] = writes.rate_bytes_s, len(writes.span)
+    if isinstance(writes, workload.Hotspot):
+        s["hot"] = writes.hot_set_bytes // PAGE_BYTES
+        s["hot_below"] = int(writes.hot_fraction * 2**32)
     random = PCG64(scenario.seed).state["state"]
     for name, value in (("pcg", random["state"]), ("pcg_inc", random["inc"])):
         s[f"{name}_high"], s[f"{name}_low"] = divmod(value, 1 << 64)
@@ -166,7 +160,7 @@ def _memory(s: Any, scenario: Scenario, machine: Machine, slice_rows: int, trace
     chunks = -(-lengths // CHUNK_PAGES)
     pages = _bytes(machine.pages)
     pages[: machine.pages] = 1
-    log = _bytes(machine.workload.span.stop)
+    log = _bytes(machine.workload.span.stop if machine.log_page_pages == 1 else machine.pages)
     balloon = given_back(scenario, machine)
     for first, count in balloon:
         pages[first : first + count] = 0
@@ -198,16 +192,20 @@ def _memory(s: Any, scenario: Scenario, machine: Machine, slice_rows: int, trace
         place=np.zeros(total, dtype=np.int32),
         written=np.zeros(machine.workload.span.stop if traced else 0, dtype=np.int32),
         changes=table_of(scenario.migration.config().changes),
-        **_recorded(machine),
+        balloon=np.array(balloon, dtype=np.int64).reshape(-1, 2),
+        **_tables(machine.workload),
     )
 
 
-def _recorded(machine: Machine) -> dict[str, NDArray[np.int64]]:
-    """A recorded workload's tables; raises Declined where they need more than 64 bits on the way."""
+def _tables(writes: workload.Workload) -> dict[str, NDArray[np.int64]]:
+    """A recorded workload's, or a mixture's; raises Declined where they need more than 64 bits on the way."""
     names = ("recorded_ends", "recorded_totals", "recorded_firsts", "recorded_starts")
-    if not isinstance(machine.workload, workload.Recorded):
-        return dict.fromkeys(names, np.zeros(0, dtype=np.int64))
-    tables = machine.workload.tables()
+    none = np.zeros(0, dtype=np.int64)
+    if isinstance(writes, workload.Mixture):
+        return dict(zip(names, (*writes.tables(), none), strict=True))
+    if not isinstance(writes, workload.Recorded):
+        return dict.fromkeys(names, none)
+    tables = writes.tables()
     ends, totals = tables[:2]
     if float(np.max(np.diff(totals), initial=0)) * float(np.max(np.diff(ends), initial=0)) > _LARGE:
         raise Declined

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from simmig.experiment.scenario.schema import DirtyRates, Scenario
-from simmig.guest.api import PAGE_BYTES
+from simmig.experiment.scenario.schema import Scenario
 from simmig.verbs.sim.cm import ACK_TIMEOUT
 from simmig.verbs.sim.profiles import PROFILES
 from simmig.verbs.sim.recovery import ack_timeout_ns
@@ -20,8 +19,6 @@ def outside(scenario: Scenario) -> str | None:
     timeout_ns = ack_timeout_ns(ACK_TIMEOUT, PROFILES[scenario.device.profile].timer_tick_ns)
     reasons = {
         "its transport": migration.transport != "rdma",
-        "a dirty log of larger pages": guest.dirty_log_page_bytes != PAGE_BYTES,
-        "a guest of measured dirty rates": isinstance(guest.workload, DirtyRates),
         "how fast the guest writes": getattr(guest.workload, "rate_bytes_s", 0) > MAX_RATE_BYTES_S,
         "its link's loss": link.loss > 0,
         "a round trip as long as the ack timeout": 2 * link.latency_ns >= timeout_ns,

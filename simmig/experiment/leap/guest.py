@@ -15,7 +15,7 @@ from simmig.experiment.leap.state import Declined, Memory, compiled
 
 MOST_WRITES = (1 << 31) - 2
 """Of which a trace can tell each from the others."""
-IDLE, SWEEP, UNIFORM, HOTSPOT, RECORDED = 0, 1, 2, 3, 4
+IDLE, SWEEP, UNIFORM, HOTSPOT, RECORDED, MIXTURE = 0, 1, 2, 3, 4, 5
 
 _LOW = np.uint64(0xFFFFFFFF)
 _32 = np.uint64(32)
@@ -104,7 +104,13 @@ def _page(s: Any, m: Memory, write: int) -> int:
     place = bits >> _32
     if s.workload == UNIFORM:
         return np.int64((place * np.uint64(s.span)) >> _32)  # type: ignore[return-value]
-    if np.int64(bits & _LOW) < s.hot_below:
+    low = np.int64(bits & _LOW)
+    if s.workload == MIXTURE:
+        which = 0
+        while m.recorded_ends[which] <= low:
+            which += 1
+        return m.recorded_firsts[which] + np.int64((place * np.uint64(m.recorded_totals[which])) >> _32)
+    if low < s.hot_below:
         return np.int64((place * np.uint64(s.hot)) >> _32)  # type: ignore[return-value]
     return s.hot + np.int64((place * np.uint64(s.span - s.hot)) >> _32)
 
@@ -138,10 +144,27 @@ def report(s: Any, m: Memory) -> None:
 
 
 @compiled
+def _spread(s: Any, m: Memory) -> None:
+    """Mark all of each of the log's pages that has a mark; nothing that was given back."""
+    for block in range(len(m.block_first)):
+        end = m.block_end[block]
+        for first in range(m.block_first[block], end, s.log_page):
+            after = min(first + s.log_page, end)
+            if m.log[first:after].any():
+                for page in range(first, after):
+                    m.log[page] = 1
+    for i in range(len(m.balloon)):
+        for page in range(m.balloon[i, 0], m.balloon[i, 0] + m.balloon[i, 1]):
+            m.log[page] = 0
+
+
+@compiled
 def sync(s: Any, m: Memory) -> None:
     """Merge the dirty log into the bitmap, and walk on from where the walk is."""
     advance(s, m, now_of(s, 0))
     report(s, m)
+    if s.log_page > 1:
+        _spread(s, m)
     found: Any = np.int64(0)
     for i in range(len(m.log_words)):
         marked = m.log_words[i]

@@ -70,8 +70,9 @@ class Memory(NamedTuple):
     when none can be); the `words` are the same bytes, eight at a time. Of each chunk: `last`, the ordinal of its
     latest write, `known`, whether it is registered, `order`, the chunks as they were registered, and `place`,
     which of these it was. `written`, for a trace alone, has of each page the guest's latest write, counted from 1.
-    A recorded workload's writes are in the four after that (`Recorded.tables`), empty for others; `changes` are
-    the limits' (`limits.table_of`).
+    A recorded workload's writes are in the four after that (`Recorded.tables`), empty for others; a mixture has
+    its sets there (`Mixture.tables`). `changes` are the limits' (`limits.table_of`), `balloon` is what was given
+    back: first pages and counts.
     """
 
     pages: NDArray[np.uint8]
@@ -94,6 +95,7 @@ class Memory(NamedTuple):
     recorded_firsts: Ints
     recorded_starts: Ints
     changes: Ints
+    balloon: Ints
 
 
 _INT, _FLOAT = "i8", "f8"
@@ -206,7 +208,9 @@ _FIELDS: list[tuple[Any, ...]] = [
     # the guest
     *(
         (name, _INT)
-        for name in ("workload", "kind", "rate", "span", "hot", "hot_below", "writes", "told", "logging")
+        for name in (
+            *("workload", "kind", "rate", "span", "hot", "hot_below", "writes", "told", "logging", "log_page"),
+        )
     ),
     *((name, "u8") for name in ("pcg_high", "pcg_low", "pcg_inc_high", "pcg_inc_low")),
     # the source
@@ -255,20 +259,20 @@ def new_state() -> Any:
 
 # --- compiling ---
 
-_BYTES, _WORDS, _INTS = numba.uint8[::1], numba.uint64[::1], numba.int64[::1]
+_BYTES, _WORDS, _INTS, _TABLE = numba.uint8[::1], numba.uint64[::1], numba.int64[::1], numba.int64[:, ::1]
 _TYPES: dict[Any, Any] = {
     Any: numba.from_dtype(STATE),
     int: numba.int64,
     Point: cast(Any, numba).typeof(Point.CHUNK_FULL),
     Policy: numba.from_dtype(PARAMETERS),
-    Ints: numba.int64[:, ::1],
+    Ints: _TABLE,
     Bytes: _BYTES,
     Readings: numba.int32[:, ::1],
     Memory: cast(Any, numba.types.NamedTuple)(
         (
             *(_BYTES, _WORDS, _BYTES, _WORDS, _BYTES, _INTS, _BYTES, numba.int32[::1]),
-            *(_INTS, _INTS, _INTS, numba.int64[:, ::1], numba.int64[:, ::1]),
-            *(numba.int32[::1], numba.int32[::1], _INTS, _INTS, _INTS, _INTS, numba.int64[:, ::1]),
+            *(_INTS, _INTS, _INTS, _TABLE, _TABLE, numba.int32[::1], numba.int32[::1]),
+            *(_INTS, _INTS, _INTS, _INTS, _TABLE, _TABLE),
         ),
         Memory,
     ),
