@@ -1,10 +1,11 @@
 """A model of two devices, their hosts and the link between them, from some seconds of work on them.
 
-What can be timed by itself is (`probe.py`); medians, for a machine does other things, too. The rest are costs of
-whole stretches of the migration's code, in which this language's interpreter has a large share: connecting,
-dealing with a control message, with a small write, stopping a guest and letting it run. For those a small guest of
-our own is migrated, its stretches are timed in the trace, and the cost is what a simulation of the very same
-migration lacks. The migration that somebody wants predicted plays no part in any of it.
+What can be timed by itself is (`probe.py`); medians, for a machine does other things, too, and of samples taken
+at several times, for it may do so for a minute. The rest are costs of whole stretches of the migration's code, in
+which this language's interpreter has a large share: connecting, dealing with a control message, with a small
+write, stopping a guest and letting it run. For those a small guest of our own is migrated, its stretches are timed
+in the trace, and the cost is what a simulation of the very same migration lacks. The migration that somebody wants
+predicted plays no part in any of it.
 """
 
 from __future__ import annotations
@@ -28,12 +29,16 @@ from simmig.guest.api import PAGE_BYTES
 from simmig.trace import events as ev
 from simmig.trace.metrics import Metrics
 
-IDLE_REPEATS, SCATTERED_REPEATS = 12, 5
-"""Migrations of each of the two small guests. What a setup takes differs most from one to the next."""
+VISITS = 3
+"""How many times all is measured, one after the other."""
+IDLE_REPEATS, SCATTERED_REPEATS = 4, 2
+"""Migrations of each of the two small guests, each time. What a setup takes differs most from one to the next."""
 _ROCE_HEADER_BYTES = 58
 _CHANGE_NS = 1_000_000.0
 _STEPS = 2
 """Stretches grow evenly with a cost, but for a leap where one thing comes to be waited for instead of another."""
+_ANY_LINK = {"bandwidth": "1 Gbit/s", "latency": "0 s"}
+"""A scenario has a link; devices have their own."""
 _GUEST = {"memory": "4 MiB", "device_state": "64 KiB"}
 _ONE_SLICE = {"pin_all": True, "slice": "unlimited", "downtime_limit": "1 s"}
 _ROUNDS = {"pin_all": True, "slice": "round", "downtime_limit": "1 us", "max_rounds": 6}
@@ -92,36 +97,70 @@ class Model:
 
 def calibrate_devices(devices: Devices, tell: Tell) -> Model:
     """Measure two devices of this host and their link. Raises RdmaUnavailable, PeerFailed or OSError."""
-    tell("writing and registering")
-    samples = probe(devices)
     model = Model(devices, datetime.now(UTC).isoformat(timespec="seconds"), platform.release())
-    _Fit(model, tell).run(samples)
+    _Fit(model).run(_measure(devices, tell))
     return model
+
+
+@dataclass
+class _Measured:
+    samples: Samples = field(default_factory=Samples)
+    idle: list[Run] = field(default_factory=list)
+    scattered: list[Run] = field(default_factory=list)
+
+
+def _measure(devices: Devices, tell: Tell) -> _Measured:
+    measured = _Measured()
+
+    def migrate(tables: dict[str, Any], count: int, what: str) -> list[Run]:
+        made = []
+        for number in range(1, count + 1):
+            tell(f"{visit} of {VISITS}: migrating {what}, {number} of {count}")
+            made.append(_migrate(tables, devices))
+        return made
+
+    for visit in range(1, VISITS + 1):
+        tell(f"{visit} of {VISITS}: writing and registering")
+        measured.samples.add(probe(devices))
+        # The first of all takes longer: caches are cold, modules not loaded.
+        cold = visit == 1
+        measured.idle += migrate(IDLE, cold + IDLE_REPEATS, "a small idle guest")[cold:]
+        measured.scattered += migrate(SCATTERED, SCATTERED_REPEATS, "a small guest that writes")
+    return measured
+
+
+def _migrate(tables: dict[str, Any], devices: Devices) -> Run:
+    trace: list[ev.AnyEvent] = []
+    result = run_pair(_scenario(tables | {"link": _ANY_LINK}), devices, readers=(trace.append,))
+    if result.status not in ("completed", "not-converging"):
+        raise OSError(f"a migration to calibrate with {result.status}: {result.reason}")
+    return result.metrics, trace
+
+
+def _scenario(tables: dict[str, Any]) -> Scenario:
+    return build_scenario({name: dict(table) for name, table in tables.items()}, Path("the calibration"))
 
 
 class _Fit:
     """The costs, one after the other: each can lean on those before it."""
 
-    def __init__(self, model: Model, tell: Tell) -> None:
+    def __init__(self, model: Model) -> None:
         self._model = model
-        self._tell = tell
         self._link: dict[str, str] = {}
         self._host: dict[str, float] = {}
         self._destination: dict[str, float] = {}
 
-    def run(self, samples: Samples) -> None:
+    def run(self, measured: _Measured) -> None:
         """All of them."""
-        self._work(samples)
-        self._path(samples)
-        # The first of all takes longer: caches are cold, modules not loaded.
-        _, *idle = self._migrations(IDLE, 1 + IDLE_REPEATS, "a small idle guest")
+        self._work(measured.samples)
+        self._path(measured.samples)
+        idle, scattered = measured.idle, measured.scattered
         there = self._destination
         self._stretch("message", idle, IDLE, _answer_ns, "a READY until the next message")
         self._stretch("message", idle, IDLE, _device_state_ns, "the device state's messages", there)
         self._stretch("resume", idle, IDLE, _switch_ns, "the switch")
         self._stretch("stop", idle, IDLE, _stop_ns, "the last live round's end until the guest stands")
         self._stretch("connect", idle, IDLE, _setup_ns, "the setup")
-        scattered = self._migrations(SCATTERED, SCATTERED_REPEATS, "a small guest that writes")
         self._stretch("write", scattered, SCATTERED, _single_write_ns, "one single page's write after the other")
         self._model.tables.update(self._tables())
 
@@ -163,8 +202,8 @@ class _Fit:
     def _path(self, samples: Samples) -> None:
         header_bytes = _ROCE_HEADER_BYTES
         counted = "of RoCE v2: Ethernet 14, IPv4 20, UDP 8, BTH 12, ICRC 4 bytes (nobody counted)"
-        if samples.packet_bytes is not None:
-            header_bytes = round(samples.packet_bytes) - samples.mtu_bytes
+        if samples.packet_bytes:
+            header_bytes = round(median(samples.packet_bytes)) - samples.mtu_bytes
             counted = "what the interface counted, per packet, beside the payload"
         packets = MESSAGE_BYTES // samples.mtu_bytes
         wire_bytes = MESSAGE_BYTES + packets * header_bytes
@@ -188,20 +227,6 @@ class _Fit:
         )
         note(Figure("header", header_bytes, "B", packets, counted))
 
-    def _migrations(self, tables: dict[str, Any], repeats: int, what: str) -> list[Run]:
-        found = []
-        for number in range(1, repeats + 1):
-            self._tell(f"migrating {what}, {number} of {repeats}")
-            found.append(self._migrate(tables))
-        return found
-
-    def _migrate(self, tables: dict[str, Any]) -> Run:
-        trace: list[ev.AnyEvent] = []
-        result = run_pair(self._scenario(tables), self._model.devices, readers=(trace.append,))
-        if result.status not in ("completed", "not-converging"):
-            raise OSError(f"a migration to calibrate with {result.status}: {result.reason}")
-        return result.metrics, trace
-
     def _stretch(
         self,
         key: str,
@@ -217,7 +242,7 @@ class _Fit:
         def simulated(cost_ns: float) -> float:
             trace: list[ev.AnyEvent] = []
             costs[key] = cost_ns
-            return of((run(self._scenario(tables), (trace.append,)).metrics, trace))
+            return of((run(_scenario(tables | self._tables()), (trace.append,)).metrics, trace))
 
         found = [value for each in measured if (value := of(each)) > 0]
         cost_ns = 0.0
@@ -235,10 +260,6 @@ class _Fit:
         costs[key] = max(0.0, value)
         self._model.figures.append(Figure(f"{side}{key}", costs[key], "ns", events, what))
 
-    def _scenario(self, tables: dict[str, Any]) -> Scenario:
-        raw = {name: dict(table) for name, table in (tables | self._tables()).items()}
-        return build_scenario(raw, Path("the calibration"))
-
     def _tables(self) -> dict[str, dict[str, str]]:
         host = {key: f"{value:.6g} ns" if value < 1e6 else f"{value:.0f} ns" for key, value in self._host.items()}
         fresh = {key: f"{value:.6g} ns" for key, value in self._destination.items()}
@@ -246,12 +267,13 @@ class _Fit:
         return {"link": self._link, "host": host, "destination_host": host | fresh, "device": profile}
 
 
-def line(pairs: Sequence[tuple[int, int]]) -> tuple[float, float]:
+def line(pairs: Sequence[tuple[int, float]]) -> tuple[float, float]:
     """Slope and intercept, neither negative: the medians of all slopes between sizes, and of what is left.
 
-    Theil and Sen's: several of the samples may be anything. A slope counts by the difference in size it is from:
-    those of large ones, which matter most, are the least noisy.
+    Theil and Sen's, through the median of each size: several of the samples may be anything. A slope counts by the
+    difference in size it is from: those of large ones, which matter most, are the least noisy.
     """
+    pairs = [(size, median(ns for each, ns in pairs if each == size)) for size in dict(pairs)]
     slopes = sorted(((b - a) / (y - x), y - x) for x, a in pairs for y, b in pairs if y > x)
     slope = 0.0
     left = sum(weight for _, weight in slopes) / 2

@@ -11,7 +11,7 @@ import mmap
 import struct
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 import numpy as np
@@ -69,8 +69,14 @@ class Samples:
     zero_test: list[int] = field(default_factory=list)
     """Per page."""
     mtu_bytes: int = 4096
-    packet_bytes: float | None = None
+    packet_bytes: list[float] = field(default_factory=list)
     """What the network interface counted per full packet, if anybody counts."""
+
+    def add(self, later: Samples) -> None:
+        """Take in what was measured at another time."""
+        for each in fields(self):
+            mine, theirs = getattr(self, each.name), getattr(later, each.name)
+            setattr(self, each.name, mine + theirs if isinstance(mine, list) else theirs)
 
 
 class _Queue:
@@ -164,7 +170,7 @@ async def _measure(binding: Binding, ip: str, devices: Devices) -> Samples:
     after = device.sent_bytes(binding, devices.source)
     packets = _STREAMS * _STREAM_MESSAGES * MESSAGE_BYTES / samples.mtu_bytes
     if before is not None and after is not None and after - before >= packets * samples.mtu_bytes:
-        samples.packet_bytes = (after - before) / packets
+        samples.packet_bytes.append((after - before) / packets)
     _host_work(samples)
     region.close()
     queue.close()

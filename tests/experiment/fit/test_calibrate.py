@@ -1,7 +1,7 @@
 """Calibration against hosts whose costs are known, because they are simulated; its file; its robustness."""
 
 import tomllib
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -66,7 +66,7 @@ def _samples() -> Samples:
         scan=[600] * 5,
         sync=[150] * 5,
         zero_test=[15_000] * 5,
-        packet_bytes=4154.06,
+        packet_bytes=[4154.06],
     )
 
 
@@ -113,6 +113,41 @@ def test_a_poller_that_keeps_the_processor_from_the_device_does_not_lengthen_the
     found = build_scenario({"guest": {"memory": "4 KiB"}, **_copy(model.tables)}, Path("found"))
     assert found.link.latency_ns == pytest.approx(2_000_000 + 400_000 / 2, rel=1e-3)
     assert found.host.wake_ns == 0
+
+
+def test_a_machine_that_is_slow_for_a_third_of_the_time_is_calibrated_as_if_it_were_not(
+    simulated_devices: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    quiet = calibrating.calibrate_devices(DEVICES, lambda _: None)
+    visits = 0
+
+    def probe(devices: Devices) -> Samples:
+        nonlocal visits
+        visits += 1
+        return _slower(_samples()) if visits == 2 else _samples()
+
+    def run_pair(scenario: Scenario, devices: Devices, readers: Any = ()) -> Any:
+        slow = dict.fromkeys(("message", "write", "connect", "stop", "resume"), "400 ms") if visits == 2 else {}
+        truth = TRUTH | {"host": HOST | slow}
+        return run(Model(DEVICES, "then", "6.1", truth).applied_to(scenario), readers)
+
+    monkeypatch.setattr(calibrating, "probe", probe)
+    monkeypatch.setattr(calibrating, "run_pair", run_pair)
+    disturbed = calibrating.calibrate_devices(DEVICES, lambda _: None)
+    assert visits == calibrating.VISITS
+    assert disturbed.tables == quiet.tables
+
+
+def _slower(samples: Samples) -> Samples:
+    """All of it taking three times as long."""
+    slow: dict[str, Any] = {}
+    for each in fields(samples):
+        match getattr(samples, each.name):
+            case [(_, _), *_] as pairs:
+                slow[each.name] = [(size, 3 * ns) for size, ns in pairs]
+            case [int(), *_] as times:
+                slow[each.name] = [3 * ns for ns in times]
+    return replace(samples, **slow)
 
 
 def test_a_prediction_by_it_hits(simulated_devices: None) -> None:
