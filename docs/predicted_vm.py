@@ -208,7 +208,7 @@ def main() -> int:
     parser.add_argument("--keep", type=Path, metavar="FILE.jsonl")
     parser.add_argument("--measured", type=Path, metavar="FILE.jsonl", help="migrations kept before")
     parser.add_argument(
-        "--model", type=Path, metavar="FILE.toml", help="the first link's: kept there, taken from there"
+        "--model", type=Path, metavar="FILE.toml", help="of one of the links: kept there, taken from there"
     )
     asked = parser.parse_args()
     print(HEAD, flush=True)
@@ -216,6 +216,7 @@ def main() -> int:
     model, calibrated_on = None, asked.links[0]
     if asked.model is not None and asked.model.exists():
         model = read_model(asked.model)
+        calibrated_on = min(LINKS, key=lambda link: abs(LINKS[link][0] * 1e6 - bandwidth_bit_s(model)))
     for link in asked.links:
         set_link(link)
         for guest in asked.guests:
