@@ -11,7 +11,7 @@ from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.random import PCG64
@@ -231,27 +231,33 @@ class Recorded:
 
     def writes_by(self, guest_ns: int) -> int:
         """All of the intervals gone by, and an even share of the running one."""
-        last = len(self._ends_ns) - 1
-        if guest_ns <= 0 or not last:
-            return 0
-        if guest_ns > self._ends_ns[last]:
-            writes, interval_ns = self.repeated
-            return self._totals[last] + writes * (guest_ns - self._ends_ns[last]) // interval_ns
-        interval = bisect_left(self._ends_ns, guest_ns)
-        start_ns, end_ns = self._ends_ns[interval - 1 : interval + 1]
-        start, end = self._totals[interval - 1 : interval + 1]
-        return start + (end - start) * (guest_ns - start_ns) // (end_ns - start_ns)
+        return recorded_by(self._ends_ns, self._totals, guest_ns)
 
     def batch(self, index: int) -> Pages:
         """The rows' pages in order; past their end, those of the last interval again and again."""
         first = index * BATCH_WRITES
         writes = np.arange(first, first + BATCH_WRITES, dtype=np.int64)
-        # Writes past the end that never happen (the last interval has none) may name any page: clamp them.
-        repeat_from = self._totals[-1] - max(self._last_writes, 1)
-        past = writes > repeat_from
-        writes[past] = repeat_from + (writes[past] - repeat_from) % max(self._last_writes, 1)
-        row = np.searchsorted(self._row_starts, writes, side="right") - 1
-        return self._firsts[row] + (writes - self._row_starts[row])
+        pages: Pages = recorded_page(self._firsts, self._row_starts, self._totals[-1], self._last_writes, writes)
+        return pages
+
+
+def recorded_by(ends_ns: Any, totals: Any, guest_ns: int) -> int:
+    """How many writes of a recording are done by then: of the interval running, or the last again, its share."""
+    interval = min(bisect_left(ends_ns, guest_ns), len(ends_ns) - 1)
+    if interval <= 0:
+        return 0
+    start_ns, start = ends_ns[interval - 1], totals[interval - 1]
+    width_ns, writes = ends_ns[interval] - start_ns, totals[interval] - start
+    again, rest_ns = divmod(guest_ns - start_ns, width_ns)
+    return int(start + writes * again + writes * rest_ns // width_ns)
+
+
+def recorded_page(firsts: Pages, starts: Pages, total: int, last_writes: int, write: Any) -> Any:
+    """Which page that write of a recording hits, or those writes; past the end the last interval's come again."""
+    repeated = max(last_writes, 1)  # writes that never happen may name any page
+    write = write - np.maximum((write - total + repeated) // repeated, 0) * repeated
+    row = np.searchsorted(starts, write, side="right") - 1
+    return firsts[row] + (write - starts[row])
 
 
 class Looped:

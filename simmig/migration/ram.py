@@ -104,6 +104,32 @@ class DirtyBitmap:
                 return True
 
 
+class HeldRun:
+    """Pages held back, so that what follows them in the same chunk goes with them: what becomes one write."""
+
+    __slots__ = ("block_end", "block_first", "chunk", "chunk_end", "chunk_first", "count", "first")
+
+    def __init__(self) -> None:
+        self.block_first = self.block_end = self.chunk = self.chunk_first = self.chunk_end = 0
+        self.first = self.count = 0
+
+    def merge(self, first_page: int, count: int) -> bool:
+        """Add a run of one chunk of the block that was entered; False when what is held has to go first."""
+        if not self.count:
+            self.chunk = (first_page - self.block_first) // CHUNK_PAGES
+            self.chunk_first = self.block_first + self.chunk * CHUNK_PAGES
+            self.chunk_end = min(self.chunk_first + CHUNK_PAGES, self.block_end)
+            self.first = first_page
+        elif first_page != self.first + self.count or first_page == self.chunk_end:
+            return False
+        self.count += count
+        return True
+
+    def is_left_by(self, first_page: int) -> bool:
+        """Whether going on with that page leaves the chunk."""
+        return not self.chunk_first <= first_page < self.chunk_end
+
+
 def runs_of(flags: NDArray[np.bool_]) -> tuple[tuple[int, int], ...]:
     """Stretches of flags that are set, as (first, count)."""
     edges = np.flatnonzero(np.diff(flags, prepend=False, append=False))

@@ -12,7 +12,7 @@ from simmig.migration import wire
 from simmig.migration.config import CHUNK_BYTES, CHUNK_PAGES, MigrationError
 from simmig.migration.control import ControlChannel
 from simmig.migration.lane import KIND_WRITE, Lane
-from simmig.migration.ram import BlockIndex
+from simmig.migration.ram import BlockIndex, HeldRun
 from simmig.migration.registration import WHOLE_BLOCK, Registry
 from simmig.migration.wire import Message, RemoteBlock, Type
 from simmig.trace.events import DrainBegan, DrainEnded, PagesSaved, WorkCompleted, WorkPosted
@@ -71,50 +71,35 @@ class RamWriter:
         self.completed_bytes = 0
         self.pending_bytes = 0
         self._forced = False  # a drain forced by the control channel is under way
-        # The run held back for merging, its chunk, and its block.
-        self._first = 0
-        self._count = 0
-        self._wr_id = 0
-        self._chunk_first = 0
-        self._limit = 0
+        self._held = HeldRun()
         self._enter_block(0)
         lane.on_write = self._completed
 
     def merge(self, first_page: int, count: int) -> bool:
         """Add a run of one chunk to the run held back; False when it has to be flushed first."""
-        held = self._count
-        if held:
-            if first_page != self._first + held or first_page == self._limit:
-                return False
-            self._count = held + count
-            return True
-        if not self._block_first <= first_page < self._block_end:
+        held = self._held
+        if not (held.count or held.block_first <= first_page < held.block_end):
             self._enter_block(first_page)
-        chunk = (first_page - self._block_first) // CHUNK_PAGES
-        self._first = first_page
-        self._count = count
-        self._chunk_first = self._block_first + chunk * CHUNK_PAGES
-        self._limit = min(self._chunk_first + CHUNK_PAGES, self._block_end)
-        self._wr_id = self._block_wr_id | chunk << CHUNK_SHIFT
-        return True
+        return held.merge(first_page, count)
 
     def left_by(self, first_page: int) -> bool:
         """Whether going on with that page leaves the chunk of the run held back."""
-        return not self._chunk_first <= first_page < self._limit
+        return self._held.is_left_by(first_page)
 
     def try_flush(self) -> bool:
         """Write the run held back if that takes no waiting; False when `flush` has to."""
-        if self._wr_id in self._in_flight or self._lane.full:
+        wr_id = self._wr_id
+        if wr_id in self._in_flight or self._lane.full:
             return False
-        keys = self._block_keys or self._keys.get(self._wr_id)
+        keys = self._block_keys or self._keys.get(wr_id)
         if keys is None:
             return False
         try:
-            self._lane.qp.post_send(self._work_request(keys))
+            self._lane.qp.post_send(self._work_request(wr_id, keys))
         except self._lane.verbs.PyverbsError:
             return False  # `flush` finds out why
         self._lane.posted()
-        self._posted(keys[1])
+        self._posted(wr_id, keys[1])
         return True
 
     async def flush(self) -> bool:
@@ -122,7 +107,8 @@ class RamWriter:
 
         Returns whether there was one.
         """
-        if not self._count:
+        held = self._held
+        if not held.count:
             return False
         lane = self._lane
         wr_id = self._wr_id
@@ -130,57 +116,61 @@ class RamWriter:
             await lane.wait(lane.sends, lambda: wr_id not in self._in_flight, "completion")
         keys = self._block_keys or self._keys.get(wr_id)
         if keys is None:
-            if self._is_zero(self._first, self._count):
+            if self._is_zero(held.first, held.count):
                 await self._send_zero()
                 return True
-            await self._register(self._first, wr_id)
+            await self._register(held.first, wr_id)
             keys = self._keys[wr_id]
-        await lane.post_send(self._work_request(keys))
-        self._posted(keys[1])
+        await lane.post_send(self._work_request(wr_id, keys))
+        self._posted(wr_id, keys[1])
         return True
 
     def poll(self) -> None:
         """See which writes have completed."""
         self._lane.poll()
 
+    @property
+    def _wr_id(self) -> int:
+        return self._block_wr_id | self._held.chunk << CHUNK_SHIFT
+
     def _enter_block(self, page: int) -> None:
         block = self._index.block_of(page)
         ram = self._blocks[block]
         self._block = block
-        self._block_first = ram.first_page
-        self._block_end = ram.first_page + ram.pages
+        self._held.block_first = ram.first_page
+        self._held.block_end = ram.first_page + ram.pages
         self._block_wr_id = KIND_WRITE | block << BLOCK_SHIFT
         self._block_address = ram.address
         self._block_remote_address = self._remote[block].host_address
         self._block_keys = self._pinned[block] if self._pinned else None
 
-    def _work_request(self, keys: tuple[int, int]) -> SendWR:
-        offset = (self._first - self._block_first) * PAGE_BYTES
+    def _work_request(self, wr_id: int, keys: tuple[int, int]) -> SendWR:
+        held = self._held
+        offset = (held.first - held.block_first) * PAGE_BYTES
         wr = self._send_wr(
-            wr_id=self._wr_id,
+            wr_id=wr_id,
             opcode=self._write,
             num_sge=1,
-            sg=[self._sge(self._block_address + offset, self._count * PAGE_BYTES, keys[0])],
+            sg=[self._sge(self._block_address + offset, held.count * PAGE_BYTES, keys[0])],
             send_flags=self._signaled,
         )
         wr.set_wr_rdma(keys[1], self._block_remote_address + offset)
         self._lane.runtime.work(Work.WRITE, 1)
         return wr
 
-    def _posted(self, rkey: int) -> None:
-        count, lane = self._count, self._lane
+    def _posted(self, wr_id: int, rkey: int) -> None:
+        held, lane = self._held, self._lane
+        count = held.count
         length = count * PAGE_BYTES
-        self._count = 0
-        self._in_flight[self._wr_id] = length
+        held.count = 0
+        self._in_flight[wr_id] = length
         self.pending_bytes += length
         self.posted_bytes += length
         if lane.emit is not None:
             now_ns = lane.runtime.now_ns()
-            offset = (self._first - self._block_first) * PAGE_BYTES
-            lane.emit(PagesSaved(now_ns, "source", self._first, count, "data"))
-            lane.emit(
-                WorkPosted(now_ns, "source", lane.qp_num, self._wr_id, "write", length, self._block, offset, rkey)
-            )
+            offset = (held.first - held.block_first) * PAGE_BYTES
+            lane.emit(PagesSaved(now_ns, "source", held.first, count, "data"))
+            lane.emit(WorkPosted(now_ns, "source", lane.qp_num, wr_id, "write", length, self._block, offset, rkey))
 
     async def drain(self, pending_bytes: int) -> None:
         """Wait until at most `pending_bytes` are posted and not completed."""
@@ -218,9 +208,10 @@ class RamWriter:
         return zero
 
     async def _send_zero(self) -> None:
-        lane, first, count, block = self._lane, self._first, self._count, self._block
-        self._count = 0
-        offset = (first - self._block_first) * PAGE_BYTES
+        lane, block, held = self._lane, self._block, self._held
+        first, count = held.first, held.count
+        held.count = 0
+        offset = (first - held.block_first) * PAGE_BYTES
         command = wire.Compress(0, block, self._remote[block].offset + offset, count * PAGE_BYTES)
         if lane.emit is not None:
             lane.emit(PagesSaved(lane.runtime.now_ns(), "source", first, count, "zero"))

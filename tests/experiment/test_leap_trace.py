@@ -63,7 +63,7 @@ def test_the_memory_followed_is_the_latest_reading_of_each_page(leap: Leap, data
     from simmig.experiment.leap import begin, follow, record  # noqa: PLC0415
 
     pages = 20
-    (state,), memory = begin.begin(scenario(guest__memory=f"{pages * 4} KiB"), 1)
+    (state,), memory, _ = begin.begin(scenario(guest__memory=f"{pages * 4} KiB"), 1)
     expected = [0] * pages
     rows: list[list[int]] = []
     posted: list[tuple[int, int]] = []

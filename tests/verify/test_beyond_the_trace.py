@@ -29,7 +29,7 @@ def test_chunks_of_zeros_are_not_registered_in_a_batch(monkeypatch: pytest.Monke
     original = RamWriter._is_zero
 
     def only_runs(self: RamWriter, first: int, count: int) -> bool:
-        return (first, count) == (self._first, self._count) and original(self, first, count)
+        return (first, count) == (self._held.first, self._held.count) and original(self, first, count)
 
     monkeypatch.setattr(RamWriter, "_is_zero", only_runs)
     assert broken(ZEROS) == {"zeros_stay_off_the_wire"}

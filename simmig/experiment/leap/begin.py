@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 from math import gcd
 from typing import Any
 
@@ -59,8 +60,8 @@ _COSTS = (
 _KEYS = {"scan": "scan_page_ns", "sync": "sync_page_ns", "zero_test": "zero_test_page_ns"}
 
 
-def begin(scenario: Scenario, slice_rows: int, traced: bool = False) -> tuple[Any, Memory]:
-    """The state of two connected ends, and the memory, with room for that many slices."""
+def begin(scenario: Scenario, slice_rows: int, traced: bool = False) -> tuple[Any, Memory, PCG64]:
+    """The state of two connected ends, and the memory, with room for that many slices; and what draws for them."""
     machine = machine_of(scenario)
     state = new_state()
     s = state[0]
@@ -68,11 +69,12 @@ def begin(scenario: Scenario, slice_rows: int, traced: bool = False) -> tuple[An
     for side, host in enumerate((scenario.host, scenario.destination_host or scenario.host)):
         _set_host(s, side, host)
     _set_migration(s, scenario, machine)
-    _set_workload(s, machine, scenario)
+    random = PCG64(scenario.seed)
+    _set_workload(s, machine, random)
     memory = _memory(s, scenario, machine, slice_rows, traced)
     s["traced"] = traced
     s["connect_ns"] = scenario.host.connect_ns
-    return state, memory
+    return state, memory, random
 
 
 def _set_link(s: Any, scenario: Scenario) -> None:
@@ -136,7 +138,7 @@ def _keep(record: Any, kept: object) -> None:
         record[name] = getattr(kept, name)
 
 
-def _set_workload(s: Any, machine: Machine, scenario: Scenario) -> None:
+def _set_workload(s: Any, machine: Machine, random: PCG64) -> None:
     writes = machine.workload
     s["log_page"] = machine.log_page_pages
     s["workload"] = s["kind"] = _KINDS[type(writes)] if writes.span else IDLE
@@ -148,9 +150,8 @@ def _set_workload(s: Any, machine: Machine, scenario: Scenario) -> None:
     if isinstance(writes, workload.Hotspot):
         s["hot"] = writes.hot_set_bytes // PAGE_BYTES
         s["hot_below"] = int(writes.hot_fraction * 2**32)
-    random = PCG64(scenario.seed).state["state"]
-    for name, value in (("pcg", random["state"]), ("pcg_inc", random["inc"])):
-        s[f"{name}_high"], s[f"{name}_low"] = divmod(value, 1 << 64)
+    s["random_address"] = random.ctypes.state_address
+    s["draw_address"] = ctypes.cast(random.ctypes.next_uint64, ctypes.c_void_p).value
 
 
 def _memory(s: Any, scenario: Scenario, machine: Machine, slice_rows: int, traced: bool) -> Memory:
@@ -173,7 +174,7 @@ def _memory(s: Any, scenario: Scenario, machine: Machine, slice_rows: int, trace
             zero[first : first + count] = 1
     s["page_count"], s["blocks"] = machine.pages, len(lengths)
     s["dirty"] = machine.pages - sum(count for _, count in balloon)
-    s["block_end_page"] = ends[0]
+    s["held"]["block_end"] = ends[0]
     total = int(chunks.sum())
     return Memory(
         pages=pages,

@@ -1,17 +1,18 @@
-"""The source's guest: what it has written by a moment, and the dirty log. Memory's contents are not needed.
-
-A draw of numpy's PCG64 is made here as numpy makes it, for a compiled loop cannot call it.
-"""
+"""The source's guest: what it has written by a moment, and the dirty log. Memory's contents are not needed."""
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from typing import Any
 
 import numpy as np
+from numba.extending import overload, register_jitable
 
 from simmig.experiment.leap import meter, record
+from simmig.experiment.leap.call_back import call_back
 from simmig.experiment.leap.lane import now_of
 from simmig.experiment.leap.state import Declined, Memory, compiled
+from simmig.guest.workload import recorded_by, recorded_page
 
 MOST_WRITES = (1 << 31) - 2
 """Of which a trace can tell each from the others."""
@@ -20,33 +21,16 @@ IDLE, SWEEP, UNIFORM, HOTSPOT, RECORDED, MIXTURE = 0, 1, 2, 3, 4, 5
 _LOW = np.uint64(0xFFFFFFFF)
 _32 = np.uint64(32)
 _56 = np.uint64(56)
-_58, _63, _64 = np.uint64(58), np.uint64(63), np.uint64(64)
-_0, _1 = np.uint64(0), np.uint64(1)
-_MULTIPLIER_HIGH = np.uint64(0x2360ED051FC65DA4)
-_MULTIPLIER_LOW = np.uint64(0x4385DF649FCCF645)
+_0 = np.uint64(0)
 _SECOND_NS = 1_000_000_000
 _PAGE_BYTES = 4096
 _ONES = np.uint64(0x0101010101010101)
+_recorded_by, _recorded_page = register_jitable(recorded_by), register_jitable(recorded_page)
 
 
-@compiled
-def draw(s: Any) -> Any:
-    """The next 64 random bits (O'Neill's PCG XSL-RR 128/64: step, then output)."""
-    low, high = s.pcg_low, s.pcg_high
-    # 128-bit product, the low halves by 32-bit pieces
-    a0, a1 = low & _LOW, low >> _32
-    b0, b1 = _MULTIPLIER_LOW & _LOW, _MULTIPLIER_LOW >> _32
-    p00, p01, p10, p11 = a0 * b0, a0 * b1, a1 * b0, a1 * b1
-    middle = (p00 >> _32) + (p01 & _LOW) + (p10 & _LOW)
-    new_low = (p00 & _LOW) | (middle << _32)
-    new_high = p11 + (p01 >> _32) + (p10 >> _32) + (middle >> _32)
-    new_high += low * _MULTIPLIER_HIGH + high * _MULTIPLIER_LOW
-    new_low += s.pcg_inc_low
-    new_high += s.pcg_inc_high + (_1 if new_low < s.pcg_inc_low else _0)
-    s.pcg_low, s.pcg_high = new_low, new_high
-    word = new_high ^ new_low
-    turn = new_high >> _58
-    return (word >> turn) | (word << ((_64 - turn) & _63))
+@overload(bisect_left, strict=False)
+def _bisect_left(table: Any, value: Any) -> Any:
+    return lambda table, value: np.searchsorted(table, value)  # noqa: PLW0108  (compiled)
 
 
 @compiled
@@ -55,52 +39,18 @@ def written_by(s: Any, m: Memory, now: int) -> int:
     if s.kind != RECORDED:
         seconds = now // _SECOND_NS
         return (s.rate * seconds + s.rate * (now - seconds * _SECOND_NS) // _SECOND_NS) // _PAGE_BYTES
-    ends, totals = m.recorded_ends, m.recorded_totals
-    last = len(ends) - 1
-    if now > ends[last]:
-        width, writes = ends[last] - ends[last - 1], totals[last] - totals[last - 1]
-        again = (now - ends[last]) // width
-        return totals[last] + writes * again + writes * (now - ends[last] - again * width) // width
-    low, high = 0, last
-    while low < high:
-        middle = (low + high) // 2
-        if ends[middle] < now:
-            low = middle + 1
-        else:
-            high = middle
-    if not low:
-        return 0
-    width = ends[low] - ends[low - 1]
-    return totals[low - 1] + (totals[low] - totals[low - 1]) * (now - ends[low - 1]) // width
-
-
-@compiled
-def _recorded_page(m: Memory, write: int) -> int:
-    """Which page a recorded write hits; behind the last one the last interval's come again."""
-    totals, starts = m.recorded_totals, m.recorded_starts
-    end = len(totals) - 1
-    writes = max(totals[end] - totals[end - 1], 1)
-    again_from = totals[end] - writes
-    if write > again_from:
-        write = again_from + (write - again_from) % writes
-    low, high = 0, len(starts)
-    while low < high:
-        middle = (low + high) // 2
-        if starts[middle] <= write:
-            low = middle + 1
-        else:
-            high = middle
-    return m.recorded_firsts[low - 1] + write - starts[low - 1]
+    return _recorded_by(m.recorded_ends, m.recorded_totals, now)
 
 
 @compiled
 def _page(s: Any, m: Memory, write: int) -> int:
     """Which page that write hits."""
     if s.workload == RECORDED:
-        return _recorded_page(m, write)
+        totals = m.recorded_totals
+        return _recorded_page(m.recorded_firsts, m.recorded_starts, totals[-1], totals[-1] - totals[-2], write)
     if s.workload == SWEEP:
         return write % s.span
-    bits = draw(s)
+    bits = np.uint64(call_back(s.draw_address, s.random_address))
     place = bits >> _32
     if s.workload == UNIFORM:
         return np.int64((place * np.uint64(s.span)) >> _32)  # type: ignore[return-value]

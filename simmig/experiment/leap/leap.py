@@ -63,7 +63,7 @@ def leap_traced(
             return _result(scenario, *ran)
         rows = max(1, int(ran[0]["slices"]))
     while True:
-        state, memory = begin(scenario, rows, traced=True)
+        state, memory, _random = begin(scenario, rows, traced=True)
         recorder = record()
         trace = Trace(state[0], memory, recorder, _ends)
         recorder.emit(_began(scenario))
@@ -113,7 +113,7 @@ def _run(scenario: Scenario, watch: Watch | None = None) -> tuple[Any, Memory] |
     rows = _FIRST_ROWS
     while True:
         try:
-            state, memory = begin(scenario, rows)
+            state, memory, _random = begin(scenario, rows)
             own = _take_policy(scenario, state[0])
             _go(state[0], memory, own, watch=watch)
         except TableFull:

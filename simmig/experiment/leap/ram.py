@@ -69,7 +69,7 @@ def take(s: Any, m: Memory, limit: int) -> int:
             s.cursor = 0
         s.scan_at = s.cursor
         s.window_end = s.cursor = min(s.cursor + WINDOW_PAGES, m.block_end[block_of(m, s.cursor)])
-    block = s.block if s.block_first_page <= page < s.block_end_page else block_of(m, page)
+    block = s.block if s.held.block_first <= page < s.held.block_end else block_of(m, page)
     into = (page - m.block_first[block]) % CHUNK_PAGES
     end = min(end, page - into + CHUNK_PAGES, page + limit)
     if page < s.cut_at:
@@ -102,31 +102,20 @@ def put_back(s: Any, m: Memory, first: int, count: int) -> None:
 @compiled
 def merge(s: Any, m: Memory, first: int, count: int) -> bool:
     """Add a run of one chunk to the run held back; False when it has to be flushed first."""
-    held = s.count
-    if held:
-        if first != s.first + held or first == s.limit:
-            return False
-        s.count = held + count
-        return True
-    if not s.block_first_page <= first < s.block_end_page:
+    held = s.held
+    if not (held.count or held.block_first <= first < held.block_end):
         s.block = block_of(m, first)
-        s.block_first_page = m.block_first[s.block]
-        s.block_end_page = m.block_end[s.block]
-    chunk = (first - s.block_first_page) // CHUNK_PAGES
-    s.first = first
-    s.count = count
-    s.chunk_first = s.block_first_page + chunk * CHUNK_PAGES
-    s.limit = min(s.chunk_first + CHUNK_PAGES, s.block_end_page)
-    s.chunk = m.block_chunk[s.block] + chunk
-    return True
+        held.block_first = m.block_first[s.block]
+        held.block_end = m.block_end[s.block]
+    return held.merge(first, count)
 
 
 @compiled
 def _send_zero(s: Any) -> None:
-    count = s.count
-    s.count = 0
+    count = s.held.count
+    s.held.count = 0
     t = now_of(s, 0)
-    record.wide(s, record.SAVED_ZERO, t, s.first, count, s.writes, 0, 0)
+    record.wide(s, record.SAVED_ZERO, t, s.held.first, count, s.writes, 0, 0)
     meter.pages_saved(s, ZERO_PAGES, t, count)
     send_message(s, COMPRESS, _COMPRESS_BYTES, count)
 
@@ -141,7 +130,7 @@ def _pages_of(m: Memory, block: int, chunk: int) -> int:
 def _gather(s: Any, m: Memory) -> None:
     """Add the next chunks with dirty pages that are neither registered nor zero to the batch."""
     block = s.block
-    chunk = s.chunk - m.block_chunk[block] + 1
+    chunk = s.held.chunk + 1
     found = 0
     while found < s.registration_batch - 1 and block < len(m.block_first):
         first = m.block_first[block] + chunk * CHUNK_PAGES
@@ -163,9 +152,9 @@ def _gather(s: Any, m: Memory) -> None:
 @compiled
 def _register(s: Any, m: Memory) -> None:
     """Have the chunk registered on both ends, with up to a batch's worth of those coming next."""
-    m.order[s.registered] = s.chunk
-    s.batch[0] = s.limit - s.chunk_first
-    s.batch_block[0], s.batch_chunk[0] = s.block, s.chunk - m.block_chunk[s.block]
+    m.order[s.registered] = m.block_chunk[s.block] + s.held.chunk
+    s.batch[0] = s.held.chunk_end - s.held.chunk_first
+    s.batch_block[0], s.batch_chunk[0] = s.block, s.held.chunk
     s.batch_count = 1
     if s.registration_batch > 1:
         _gather(s, m)
@@ -186,30 +175,31 @@ def _register(s: Any, m: Memory) -> None:
 @compiled
 def flush(s: Any, m: Memory) -> bool:
     """Write the run held back, whatever it takes; whether there was one."""
-    if not s.count:
+    held = s.held
+    if not held.count:
         return False
-    chunk = s.chunk
+    chunk = m.block_chunk[s.block] + held.chunk
     if s.polled[0] < m.last[chunk]:
         wait(s, 0, SENDS, POLLED, m.last[chunk], NONE)
     if not (s.pin_all or m.known[chunk]):
-        if is_zero(s, m, s.first, s.count):
+        if is_zero(s, m, held.first, held.count):
             _send_zero(s)
             return True
         _register(s, m)
     s.debt[0] += s.write[0]
     if not has_room(s, 0):
         wait(s, 0, SENDS, ROOM, 0, NONE)
-    length = s.count * _PAGE_BYTES
-    wr_id = KIND_WRITE | s.block << BLOCK_SHIFT | (chunk - m.block_chunk[s.block]) << CHUNK_SHIFT
+    length = held.count * _PAGE_BYTES
+    wr_id = KIND_WRITE | s.block << BLOCK_SHIFT | held.chunk << CHUNK_SHIFT
     post(s, 0, WRITE, length, 0, 0, 0, wr_id)
     m.last[chunk] = s.posted[0]
     t = now_of(s, 0)
     if s.traced:
-        offset = (s.first - s.block_first_page) * _PAGE_BYTES
+        offset = (held.first - held.block_first) * _PAGE_BYTES
         key = key_of(s, s.block if s.pin_all else m.place[chunk])
-        record.one_of(s, record.SAVED_DATA, t, s.first, s.count)
+        record.one_of(s, record.SAVED_DATA, t, held.first, held.count)
         record.wide(s, record.WRITE_POSTED, t, wr_id, length, s.block, offset, key)
-    meter.pages_saved(s, DATA_PAGES, t, s.count)
+    meter.pages_saved(s, DATA_PAGES, t, held.count)
     meter.write_posted(s, t, length)
-    s.count = 0
+    held.count = 0
     return True

@@ -201,7 +201,7 @@ def _walk(s: Any, m: Memory) -> bool:
             return limit == 0
         first = s.position - count
         if not merge(s, m, first, count):
-            left_chunk = not s.chunk_first <= first < s.limit
+            left_chunk = s.held.is_left_by(first)
             flush(s, m)
             if count > 1 and not goes_on(s, saved):
                 put_back(s, m, first + 1, count - 1)

@@ -21,6 +21,7 @@ from simmig.migration.config import MigrationConfig
 from simmig.migration.convergence import Convergence, Shrinking
 from simmig.migration.pace import Pace
 from simmig.migration.policies.policy import Point, Policy
+from simmig.migration.ram import HeldRun
 from simmig.migration.rate_limit import RateLimit
 from simmig.trace.series import FIRST_SHIFT, Amount, Gauge
 
@@ -202,8 +203,8 @@ _FIELDS: list[tuple[Any, ...]] = [
     ("over_debt", _FLOAT),
     # RAM
     *((name, _INT) for name in ("page_count", "dirty", "scan_at", "window_end", "cursor", "position", "cut_at")),
-    *((name, _INT) for name in ("first", "count", "chunk", "chunk_first", "limit", "block", "block_first_page")),
-    *((name, _INT) for name in ("block_end_page", "registration_batch", "registered", "posted_bytes")),
+    *((name, _INT) for name in ("block", "registration_batch", "registered", "posted_bytes")),
+    ("held", _record_of(HeldRun())),
     *((name, _INT) for name in ("completed_bytes", "pending", "max_pending")),
     # the guest
     *(
@@ -212,7 +213,7 @@ _FIELDS: list[tuple[Any, ...]] = [
             *("workload", "kind", "rate", "span", "hot", "hot_below", "writes", "told", "logging", "log_page"),
         )
     ),
-    *((name, "u8") for name in ("pcg_high", "pcg_low", "pcg_inc_high", "pcg_inc_low")),
+    *((name, _INT) for name in ("draw_address", "random_address")),
     # the source
     *((name, _INT) for name in ("policy", "policy_address", "single_slice", "max_rounds")),
     ("parameters", PARAMETERS),
