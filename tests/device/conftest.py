@@ -85,9 +85,9 @@ def run() -> Run:
     return _run
 
 
-@pytest.fixture(params=["device"] if REQUIRED else ["ideal", "rxe", "device"])
+@pytest.fixture(params=["device"] if REQUIRED else [*PROFILES, "device"])
 def world(request: pytest.FixtureRequest) -> Iterator[World]:
-    """Two devices to ask for the rules: simulated by the book, simulated like soft-RoCE, real; in the lab real."""
+    """Two devices to ask for the rules: simulated on each profile, real; in the lab real."""
     made: World
     if request.param == "device":
         binding = request.getfixturevalue("verbs")

@@ -148,10 +148,10 @@ class End:
 
 
 class World:
-    """Two devices and the verbs that drive them; `rxe` when they behave as soft-RoCE does."""
+    """Two devices and the verbs that drive them; `profile` says whose behaviour is theirs."""
 
     v: SimpleNamespace
-    name: str
+    profile: str
 
     def __init__(self) -> None:
         self._ends: list[End] = []  # kept: garbage would be destroyed in any order, which verbs objects refuse
@@ -187,6 +187,11 @@ class World:
     def deviates(self, deviation: str) -> bool:
         """Whether these devices are known to deviate in that way (`deviations.toml`)."""
         raise NotImplementedError
+
+    @property
+    def oversized(self) -> int:
+        """What a send too large is refused with: mlx5's driver says ENOMEM (rdma-core providers/mlx5/qp.c)."""
+        return errno.ENOMEM if self.profile == "mlx5" else errno.EINVAL
 
     def close(self) -> None:
         """Give everything back."""
@@ -236,7 +241,7 @@ class SimWorld(World):
     def __init__(self, profile: Profile) -> None:
         super().__init__()
         self.v = _namespace("simmig.verbs.sim")
-        self.name = profile.name
+        self.profile = profile.name
         self._env = simpy.Environment()
         self._fabric = Fabric(self._env, 0)
         hosts = [self._fabric.add_host(name, HostCosts()) for name in ("left", "right")]
@@ -267,7 +272,7 @@ class SimWorld(World):
         return True
 
     def deviates(self, deviation: str) -> bool:
-        return load()[deviation].simulated and self.name == "rxe"
+        return load()[deviation].simulated and self.profile == "rxe"
 
 
 class DeviceWorld(World):
@@ -276,7 +281,7 @@ class DeviceWorld(World):
     def __init__(self, channel: Callable[[Any], Any], names: tuple[str, str]) -> None:
         super().__init__()
         self.v = _namespace("pyverbs")
-        self.name = "device"
+        self.profile = profile_of(names[0])
         self._channel = channel
         self._names = names
         self._contexts: list[Any] = []
@@ -310,7 +315,7 @@ class DeviceWorld(World):
         return True
 
     def deviates(self, deviation: str) -> bool:
-        return profile_of(self._names[0]) == "rxe" and load()[deviation].on(os.uname().release)
+        return self.profile == "rxe" and load()[deviation].on(os.uname().release)
 
     def close(self) -> None:
         for context in self._contexts:
