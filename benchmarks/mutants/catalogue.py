@@ -85,6 +85,7 @@ def copy_package(target: Path, mutant: Mutant | None) -> None:
     tests.mkdir()
     for name in ("__init__.py", "conftest.py"):
         shutil.copy2(ROOT / "tests" / name, tests)
-    shutil.copytree(ROOT / "tests/verbs", tests / "verbs")
+    for name in ("device", "verbs"):
+        shutil.copytree(ROOT / "tests" / name, tests / name)
     for path, text in ({} if mutant is None else mutant.mutated(target / "simmig")).items():
         path.write_text(text)
