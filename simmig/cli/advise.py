@@ -80,19 +80,18 @@ def advise(
     from simmig.experiment.studies.advise.report import figures, report
     from simmig.experiment.studies.advise.search import search
     from simmig.experiment.studies.advise.space import Space, chosen_policies, free
-    from simmig.experiment.studies.advise.trial import Question
+    from simmig.experiment.studies.advise.trial import Question, giving_up
     from simmig.experiment.studies.sweep.pool import cores, processes
 
     left_free = free(settings)
     space = Space(chosen_policies(policies), _downtime_ns(downtime), left_free if freedoms else ())
     question = Question(read_toml(scenario), scenario, settings)
-    scenario_asked = question.scenario(None)
     with (
         OutputDir(out) if out is not None else nullcontext() as directory,
         processes(jobs or cores(), threads=True) as workers,
         counter("searching") as tell,
     ):
-        prepare(scenario_asked, False, None)
+        prepare(giving_up(question.scenario(None)), False, None)
         advice = search(question, space, workers, trials, seeds, confidence, tell)
         if directory is not None:
             _write(advice, directory.work, scenario, settings)

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 BIG_IDLE_BYTES, BIG_BUSY_BYTES = 128 << 30, 4 << 30
 """Guests from which on the event model takes longer than compiling: idle ones, and those that write."""
 BUSY_BYTES_S = 64 << 20
+_GIVE_UP_EARLY = "; --set migration.stop_when_flat=true gives up once rounds have stopped to shrink"
 
 
 def prepare(scenario: Scenario, whole: bool, show: Callable[[str], None] | None) -> CarryOut:
@@ -36,7 +37,10 @@ def prepare(scenario: Scenario, whole: bool, show: Callable[[str], None] | None)
     if is_big(scenario):
         beyond = outside(scenario)
         if beyond is not None:
-            _say(f"this runs event by event, for {beyond} is beyond the compiled engine: it may take long")
+            _say(
+                f"this runs event by event, for {beyond} is beyond the compiled engine: it may take long"
+                + ("" if scenario.migration.stop_when_flat else _GIVE_UP_EARLY)
+            )
         elif not leap.has_numba():
             _say("without numba this runs event by event, which may take long: pip install 'simmig[fast]'")
         elif not leap.is_ready():

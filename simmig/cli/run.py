@@ -85,7 +85,10 @@ def run(
         settings = (*settings, "migration.stop_when_flat=true")
     if against:
         if backend != "sim" or names or report is not None:
-            raise click.UsageError("--against compares simulations: without --backend, --device and --report.")
+            raise click.UsageError(
+                "--against compares simulations: without --backend, --device and --report. "
+                "--out DIR leaves its table and picture."
+            )
         from simmig.cli.against import run_against
 
         return run_against(scenario, Overrides(settings, policy, seed), against, out, as_json)

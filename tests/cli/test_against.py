@@ -69,6 +69,14 @@ def test_what_does_not_complete_has_no_bar(scenario: str, capsys: pytest.Capture
     assert [text.get_text() for text in total.texts].count("\u2717 not-converging") == 1
 
 
+def test_settings_that_begin_alike_are_told_apart_in_the_picture(scenario: str) -> None:
+    alike = [f"migration.transport=tcp; migration.max_bandwidth={most}" for most in ("unlimited", "1 GiB/s")]
+    ran = carry_out(sides(Path(scenario), Overrides(), alike), run, lambda _: None)
+    drawn = figure([(each.side.name, each.result) for each in ran])
+    labels = [label.get_text().replace("\n", " ") for label in drawn.axes[0].get_yticklabels()]
+    assert labels == ["small", *alike]
+
+
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
@@ -76,6 +84,7 @@ def test_what_does_not_complete_has_no_bar(scenario: str, capsys: pytest.Capture
         (["--against", "link.bandwith=1 Gbit/s"], "did you mean 'bandwidth'?"),
         (["--against", "pending-limit,limit=3"], "has no unit"),
         (["--against", "per-chunk", "--backend", "rdma"], "compares simulations"),
+        (["--against", "per-chunk", "--report", "it.html"], "--out DIR leaves its table and picture"),
         (["--against", "per-chunk"] * 10, "are a sweep"),
     ],
 )

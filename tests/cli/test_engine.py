@@ -47,11 +47,16 @@ def test_for_a_big_guest_what_is_not_compiled_is_compiled_and_told(
     monkeypatch.setattr(leap, "prepare", prepare)
     big = scenario(guest={"memory": "8 GiB", "workload": BUSY})
     engine.prepare(scenario(guest={"memory": "8 MiB"}), whole=False, show=print)
-    engine.prepare(
-        scenario(guest={"memory": "8 GiB", "workload": BUSY}, link__loss=0.001), whole=False, show=print
-    )
+    lossy = scenario(guest={"memory": "8 GiB", "workload": BUSY}, link__loss=0.001)
+    engine.prepare(lossy, whole=False, show=print)
     told = capsys.readouterr().err
     assert "for its link's loss is beyond the compiled engine" in told
+    assert "--set migration.stop_when_flat=true" in told
+    gives_up = lossy.migration.model_copy(update={"stop_when_flat": True})
+    engine.prepare(lossy.model_copy(update={"migration": gives_up}), whole=False, show=print)
+    told = capsys.readouterr().err
+    assert "beyond the compiled engine" in told
+    assert "stop_when_flat" not in told
     assert "compiling" not in told
     assert not asked
     engine.prepare(big, whole=False, show=print)

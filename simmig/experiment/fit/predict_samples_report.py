@@ -47,7 +47,8 @@ def _model(prediction: SampledPrediction) -> Iterator[str]:
     if dirtying.working_set_pages:
         size = format_bytes(dirtying.working_set_pages * PAGE_BYTES)
         rate = format_byte_rate(round(dirtying.pages_s * PAGE_BYTES))
-        yield f"  dirtying        {rate} of page writes to {size}, from {dirtying.intervals} intervals"
+        counted = f"{dirtying.intervals} interval{'s' if dirtying.intervals > 1 else ''}"
+        yield f"  dirtying        {rate} of page writes to {size}, from {counted}"
     else:
         yield "  dirtying        none was told: the guest is taken to be idle"
     yield f"  zero pages      {100 * model.zero_share:.0f} %"

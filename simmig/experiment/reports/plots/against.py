@@ -14,18 +14,22 @@ from simmig.experiment.reports.plots.downtime import PARTS
 from simmig.experiment.reports.plots.style import BLUE, PAGE_IN, VERMILLION, in_style, new_figure
 from simmig.experiment.result import Result
 
-_NAME_WIDTH = 26
+_NAME_WIDTH, _NAME_LINES = 36, 3
+"""Room for a name, in characters: a long setting stays whole, and two that begin alike can be told apart."""
 _ROOM = 1.25
 
 
 def figure(runs: Sequence[tuple[str, Result]]) -> Figure:
     """Name and result of each run, from top to bottom."""
     with in_style():
-        drawn = new_figure(PAGE_IN, 1.0 + 0.34 * len(runs))
+        names = [
+            textwrap.fill(name, _NAME_WIDTH, max_lines=_NAME_LINES, placeholder=" \u2026") for name, _ in runs
+        ]
+        lane_in = 0.34 if max(name.count("\n") for name in names) < 2 else 0.44
+        drawn = new_figure(PAGE_IN, 1.0 + lane_in * len(runs))
         total, downtime = drawn.subplots(1, 2, sharey=True)
         _draw_totals(total, [result for _, result in runs])
         _draw_downtimes(downtime, [result for _, result in runs])
-        names = [textwrap.fill(name, _NAME_WIDTH, max_lines=2, placeholder=" \u2026") for name, _ in runs]
         total.set_yticks(range(len(runs)), names)
         total.set_ylim(len(runs) - 0.5, -0.5)  # whatever has no bar has its lane as well
         for axes in (total, downtime):

@@ -151,8 +151,8 @@ def _fewer(advice: Advice) -> str:
         "" if advice.certain else f" with {much.search_seeds} seeds each, and {much.seeds} fresh ones for the best"
     )
     return (
-        f"This guest takes long to simulate. For an answer in about a minute it was {much.trials} trials{seeds}; "
-        "--trials and --seeds take more."
+        f"This guest takes long to simulate. For an answer in about a minute it was at most {much.trials} trials"
+        f"{seeds}; --trials and --seeds take more."
     )
 
 

@@ -66,7 +66,7 @@ def try_out(question: Question, candidate: Candidate, seeds: Sequence[int]) -> O
     """Simulate a candidate with each of these seeds, up to the first with which it does not complete."""
     results: list[Result] = []
     for seed in seeds:
-        results.append(_migrate(question.scenario(candidate, seed)))
+        results.append(simulate(giving_up(question.scenario(candidate, seed))))
         if not results[-1].good:
             break
     totals_ns = [result.metrics.total_time_ns for result in results]
@@ -82,14 +82,14 @@ def try_out(question: Question, candidate: Candidate, seeds: Sequence[int]) -> O
 def look(question: Question, candidate: Candidate) -> tuple[int, Pace | None]:
     """One migration of a candidate: how many pages it sent and, where it got stuck, at which pace."""
     scenario = question.scenario(candidate)
-    result = _migrate(scenario)
+    result = simulate(giving_up(scenario))
     return result.metrics.counts.data_pages, pace_of(result, scenario)
 
 
-def _migrate(scenario: Scenario) -> Result:
-    """Simulate it; one whose rounds stop to shrink is given up early, for no later round can tell more."""
+def giving_up(scenario: Scenario) -> Scenario:
+    """The same, given up as soon as its rounds have stopped to shrink, for no later round can tell more."""
     migration = scenario.migration.model_copy(update={"stop_when_flat": True})
-    return simulate(scenario.model_copy(update={"migration": migration}))
+    return scenario.model_copy(update={"migration": migration})
 
 
 def _is_flat(result: Result) -> bool:
