@@ -28,6 +28,7 @@ from simmig.verbs.sim.nic import SimDevice
 from simmig.verbs.sim.pd import PD
 from simmig.verbs.sim.qp import QP, QPAttr, QPCap, QPInitAttr
 from simmig.verbs.sim.runtime import SimRuntime
+from simmig.verbs.sim.timeline import Timeline
 from simmig.verbs.sim.wr import SGE, SendWR
 
 CHUNK_BYTES = 1 << 20
@@ -100,7 +101,7 @@ async def write(source: End, target: End, runtime: SimRuntime, count: int) -> No
 
 def run_writes(count: int, flows: int = 1) -> int:
     """Write that many, by that many queue pairs; returns how many events it took."""
-    env = simpy.Environment()
+    env = Timeline()
     fabric = Fabric(env)
     devices = [fabric.add_device(f"rxe{index}", fabric.add_host(f"host{index}")) for index in range(2)]
     fabric.connect(devices[0], devices[1], LinkSpec(40_000_000_000, latency_ns=2_000, mtu=4096, header_bytes=74))
@@ -114,7 +115,7 @@ def run_writes(count: int, flows: int = 1) -> int:
     env.run()
     if not all(task.done for task in tasks):
         raise RuntimeError("a writer did not finish")
-    return next(env._eid)
+    return env.number()
 
 
 def run_timeouts(count: int) -> None:

@@ -36,7 +36,7 @@ class RamSegment:
     def dma_read(self, offset: int, length: int) -> Payload:
         """A snapshot of that stretch (whole pages as their content ids)."""
         guest = self._guest
-        now_ns: int = guest.env._now  # type: ignore[assignment]
+        now_ns: int = guest.env._now
         if now_ns >= guest.due_ns:
             guest.advance(now_ns)
         if (offset | length) % PAGE_BYTES:
@@ -46,7 +46,7 @@ class RamSegment:
     def dma_write(self, offset: int, payload: Payload) -> None:
         """Store what `dma_read` gave, or any bytes. The dirty log does not see it: no vCPU wrote."""
         guest = self._guest
-        now_ns: int = guest.env._now  # type: ignore[assignment]
+        now_ns: int = guest.env._now
         if now_ns >= guest.due_ns:
             guest.advance(now_ns)
         if type(payload) is PagePayload and not offset % PAGE_BYTES:

@@ -7,9 +7,8 @@ from heapq import heappop, heappush
 from itertools import repeat
 from typing import Any
 
-import simpy
-
 from simmig.verbs.sim.host import Host
+from simmig.verbs.sim.timeline import Timeline
 from simmig.verify.choices import Choices
 from simmig.verify.instants import told_instant
 from simmig.verify.patience import Endless
@@ -21,7 +20,7 @@ MOST_EVENTS = 50_000
 """In one instant; no run of a case has as many in all its time."""
 
 
-class ChoosingEnvironment(simpy.Environment):
+class ChoosingEnvironment(Timeline):
     """Runs until nothing is left to happen, asking `choices` whenever several events are due at once."""
 
     def __init__(self, choices: Choices) -> None:

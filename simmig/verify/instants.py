@@ -10,6 +10,7 @@ from typing import Any
 import simpy
 
 from simmig.verbs.sim.host import Host
+from simmig.verbs.sim.timeline import Timeline
 from simmig.verify.patience import Endless
 
 MOST_EVENTS = 1_000_000
@@ -17,7 +18,7 @@ MOST_EVENTS = 1_000_000
 _LOOKED_AT = 1_000
 
 
-def run_to_rest(env: simpy.Environment, hosts: Sequence[Host], most_events: int = MOST_EVENTS) -> None:
+def run_to_rest(env: Timeline, hosts: Sequence[Host], most_events: int = MOST_EVENTS) -> None:
     """Let everything happen that is due; raises Endless, naming who wakes again and again, when no time passes."""
     step = env.step
     try:
@@ -31,13 +32,13 @@ def run_to_rest(env: simpy.Environment, hosts: Sequence[Host], most_events: int 
         pass
 
 
-def told_instant(env: simpy.Environment, hosts: Sequence[Host], events: int) -> str:
+def told_instant(env: Timeline, hosts: Sequence[Host], events: int) -> str:
     """Who spins, in words: goes on for a little while to see whose tasks are woken."""
     woken: Counter[str] = Counter()
     for _ in range(_LOOKED_AT):
-        if not env._queue:
+        if not env.heap:
             break
-        event: Any = env._queue[0][3]
+        event: Any = env.heap[0][3]
         woken.update(host.name for host in hosts if event in host.waiters.values())
         env.step()
     who = f"the {woken.most_common(1)[0][0]} spins" if woken else "the devices spin"

@@ -45,10 +45,10 @@ class CheckedDirection(Direction):
             return False
         fault = self._next(1)
         if fault is not None and fault.what != "duplicate":  # a second acknowledgement says nothing new
-            queue: list[Any] = self.env._queue
+            queue: list[Any] = self.env.heap
             index = next(i for i, entry in enumerate(queue) if entry[3] is event)
             at_ns, priority, number, _ = queue.pop(index)
-            self.env._queue.sort()
+            self.env.heap.sort()
             heappush(queue, (at_ns + fault.by_ns, priority, number, event))
         return True
 
@@ -67,7 +67,7 @@ class CheckedDirection(Direction):
 
     def _push(self, burst: Any, at_ns: int) -> None:
         burst.callbacks = self._arriving
-        heappush(self.env._queue, (at_ns, NORMAL, next(self.env._eid), burst))
+        heappush(self.env.heap, (at_ns, NORMAL, self.env.number(), burst))
 
     def _next(self, count: int) -> Packet | None:
         """Count packets off; the fault of the first of them that has one."""

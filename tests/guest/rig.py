@@ -6,7 +6,6 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 import numpy as np
-import simpy
 from hypothesis import strategies as st
 
 from simmig.guest.machine import Machine
@@ -17,6 +16,7 @@ from simmig.trace.events import AnyEvent
 from simmig.verbs.sim.host import Host, HostCosts
 from simmig.verbs.sim.memory import Payload
 from simmig.verbs.sim.runtime import SimRuntime
+from simmig.verbs.sim.timeline import Timeline
 
 PAGE = 4096
 MIB = 1 << 20
@@ -48,13 +48,13 @@ class Rig:
         self,
         machine: Machine,
         *,
-        env: simpy.Environment | None = None,
+        env: Timeline | None = None,
         costs: HostCosts | None = None,
         incoming: bool = False,
         order: list[str] | None = None,
         emit: Callable[[AnyEvent], None] | None = None,
     ) -> None:
-        self.env = env or simpy.Environment()
+        self.env = env or Timeline()
         self.host = Host(self.env, "here", costs or HostCosts())
         self.runtime = SimRuntime(self.host)
         self.guest = SimGuest(self.host, self.runtime, machine, incoming=incoming, order=order, emit=emit)

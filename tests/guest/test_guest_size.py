@@ -3,12 +3,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-import simpy
 
 from simmig.guest.machine import Machine
 from simmig.guest.sim import SimGuest, different_pages
 from simmig.verbs.sim.host import Host, HostCosts
 from simmig.verbs.sim.runtime import SimRuntime
+from simmig.verbs.sim.timeline import Timeline
 
 MIB = 1 << 20
 STATM = Path("/proc/self/statm")
@@ -21,7 +21,7 @@ def resident_bytes() -> int:
 
 @pytest.mark.skipif(not STATM.exists(), reason="resident memory is read from /proc")
 def test_an_idle_guest_costs_four_bytes_a_page_at_its_destination_and_nothing_at_its_source() -> None:
-    env = simpy.Environment()
+    env = Timeline()
     machine = Machine((("pc.ram", MEMORY_MIB * MIB),))
     hosts = [Host(env, name, HostCosts()) for name in ("source", "destination")]
     begun = resident_bytes()

@@ -24,6 +24,7 @@ from simmig.verbs.sim.fabric import Fabric
 from simmig.verbs.sim.host import HostCosts
 from simmig.verbs.sim.link import LinkSpec
 from simmig.verbs.sim.profiles import Profile
+from simmig.verbs.sim.timeline import Timeline
 from tests.verbs.deviations import load
 
 MODULES = ("device", "addr", "cq", "mr", "pd", "qp", "wr", "pyverbs_error")
@@ -242,7 +243,7 @@ class SimWorld(World):
         super().__init__()
         self.v = _namespace("simmig.verbs.sim")
         self.profile = profile.name
-        self._env = simpy.Environment()
+        self._env = Timeline()
         self._fabric = Fabric(self._env, 0)
         hosts = [self._fabric.add_host(name, HostCosts()) for name in ("left", "right")]
         left, right = (self._fabric.add_device(f"rxe{index}", host, profile) for index, host in enumerate(hosts))

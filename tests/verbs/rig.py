@@ -27,6 +27,7 @@ from simmig.verbs.sim.pd import PD
 from simmig.verbs.sim.profiles import IDEAL, Profile
 from simmig.verbs.sim.pyverbs_error import PyverbsRDMAError
 from simmig.verbs.sim.qp import QP, QPAttr, QPCap, QPInitAttr
+from simmig.verbs.sim.timeline import Timeline
 from simmig.verbs.sim.wr import SGE, RecvWR, SendWR
 
 ALL_ACCESS = e.IBV_ACCESS_LOCAL_WRITE | e.IBV_ACCESS_REMOTE_WRITE | e.IBV_ACCESS_REMOTE_READ
@@ -163,7 +164,7 @@ def drain_with_notice(end: End) -> None:
 class Sim:
     """What only a simulation offers."""
 
-    env: simpy.Environment
+    env: Timeline
     fabric: Fabric
 
     @property
@@ -215,7 +216,7 @@ class Rig:
         seed: int = 0,
         **changes: Any,
     ) -> None:
-        env = simpy.Environment()
+        env = Timeline()
         fabric = Fabric(env, seed)
         self.profile = profile
         self.sim = Sim(env, fabric)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Coroutine
 from typing import Any
 
-import simpy
 from hypothesis import strategies as st
 
 from simmig.verbs.sim.fabric import Fabric
@@ -15,6 +14,7 @@ from simmig.verbs.sim.memory import ByteSegment
 from simmig.verbs.sim.runtime import SimRuntime, SimTask
 from simmig.verbs.sim.tcp import SimSocket, SocketQueue, connect
 from simmig.verbs.sim.tcp_pipe import PIECE_BYTES
+from simmig.verbs.sim.timeline import Timeline
 
 PAGE = 4096
 MIB = 1 << 20
@@ -29,7 +29,7 @@ class World:
     def __init__(
         self, spec: LinkSpec = GBIT, *, here: HostCosts | None = None, there: HostCosts | None = None
     ) -> None:
-        self.env = simpy.Environment()
+        self.env = Timeline()
         fabric = Fabric(self.env, seed=1)
         self.hosts = [
             fabric.add_host(name, costs or HostCosts()) for name, costs in (("here", here), ("there", there))

@@ -7,7 +7,6 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 import pytest
-import simpy
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -28,6 +27,7 @@ from simmig.verbs.sim.mr import MR
 from simmig.verbs.sim.pd import PD
 from simmig.verbs.sim.qp import QP, QPCap, QPInitAttr
 from simmig.verbs.sim.runtime import SimRuntime, SimTask, TaskCancelled
+from simmig.verbs.sim.timeline import Timeline
 from simmig.verbs.sim.wr import SGE, RecvWR, SendWR
 
 ADDRESS = "10.9.9.1:5555"
@@ -39,7 +39,7 @@ class World:
     """Two hosts, a link, a dialer and a listener."""
 
     def __init__(self, loss: float = 0.0, seed: int = 0, costs: HostCosts | None = None) -> None:
-        self.env = simpy.Environment()
+        self.env = Timeline()
         fabric = Fabric(self.env, seed)
         hosts = [fabric.add_host(name, costs or HostCosts()) for name in ("source", "destination")]
         self.devices = [fabric.add_device(f"rxe{index}", host) for index, host in enumerate(hosts)]
@@ -249,7 +249,7 @@ def test_an_address_is_taken_once() -> None:
 
 
 def test_dialling_needs_a_link() -> None:
-    fabric = Fabric(simpy.Environment())
+    fabric = Fabric(Timeline())
     lonely = fabric.add_device("x", fabric.add_host("a"))
     with pytest.raises(ValueError, match="no link"):
         SimDialer(lonely, ADDRESS)

@@ -1,7 +1,5 @@
 """What posting costs the host, and when: a soft device's packets leave while the caller carries them."""
 
-import simpy
-
 from simmig.verbs.sim import enums as e
 from simmig.verbs.sim.addr import AHAttr, GlobalRoute
 from simmig.verbs.sim.cq import CQ
@@ -14,6 +12,7 @@ from simmig.verbs.sim.nic import SimDevice
 from simmig.verbs.sim.pd import PD
 from simmig.verbs.sim.qp import QP, QPAttr, QPCap, QPInitAttr
 from simmig.verbs.sim.runtime import SimRuntime
+from simmig.verbs.sim.timeline import Timeline
 from simmig.verbs.sim.wr import SGE, SendWR
 
 LENGTH = 40_960
@@ -45,7 +44,7 @@ class End:
 
 
 def test_bytes_are_carried_by_a_post_on_an_idle_queue_while_they_leave() -> None:
-    env = simpy.Environment()
+    env = Timeline()
     fabric = Fabric(env)
     costs = HostCosts(post_ns=POST_NS, post_byte_ns=BYTE_NS)
     devices = [fabric.add_device(f"rxe{i}", fabric.add_host(f"host{i}", costs)) for i in range(2)]

@@ -6,17 +6,17 @@ from collections.abc import Coroutine
 from typing import Any
 
 import pytest
-import simpy
 
 from simmig.verbs.runtime import Work
 from simmig.verbs.sim.fabric import Fabric
 from simmig.verbs.sim.host import Host, HostCosts
 from simmig.verbs.sim.runtime import SimRuntime, SimTask, TaskCancelled
+from simmig.verbs.sim.timeline import Timeline
 
 
 class World:
     def __init__(self, costs: HostCosts | None = None) -> None:
-        self.env = simpy.Environment()
+        self.env = Timeline()
         self.host: Host = Fabric(self.env).add_host("host", costs or HostCosts())
         self.runtime = SimRuntime(self.host)
         self.log: list[Any] = []
@@ -154,7 +154,7 @@ def test_a_million_deadlines_leave_no_heap_behind() -> None:
     async def waiter() -> None:
         for signal in signals:
             assert await world.runtime.wait(signal, deadline_ns=world.runtime.now_ns() + 10**10)
-            sizes.append(len(world.env._queue))
+            sizes.append(len(world.env.heap))
 
     async def setter() -> None:
         for signal in signals:

@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import simpy
 
 from simmig.migration.policies import Point, Sender
 from simmig.migration.source import _Source
 from simmig.verbs.sim.host import Host, HostCosts
 from simmig.verbs.sim.runtime import SimRuntime
+from simmig.verbs.sim.timeline import Timeline
 from simmig.verify.exhaustive import tasks
 from simmig.verify.explore import Tally, by_seed, spread
 from simmig.verify.instants import run_to_rest
@@ -83,7 +83,7 @@ def test_a_protocol_that_does_not_even_wait_is_named(monkeypatch: pytest.MonkeyP
 
 
 def test_an_instant_without_end_ends_outside_of_verify() -> None:
-    env = simpy.Environment()
+    env = Timeline()
     host = Host(env, "source", HostCosts())
     runtime = SimRuntime(host)
 

@@ -6,8 +6,6 @@ from collections.abc import Coroutine, Sequence
 from dataclasses import replace
 from typing import Any, cast
 
-import simpy
-
 from simmig.experiment import leap
 from simmig.experiment.errors import InputError
 from simmig.experiment.result import Result
@@ -43,6 +41,7 @@ from simmig.verbs.sim.interrupt import interrupt_between_events
 from simmig.verbs.sim.link import LinkSpec
 from simmig.verbs.sim.profiles import PROFILES
 from simmig.verbs.sim.runtime import SimRuntime
+from simmig.verbs.sim.timeline import Timeline
 from simmig.verify.instants import run_to_rest
 from simmig.verify.invariants import Invariants
 from simmig.verify.migration.answering import Answering
@@ -140,7 +139,7 @@ class Simulation:
         self._emit = emit
         self._config = scenario.migration.config()
         self._policy = _Told(scenario.policy.name, make_policy(scenario.policy.name, scenario.policy.parameters))
-        self.env = simpy.Environment()
+        self.env = Timeline()
         fabric = Fabric(self.env, scenario.seed)
         tables = (scenario.host, scenario.destination_host or scenario.host)
         costs = [HostCosts(**table.model_dump(exclude={"model"})) for table in tables]

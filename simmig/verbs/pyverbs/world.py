@@ -21,6 +21,7 @@ from simmig.verbs.sim.memory import AddressSpace
 from simmig.verbs.sim.nic import SimDevice
 from simmig.verbs.sim.profiles import Profile
 from simmig.verbs.sim.pyverbs_error import PyverbsRDMAError
+from simmig.verbs.sim.timeline import Timeline
 
 IDLE_POLL_NS = 1_000_000
 """What a poll of an idle completion queue lets pass at most."""
@@ -65,7 +66,7 @@ class World:
     interfaces: dict[str, Interface] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.env = simpy.Environment()
+        self.env = Timeline()
         self.fabric = Fabric(self.env, self.seed)
         self.memory = AddressSpace()  # one for all, as if each device were on a port of the same machine
         pattern = _NAMES.get(self.profile.name, self.profile.name + "{}")

@@ -12,6 +12,7 @@ from simmig.verbs.sim.profiles import IDEAL, MLX5, PROFILES, RXE, Profile
 from simmig.verbs.sim.pyverbs_error import PyverbsError, PyverbsRDMAError, PyverbsUserError
 from simmig.verbs.sim.qp import QP, QPAttr, QPCap, QPInitAttr
 from simmig.verbs.sim.runtime import SimRuntime
+from simmig.verbs.sim.timeline import Timeline
 from simmig.verbs.sim.wr import SGE, RecvWR, SendWR
 
 __all__ = [
@@ -41,6 +42,7 @@ __all__ = [
     "RecvWR",
     "SendWR",
     "SimRuntime",
+    "Timeline",
     "datagrams",
     "enums",
     "get_device_list",

@@ -13,8 +13,6 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any, cast
 
-from simpy.events import NORMAL
-
 from simmig.verbs import api
 from simmig.verbs.runtime import PEER_LEFT, Signal
 from simmig.verbs.sim import enums as e
@@ -67,7 +65,8 @@ class Post:
 
         def lost(*_: Any) -> None:
             if repeat < REPEATS:
-                self._direction.env.schedule(cast(Any, LightEvent(again)), NORMAL, self._interval_ns)
+                env = self._direction.env
+                env.at(env._now + self._interval_ns, LightEvent(again))
 
         self._direction.transmit(self._wire_bytes, arrived, *args, on_loss=lost)
 

@@ -155,7 +155,7 @@ class CQ(PyverbsCM):
         Outside any simulated task an empty queue lets virtual time go on to the next event, then looks again.
         """
         entries = self.entries
-        if not entries and self._env._active_proc is None:
+        if not entries and self._env.active_process is None:
             self._device.let_time_pass()
         if not entries:
             if self._charged:

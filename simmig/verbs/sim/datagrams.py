@@ -10,8 +10,6 @@ import errno
 import struct
 from typing import Any, cast
 
-from simpy.events import NORMAL
-
 from simmig.verbs.sim import enums as e
 from simmig.verbs.sim.buffers import gather, scatter
 from simmig.verbs.sim.burst import Burst
@@ -111,7 +109,7 @@ class Sender(SendQueue):
 
     def _ring_at(self, at_ns: int, then: Any = None) -> None:
         event = LightEvent(then or self._wake)
-        self.env.schedule(cast(Any, event), NORMAL, at_ns - self.env._now)
+        self.env.at(at_ns, event)
 
     # --- the flow ---------------------------------------------------------------------------------------------
 

@@ -6,13 +6,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 
-import simpy
-
 from simmig.verbs.sim.host import Host, HostCosts
 from simmig.verbs.sim.link import Direction, Link, LinkSpec
 from simmig.verbs.sim.nic import SimDevice
 from simmig.verbs.sim.profiles import IDEAL, Profile
 from simmig.verbs.sim.pyverbs_error import PyverbsUserError
+from simmig.verbs.sim.timeline import Timeline
 
 _current: ContextVar[Fabric] = ContextVar("simmig_fabric")
 
@@ -28,14 +27,9 @@ def current_fabric() -> Fabric:
 
 
 class Fabric:
-    """Hosts and devices on one simpy environment. `seed` decides which packets a lossy link loses.
+    """Hosts and devices on one timeline. `seed` decides which packets a lossy link loses."""
 
-    Times are integer nanoseconds, so `env` must start at an integer.
-    """
-
-    def __init__(self, env: simpy.Environment, seed: int = 0) -> None:
-        if not isinstance(env.now, int):
-            raise ValueError("the environment's time must be an integer, in nanoseconds")
+    def __init__(self, env: Timeline, seed: int = 0) -> None:
         self.env = env
         self.seed = seed
         self.hosts: dict[str, Host] = {}

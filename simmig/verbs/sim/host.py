@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from simmig.verbs.runtime import Task, Work
 from simmig.verbs.sim.memory import AddressSpace
+from simmig.verbs.sim.timeline import Timeline
 from simmig.verbs.sim.waiting import Waiter
 
 if TYPE_CHECKING:
@@ -73,7 +74,7 @@ class Host:
         "watchers",
     )
 
-    def __init__(self, env: simpy.Environment, name: str, costs: HostCosts) -> None:
+    def __init__(self, env: Timeline, name: str, costs: HostCosts) -> None:
         self.env = env
         self.name = name
         self.costs = costs

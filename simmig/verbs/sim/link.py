@@ -171,7 +171,7 @@ class Direction:
             return False
         event.callbacks = callbacks
         env = self.env
-        heappush(env._queue, (env._now + self.latency_ns, NORMAL, next(env._eid), event))
+        heappush(env.heap, (env._now + self.latency_ns, NORMAL, env.number(), event))
         return True
 
     def was_cut(self) -> bool:
@@ -228,7 +228,7 @@ class Direction:
         self.occupy((burst.count - 1) * burst.packet_bytes + burst.last_bytes, begin_ns)
         end, env = self._end, self.env
         end.callbacks = self._departing
-        heappush(env._queue, (self.end_ns, NORMAL, next(env._eid), end))
+        heappush(env.heap, (self.end_ns, NORMAL, env.number(), end))
 
     def occupy(self, wire_bytes: int, begin_ns: int) -> None:
         """Have that many bytes on the wire, at its free end or, if that is before `begin_ns`, from then on."""
@@ -286,7 +286,7 @@ class Direction:
         """Have what left the wire then arrive."""
         burst.callbacks = self._arriving
         env = self.env
-        heappush(env._queue, (departure_ns + self.latency_ns, NORMAL, next(env._eid), burst))
+        heappush(env.heap, (departure_ns + self.latency_ns, NORMAL, env.number(), burst))
 
     def arrive(self, burst: Any) -> None:
         """What flew is there, unless the link was pulled or the other end has died."""

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 from typing import Any, cast
 
-from simpy.events import NORMAL
-
 from simmig.verbs.sim import enums as e
 from simmig.verbs.sim.send_queue import SendQueue
 from simmig.verbs.sim.waiting import LightEvent
@@ -48,7 +46,7 @@ class RecoveringQueue(SendQueue):
 
     def _set_timer(self, at_ns: int) -> None:
         self._timer = LightEvent(self._expired)
-        self.env.schedule(cast(Any, self._timer), NORMAL, at_ns - self.env._now)
+        self.env.at(at_ns, self._timer)
 
     def _expiry_ns(self) -> int:
         """The timeout after the oldest packet that waits for an answer, or after the last progress if later."""
@@ -109,7 +107,7 @@ class RecoveringQueue(SendQueue):
         self._paused = True
         tick = self.device.profile.timer_tick_ns
         event = LightEvent(self._unpause)
-        self.env.schedule(cast(Any, event), NORMAL, -(-rnr_ns // tick) * tick)
+        self.env.at(self.env._now - (-rnr_ns // tick) * tick, event)
 
     def _unpause(self, event: LightEvent) -> None:
         self._paused = False

@@ -234,7 +234,7 @@ class Requester(RecoveringQueue):
         if self._doorbell_ns != at_ns:
             self._doorbell_ns = at_ns
             env = self.env
-            heappush(env._queue, (at_ns, NORMAL, next(env._eid), LightEvent(self._wake)))
+            heappush(env.heap, (at_ns, NORMAL, env.number(), LightEvent(self._wake)))
 
     # --- answers ----------------------------------------------------------------------------------------------
 

@@ -106,7 +106,7 @@ class SimRuntime:
     def lags(self) -> bool:
         """Whether anything happens in the world within the time that this host is ahead of it."""
         host = self.host
-        queue = self._env._queue
+        queue = self._env.heap
         return bool(queue) and queue[0][0] <= host.now_ns()
 
     async def checkpoint(self) -> None:
@@ -126,7 +126,7 @@ class SimRuntime:
                     yield from self._sleep(self.waiter(), debt_ns)
                 return True
         env: Any = self._env
-        waiter = host.waiters.get(env._active_proc) or self.waiter()
+        waiter = host.waiters.get(env.active_process) or self.waiter()
         if waiter.sources != sources:
             waiter.listen(sources)
         waiter.waiting = True
@@ -173,7 +173,7 @@ class SimRuntime:
         waiter.listen(())
         env = self._env
         waiter.callbacks = []
-        heappush(env._queue, (env._now + duration_ns, NORMAL, next(env._eid), waiter))
+        heappush(env.heap, (env._now + duration_ns, NORMAL, env.number(), waiter))
         try:
             yield waiter
         except Interrupt:

@@ -42,15 +42,16 @@ class WriteStream:
         "_base_ns",
         "_den",
         "_direction",
-        "_eid",
         "_end_ns",
         "_env",
         "_event",
         "_header_bytes",
+        "_heap",
         "_latency_ns",
         "_length",
         "_mrs",
         "_num",
+        "_number",
         "_payload",
         "_pd",
         "_peer",
@@ -58,7 +59,6 @@ class WriteStream:
         "_peer_pd",
         "_pending",
         "_push_last",
-        "_queue",
         "_requester",
         "_rest",
         "_slots",
@@ -82,8 +82,8 @@ class WriteStream:
         self._header_bytes = requester.header_bytes
         env: Any = requester.env
         self._env = env
-        self._queue: list[Any] = env._queue
-        self._eid = env._eid
+        self._heap = env.heap
+        self._number = env.number
         self._direction = direction
         self._latency_ns = direction.latency_ns
         self._back_ns = direction.reverse.latency_ns
@@ -103,7 +103,7 @@ class WriteStream:
         self._take_length(work)
         direction.occupy(self._wire_bytes, env._now)
         self._base_ns, self._rest, self._end_ns = direction.base_ns, direction.rest, direction.end_ns
-        heappush(self._queue, (self._end_ns + self._latency_ns, NORMAL, next(self._eid), self._event))
+        heappush(self._heap, (self._end_ns + self._latency_ns, NORMAL, self._number(), self._event))
 
     def _take_length(self, work: SendWork) -> None:
         """Reckon with writes like this one: what it takes is `_wire_ns` plus `_wire_rest` / den."""
@@ -133,10 +133,10 @@ class WriteStream:
         mr.segment.dma_write(address - mr.segment_address, self._payload)
         peer.expected_psn = self._answered_psn = work.end_psn
         now = self._arrival_ns = self._env._now
-        queue = self._queue
+        heap = self._heap
         answer = self._answer
         answer.callbacks = self._answering
-        heappush(queue, (now + self._back_ns, NORMAL, next(self._eid), answer))
+        heappush(heap, (now + self._back_ns, NORMAL, self._number(), answer))
 
         work = pending[0]  # there is one, and it is plain: that was seen to when this one went on the wire
         address, length, lkey = work.sg[0]
@@ -161,7 +161,7 @@ class WriteStream:
             end_ns = self._end_ns + self._wire_ns
         self._end_ns = end_ns
         event.callbacks = self._arriving
-        heappush(queue, (end_ns + self._latency_ns, NORMAL, next(self._eid), event))
+        heappush(heap, (end_ns + self._latency_ns, NORMAL, self._number(), event))
 
     def _answered(self, event: LightEvent) -> None:
         """The acknowledgement has arrived."""

@@ -4,14 +4,11 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from typing import Any, cast
-
-import simpy
-from simpy.events import NORMAL
 
 from simmig.verbs.sim.link import Direction, LinkSpec
 from simmig.verbs.sim.memory import Payload, payload_length, payload_part
 from simmig.verbs.sim.messages import LinkMessage, MessageBurst, MessageFlow
+from simmig.verbs.sim.timeline import Timeline
 from simmig.verbs.sim.waiting import LightEvent, Waitable
 
 SEND_BUFFER_BYTES = 4 << 20
@@ -41,9 +38,9 @@ def wire_bytes(spec: LinkSpec, length_bytes: int) -> int:
     return length_bytes + segments * (_TCP_IP_BYTES + _FRAME_BYTES)
 
 
-def later(env: simpy.Environment, delay_ns: int, action: Callable[[], None]) -> None:
+def later(env: Timeline, delay_ns: int, action: Callable[[], None]) -> None:
     """Call `action` that much later."""
-    env.schedule(cast(Any, LightEvent(lambda event: action())), NORMAL, delay_ns)
+    env.at(env._now + delay_ns, LightEvent(lambda event: action()))
 
 
 class Train:

@@ -69,7 +69,7 @@ class Turns:
         wire.occupy(self._rounds * self._round_bytes + sum(sizes[:first]) + last_bytes, wire.env._now)
         event = self._event
         event.callbacks = (self._ended,)
-        heappush(wire.env._queue, (wire.end_ns, NORMAL, next(wire.env._eid), event))
+        heappush(wire.env.heap, (wire.end_ns, NORMAL, wire.env.number(), event))
 
     def _ended(self, event: LightEvent) -> None:
         """The last packet of a message has left; its flow goes on behind all others."""

@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 from simpy.events import NORMAL
 
+from simmig.verbs.sim.timeline import Timeline
+
 if TYPE_CHECKING:
-    import simpy
+    pass
 
 
 _MANY = 8  # sources a task waits for time and again
@@ -71,7 +73,7 @@ class Waiter:
 
     _ok = True
 
-    def __init__(self, env: simpy.Environment, wake_ns: int) -> None:
+    def __init__(self, env: Timeline, wake_ns: int) -> None:
         self.env = env
         self.wake_ns = wake_ns
         self.sources: Any = ()  # a tuple of Waitables, or None when it must not wait
@@ -125,9 +127,9 @@ class Waiter:
         self.waiting = False
         self._value = value
         env = self.env
-        now: int = env._now  # type: ignore[assignment]
+        now: int = env._now
         at_ns = self.paid_ns if now < self.paid_ns else now + self.wake_ns
-        heappush(env._queue, (at_ns, NORMAL, next(env._eid), self))  # type: ignore[misc]
+        heappush(env.heap, (at_ns, NORMAL, env.number(), self))
 
     def wake_now(self) -> None:
         """The same, but if it takes no time run the task at once: only at the very end of an event's business."""
@@ -142,11 +144,10 @@ class Waiter:
 
     def _set_alarm(self, at_ns: int) -> None:
         self._alarm_ns = at_ns
-        event = LightEvent(self._alarm)
-        self.env.schedule(event, NORMAL, at_ns - self.env._now)  # type: ignore[arg-type]
+        self.env.at(at_ns, LightEvent(self._alarm))
 
     def _alarm(self, event: LightEvent) -> None:
-        now: int = self.env._now  # type: ignore[assignment]
+        now: int = self.env._now
         if self._alarm_ns != now:
             return  # an earlier alarm has taken its place
         self._alarm_ns = None
