@@ -94,7 +94,8 @@ def test_a_recording_that_cannot_be_used(capsys: pytest.CaptureFixture[str], sce
     scenario.write_text(MINIMAL.replace("[link]", 'workload = { kind = "recorded", file = "writes.csv" }\n[link]'))
     assert "writes.csv: cannot be read: No such file" in refused(capsys, "run", scenario)
     for text, told in (
-        ("time,page\n", "a recording's first line is time_ns,first_page,pages"),
+        ("time,page\n", "a recording's first line is time_ns,first_page,pages (`simmig explain recording`)"),
+        ("", "a recording's first line is time_ns,first_page,pages"),
         ("time_ns,first_page,pages\n1,2\n", "line 2: '1,2' is not three whole numbers"),
         (
             "time_ns,first_page,pages\n5,0,9\n",

@@ -100,7 +100,8 @@ def _recorded(path: Path, unit: int, pages: int) -> workload.Recorded:
         with path.open(newline="", encoding="utf-8") as file:
             lines = csv.reader(_bounded(file, path))
             if next(lines, None) != RECORDING_COLUMNS:
-                raise InputError(f"{path}: a recording's first line is {','.join(RECORDING_COLUMNS)}")
+                columns = ",".join(RECORDING_COLUMNS)
+                raise InputError(f"{path}: a recording's first line is {columns} (`simmig explain recording`)")
             rows = [_row(path, lines.line_num, line) for line in islice(lines, MAX_RECORDING_ROWS + 1) if line]
         if len(rows) > MAX_RECORDING_ROWS:
             raise InputError(f"{path}: more than {MAX_RECORDING_ROWS} rows, which a recording has at most")
