@@ -6,13 +6,14 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from simmig.experiment.leap import record
 from simmig.experiment.leap.call_back import Callback
 from simmig.experiment.leap.follow import begin_ring, follow
 from simmig.experiment.leap.keys import key_at
 from simmig.experiment.leap.lines import room_for, templates, write_lines
-from simmig.experiment.leap.state import TRACE_ROWS, Memory, Readings
+from simmig.experiment.leap.state import TRACE_COLUMNS, TRACE_ROWS, Ints, Memory, Readings
 from simmig.migration.config import CHUNK_PAGES
 from simmig.migration.registration import WHOLE_BLOCK
 from simmig.migration.wire import BUFFER_BYTES
@@ -21,6 +22,7 @@ from simmig.trace.recorder import Recorder
 from simmig.verbs.sim.interrupt import Handling
 
 _BUFFER_PAGES = BUFFER_BYTES // 4096
+Column = NDArray[np.int64]
 
 
 class Trace:
@@ -72,11 +74,11 @@ class Trace:
 
     def _hand_on(self, count: int) -> None:
         if not follow(self._s, self._memory, self._rows, count, self._ring, self._arrived):
-            self._write(0, count)
+            self._write(self._rows, 0, count)
             return
         begin = 0
         for row in np.flatnonzero(self._rows[:count, 0] > record.MEMORY_READ).tolist():
-            self._write(begin, row)
+            self._write(self._rows, begin, row)
             begin = row + 1
             form, t_ns = self._rows[row, :2].tolist()
             if form == record.SOURCE_ENDED:
@@ -87,11 +89,11 @@ class Trace:
                 pages = int(self._s["page_count"])
                 self.compared = ev.MemoryCompared(t_ns, "destination", pages, self._different_pages())
                 self._recorder.emit(self.compared)
-        self._write(begin, count)
+        self._write(self._rows, begin, count)
 
-    def _write(self, begin: int, end: int) -> None:
+    def _write(self, rows: Ints, begin: int, end: int) -> None:
         if begin < end:
-            size = write_lines(self._rows, begin, end, self._out, *self._templates)
+            size = write_lines(rows, begin, end, self._out, *self._templates)
             self._recorder.take_lines(self._out[:size].data)
 
     def _different_pages(self) -> int:
@@ -101,28 +103,30 @@ class Trace:
         return stale + int(np.count_nonzero(arrived[len(written) :] == 0))
 
     def _destination_over(self, t_ns: int) -> None:
-        """It gives its regions back, which takes it time, and has ended."""
-        s = self._s
-        debt, cost, page_cost = (float(x) for x in (s["over_debt"], s["deregister"][1], s["deregister_page"][1]))
-        slots = int(s["slots"])
-        for _ in range(2 + slots):
-            debt += cost + _BUFFER_PAGES * page_cost
-        for ordinal, (block, chunk, pages) in enumerate(self._registered()):
-            debt += cost + pages * page_cost
-            key = key_at(slots, ordinal)
-            self._recorder.emit(ev.MemoryDeregistered(t_ns + int(debt), "destination", block, chunk, key))
-        self._recorder.emit(ev.MigrationEnded(t_ns + int(debt), "destination", *self._ends(s)[1]))
+        """It gives its regions back, one after the other, which takes it time, and has ended."""
+        s, slots = self._s, int(self._s["slots"])
+        blocks, chunks, pages = self._registered()
+        given = np.concatenate([np.full(2 + slots, _BUFFER_PAGES), pages])
+        costs = s["deregister"][1] + given * s["deregister_page"][1]
+        times_ns = t_ns + np.cumsum([s["over_debt"], *costs]).astype(np.int64)
+        keys = np.array([key_at(slots, ordinal) for ordinal in range(len(pages))], dtype=np.int64)
+        rows = np.zeros((len(pages), TRACE_COLUMNS), dtype=np.int64)
+        rows[:, 0] = record.DEREGISTERED + 1
+        rows[:, 1:5] = np.column_stack((times_ns[3 + slots :], blocks, chunks, keys))
+        for begin in range(0, len(rows), TRACE_ROWS):
+            self._write(rows, begin, min(begin + TRACE_ROWS, len(rows)))
+        self._recorder.emit(ev.MigrationEnded(int(times_ns[-1]), "destination", *self._ends(s)[1]))
 
-    def _registered(self) -> list[tuple[int, int, int]]:
+    def _registered(self) -> tuple[Column, Column, Column]:
         """The destination's regions as it registered them: block, chunk, pages."""
         s, memory = self._s, self._memory
-        lengths = (memory.block_end - memory.block_first).tolist()
+        lengths = memory.block_end - memory.block_first
         if s["pin_all"]:
-            return [(block, WHOLE_BLOCK, length) for block, length in enumerate(lengths)]
-        chunks = memory.order[: int(s["p_registered"])]
-        blocks = np.searchsorted(memory.block_chunk, chunks, side="right") - 1
-        places = zip(blocks.tolist(), (chunks - memory.block_chunk[blocks]).tolist(), strict=True)
-        return [(block, chunk, min(CHUNK_PAGES, lengths[block] - chunk * CHUNK_PAGES)) for block, chunk in places]
+            return np.arange(len(lengths)), np.full(len(lengths), WHOLE_BLOCK), lengths
+        places = memory.order[: int(s["p_registered"])]
+        blocks = np.searchsorted(memory.block_chunk, places, side="right") - 1
+        chunks = places - memory.block_chunk[blocks]
+        return blocks, chunks, np.minimum(CHUNK_PAGES, lengths[blocks] - chunks * CHUNK_PAGES)
 
 
 def _as_at_first(state: Any, memory: Memory) -> Readings:
