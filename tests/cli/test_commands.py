@@ -76,7 +76,6 @@ NOT_RUN = {
     "modprobe rdma_rxe": ROOT_ONLY,
     "rdma link add rxe0 type rxe netdev INTERFACE": ROOT_ONLY,
     "simmig send --qemu /run/vm.qmp --to 10.9.9.2:4444 --policy per-round": QEMU,
-    "simmig send --qemu a.qmp --to 10.9.9.2:4445 --policy per-chunk": QEMU,
     "simmig receive --listen 10.9.9.2:4444 --save vm": QEMU,
     "simmig send --load vm --to 10.9.9.2:5555 --policy per-chunk": QEMU,
     "qemu-system-x86_64 -object memory-backend-memfd,id=pc.ram,size=4G,share=on -machine q35,"
@@ -84,7 +83,7 @@ NOT_RUN = {
     "simmig send --qemu /run/vm.qmp --to 10.9.9.2:4444 --policy per-chunk --set migration.pin_all=true": QEMU,
     "simmig compare --qemu /run/vm.qmp --to 10.9.9.2:4444 --policy per-chunk --policy at-switch "
     "--destination-qemu /run/there.qmp": QEMU,
-    "python docs/live_vm.py freedoms": QEMU,
+    "simmig lab --timeout '60 min' -- python docs/live_vm.py linux": QEMU,
     "python docs/fidelity.py": DEVICES,
     "python docs/published.py": "takes minutes; tests/experiment holds its scenarios to the table",
     "python docs/predictions.py --write": "takes minutes, and writes the page",

@@ -110,9 +110,9 @@ def test_bounds_are_those_that_are_kept(name: str) -> None:
 EVENTS_ONLY = {
     "migration.transport": "tcp",
     "link.loss": "0.01",
-    "guest.dirty_log_page": "2 MiB",
 }
 ALIKE = {
+    "guest.dirty_log_page": "2 MiB",
     "guest.workload.kind": "recorded",
     "migration.pin_all": "true",
     "migration.control_wait": "deferred",
