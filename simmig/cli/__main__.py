@@ -4,4 +4,8 @@ import sys
 
 from simmig.cli.main import main
 
-sys.exit(main())
+status = main()
+# Python ends by SIGINT where an interrupt has met a piece of source being executed (a dataclass being made, for
+# one), though it was handled: CPython forgets that only when the next piece is.
+exec("")
+sys.exit(status)

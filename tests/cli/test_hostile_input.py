@@ -183,7 +183,7 @@ def test_what_a_policy_prints_is_no_result(capsys: pytest.CaptureFixture[str], t
 def test_what_a_policy_prints_is_no_verdict(capfd: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     chatty = tmp_path / "chatty.py"
     chatty.write_text("class X:\n    def drain(self, p, s): print('asked')\n")
-    assert main(["verify", "--policy", f"{chatty}:X", "--seeds", "2", "--jobs", "1", "--json"]) == 0
+    assert main(["verify", "--policy", f"{chatty}:X", "--seeds", "2", "--seed", "1", "--jobs", "1", "--json"]) == 0
     told = capfd.readouterr()
     assert isinstance(json.loads(told.out), dict)
     assert "asked" in told.err

@@ -5,7 +5,9 @@ from __future__ import annotations
 import dataclasses
 
 import pandas as pd
+import pytest
 
+from simmig.experiment import leap
 from simmig.experiment.reports.html import sweep as report
 from simmig.experiment.reports.summary import as_text, summary
 from simmig.experiment.result import Result
@@ -23,7 +25,8 @@ def compiled() -> Result:
     return dataclasses.replace(result, engine="compiled", invariants={}, trace_sha256=None)
 
 
-def test_the_event_model_names_itself_and_certifies() -> None:
+def test_the_event_model_names_itself_and_certifies(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(leap, "is_ready", lambda: False)
     figures = run(WHAT, traced=False).figures()
     assert figures["engine"] == "events"
     assert figures["memory_identical"] is True
