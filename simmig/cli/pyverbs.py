@@ -51,7 +51,7 @@ def pyverbs(program: tuple[str, ...], devices: str, profile: str, link: str | No
     simmig pyverbs -- python my_program.py
     simmig pyverbs --profile rxe -- python -m pytest tests/
     simmig pyverbs --devices rocep1s0f0,rocep1s0f1 -- python one_that_names_its_devices.py
-    simmig pyverbs --profile mlx5 --devices 3 --link roce-100g -- sh -c 'python server.py & python client.py'
+    simmig pyverbs --profile mlx5 --devices 3 --link roce-100g -- sh -c 'python server.py & python client.py; wait'
 
     SIGTERM and SIGHUP are passed on to PROGRAM. Exit status: the program's; 126 when it cannot be run, 2 for bad
     input.
