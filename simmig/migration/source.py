@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from simmig.guest import machine_state
 from simmig.guest.api import PAGE_BYTES, Guest
-from simmig.migration import lane, rdma_connect, savevm
+from simmig.migration import rdma_connect, savevm
+from simmig.migration.began import began
 from simmig.migration.config import (
     CHUNK_PAGES,
     RESOLVE_TIMEOUT_NS,
@@ -17,7 +18,7 @@ from simmig.migration.config import (
 from simmig.migration.convergence import Convergence, Shrinking, divergence
 from simmig.migration.limits import Limits
 from simmig.migration.pace import Pace
-from simmig.migration.policies.policy import Point, Policy, promise_of
+from simmig.migration.policies.policy import Point, Policy
 from simmig.migration.ram import DirtyBitmap, runs_of
 from simmig.migration.rate_limit import RateLimit
 from simmig.migration.rdma_stream import RdmaSource, reason_of
@@ -32,7 +33,6 @@ from simmig.trace.events import (
     DrainBegan,
     DrainEnded,
     Emit,
-    MigrationBegan,
     MigrationEnded,
     RoundBegan,
     RoundEnded,
@@ -441,24 +441,8 @@ class _Source:
         return divergence(self.round, left_pages, threshold_bytes, flat_rounds)
 
     def _record_begin(self) -> None:
-        config = self._config
         if self._emit is not None:
-            self._emit(
-                MigrationBegan(
-                    self.now_ns,
-                    "source",
-                    sum(block.length_bytes for block in self._guest.blocks),
-                    PAGE_BYTES,
-                    config.transport,
-                    config.pin_all,
-                    getattr(self._policy, "name", type(self._policy).__name__),
-                    config.downtime_limit_ns,
-                    promise_of(self._policy),
-                    runs_of(self._guest.ballooned()),
-                    *lane.depths(config.send_queue_depth),
-                    max_rounds=config.max_rounds,
-                    max_bandwidth_bytes_s=config.max_bandwidth_bytes_s or None,
-                    rate_limit=config.rate_limit if config.is_ever_limited else None,
-                    stop_when_flat=config.stop_when_flat,
-                )
-            )
+            name = getattr(self._policy, "name", type(self._policy).__name__)
+            memory_bytes = sum(block.length_bytes for block in self._guest.blocks)
+            given_back = runs_of(self._guest.ballooned())
+            self._emit(began(self.now_ns, self._config, self._policy, name, memory_bytes, given_back))

@@ -5,26 +5,20 @@ Compiling takes a minute, once for the sources as they are.
 
 from __future__ import annotations
 
-import ast
 import fcntl
 import importlib
-import shutil
-import tempfile
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from io import BytesIO
 from itertools import zip_longest
-from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
 from hypothesis import HealthCheck, assume, given, settings
-from hypothesis import strategies as st
 
 from simmig.experiment import leap as fast
 from simmig.experiment.errors import InputError
-from simmig.experiment.leap.decide import POLICIES
 from simmig.experiment.leap.envelope import outside
 from simmig.experiment.result import Result
 from simmig.experiment.runs.run import run
@@ -36,6 +30,7 @@ from simmig.trace.recorder import Recorder
 from simmig.verify import patience
 from simmig.verify.invariants import Invariants
 from tests.endtoend.worlds import scenario
+from tests.experiment.leap_worlds import worlds
 
 numba = pytest.importorskip("numba")
 
@@ -125,153 +120,6 @@ def first_difference(what: Scenario) -> str:
     return next(f"event {at}: {one}\nleap: {other}" for at, (one, other) in enumerate(lines) if one != other)
 
 
-# --- random scenarios ---
-
-working_sets = st.integers(1, 1000).map(lambda pages: f"{pages * 4} KiB")
-rows = st.tuples(st.integers(0, 5_000_000), st.integers(0, 900), st.integers(0, 100))
-
-
-def recording(steps: list[tuple[int, int, int]]) -> dict[str, str]:
-    """A recorded workload: rows of (nanoseconds since the row before, first page, pages)."""
-    now_ns, lines = 1, ["time_ns,first_page,pages"]
-    for number, (step_ns, first_page, count) in enumerate(steps, 1):
-        now_ns += step_ns if number < len(steps) else max(step_ns, 50_000)  # the last repeats: at 8 GB/s at most
-        lines.append(f"{now_ns},{first_page},{count}")
-    text = "\n".join([*lines, ""])
-    path = Path(tempfile.gettempdir()) / f"simmig-{zlib.crc32(text.encode()):08x}.csv"
-    path.write_text(text)
-    return {"kind": "recorded", "file": str(path)}
-
-
-def measured(points: list[tuple[int, float]]) -> dict[str, Any]:
-    """Dirty rates: of 3 MiB, what share was dirty after so many milliseconds."""
-    rates = [(ms, round(share * (3 << 20) * 1000 / ms)) for ms, share in points]
-    tables = [{"calc_time": f"{ms} ms", "dirty_rate": f"{rate} B/s"} for ms, rate in rates]
-    return {"kind": "dirty-rate", "working_set": "3 MiB", "measured": tables}
-
-
-rates = st.sampled_from(["1 MiB/s", "100 MiB/s", "1 GiB/s", "3 GiB/s"])
-workloads = st.one_of(
-    st.just({"kind": "idle"}),
-    st.lists(rows, max_size=12).map(recording),
-    st.fixed_dictionaries(
-        {"kind": st.sampled_from(["uniform", "sweep"]), "working_set": working_sets, "rate": rates}
-    ),
-    st.lists(st.tuples(st.integers(5, 3000), st.floats(0.01, 0.9)), min_size=1, max_size=3).map(measured),
-    st.fixed_dictionaries(
-        {
-            "kind": st.just("hotspot"),
-            "working_set": st.just("3 MiB"),
-            "hot_set": st.sampled_from(["4 KiB", "1 MiB"]),
-            "hot_fraction": st.floats(0, 1),
-            "rate": rates,
-        }
-    ),
-)
-guests = st.fixed_dictionaries(
-    {
-        "dirty_log_page": st.sampled_from(["4 KiB", "4 KiB", "4 KiB", "64 KiB", "2 MiB"]),
-        "block": st.lists(st.integers(1, 900), max_size=3).map(
-            lambda sizes: [{"name": f"b{i}", "size": f"{pages * 4} KiB"} for i, pages in enumerate([1024, *sizes])]
-        ),
-        "workload": workloads,
-        "zero_fraction": st.sampled_from([0.0, 0.0, 0.1, 0.6, 1.0]),
-        "ballooned": st.sampled_from(["0 KiB", "0 KiB", "64 KiB"]),
-        "device_state": st.sampled_from(["1 KiB", "100 KiB"]),
-    }
-)
-policy_tables = st.sampled_from(POLICIES).flatmap(
-    lambda name: st.fixed_dictionaries(
-        {"name": st.just(name)}
-        | ({"limit": st.sampled_from(["0 B", "1 MiB", "5 MiB"])} if name == "pending-limit" else {})
-        | ({"interval": st.sampled_from(["1 MiB", "3 MiB"])} if name == "every-bytes" else {})
-    )
-)
-
-
-def changed(when: dict[str, Any], limits: dict[str, Any], max_bandwidth: str) -> dict[str, Any]:
-    """A change of limits."""
-    return {**when, **limits, "max_bandwidth": max_bandwidth}
-
-
-changes = st.lists(
-    st.builds(
-        changed,
-        st.sampled_from([{"at": "1 ms"}, {"at": "100 ms"}, {"at": "350 ms"}, {"round": 2}, {"round": 3}]),
-        st.sampled_from([{"downtime_limit": "2 ms"}, {"downtime_limit": "100 ms"}, {}]),
-        st.sampled_from(["unlimited", "20 MiB/s", "1 GiB/s"]),
-    ),
-    max_size=3,
-)
-migrations = st.fixed_dictionaries(
-    {
-        "pin_all": st.booleans(),
-        "slice": st.sampled_from(["50 ms", "1 ms", "50 us", "round", "unlimited"]),
-        "registration_batch": st.sampled_from([1, 1, 3, 4096]),
-        "control_wait": st.sampled_from(["completion", "deferred"]),
-        "control_qp": st.sampled_from(["shared", "shared", "own"]),
-        "max_rounds": st.integers(1, 8),
-        "stop_when_flat": st.booleans(),
-        "downtime_limit": st.sampled_from(["1 ms", "5 ms", "300 ms"]),
-        "max_bandwidth": st.sampled_from(["unlimited", "unlimited", "100 MiB/s", "10 MiB/s"]),
-        "rate_limit": st.sampled_from(["qemu-7.2", "qemu-10.0"]),
-        "change": st.one_of(st.just([]), changes),
-    }
-)
-links = st.fixed_dictionaries(
-    {
-        "bandwidth": st.sampled_from(["100 Mbit/s", "1 Gbit/s", "26.5 Gbit/s", "40 Gbit/s"]),
-        "latency": st.sampled_from(["0 us", "2 us", "100 us", "2 ms"]),
-        "mtu": st.sampled_from(["256 B", "1024 B", "4096 B"]),
-        "header": st.sampled_from(["0 B", "26 B", "74 B"]),
-    }
-)
-
-
-def costs(largest_ns: float) -> st.SearchStrategy[str]:
-    return st.one_of(st.just("0 ns"), st.floats(0, largest_ns).map(lambda ns: f"{ns:.3f} ns"))
-
-
-hosts: st.SearchStrategy[dict[str, str]] = st.one_of(
-    st.just({}),
-    st.sampled_from([{"model": "qemu-docs-2013"}, {"model": "server-2020"}]),
-    st.fixed_dictionaries(
-        {},
-        optional={
-            "post": costs(1e3),
-            "post_byte": costs(0.5),
-            "poll": costs(500),
-            "poll_cqe": costs(500),
-            "wake": costs(2e4),
-            "message": costs(5e3),
-            "scan_page": costs(300),
-            "sync_page": costs(20),
-            "zero_test_page": costs(500),
-            "write": costs(1e5),
-            "register": costs(1e5),
-            "register_page": costs(700),
-            "deregister": costs(1e4),
-            "deregister_page": costs(100),
-            "connect": costs(1e7),
-            "stop": costs(1e6),
-            "resume": costs(1e6),
-        },
-    ),
-)
-worlds = st.fixed_dictionaries(
-    {
-        "guest": guests,
-        "policy": policy_tables,
-        "migration": migrations,
-        "link": links,
-        "host": hosts,
-        "device": st.sampled_from(["ideal", "rxe", "mlx5"]).map(lambda profile: {"profile": profile}),
-        "seed": st.integers(0, 2**63 - 1),
-    },
-    optional={"destination_host": hosts},
-)
-
-
 @settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(world=worlds)
 def test_a_leap_comes_out_as_the_event_model_does(leap: Leap, world: dict[str, Any]) -> None:
@@ -279,7 +127,7 @@ def test_a_leap_comes_out_as_the_event_model_does(leap: Leap, world: dict[str, A
     check(leap, **world)
 
 
-@pytest.mark.parametrize("policy", POLICIES)
+@pytest.mark.parametrize("policy", policies.builtin())
 @pytest.mark.parametrize("pin_all", [False, True])
 @pytest.mark.parametrize("kind", ["idle", "sweep", "uniform", "hotspot"])
 def test_every_policy_registration_and_workload(leap: Leap, policy: str, pin_all: bool, kind: str) -> None:
@@ -402,10 +250,6 @@ def test_over_a_long_way(leap: Leap, control_qp: str, profile: str) -> None:
     assert result.status == "completed"
 
 
-def test_the_policies_known_are_all_there_are() -> None:
-    assert set(POLICIES) == set(policies.builtin())
-
-
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [
@@ -491,65 +335,3 @@ def test_a_policy_that_never_answers_ends_a_leap(leap: Leap, monkeypatch: pytest
     assert leap(what) is None
     with pytest.raises(InputError, match="did not answer"):
         run(what)
-
-
-# --- the code that answers is the code that is there ---
-
-
-def test_a_change_anywhere_in_what_is_frozen_is_seen(tmp_path: Path) -> None:
-    """A constant of another room is in the machine code as well: a send queue of 64 instead of 512, say."""
-    for room in fast.FROZEN_ROOMS:
-        shutil.copytree(fast.PACKAGE / room, tmp_path / room)
-    before = fast.key_of(tmp_path)
-    assert before == fast.key_of(fast.PACKAGE)
-    keys = {before}
-    files = sorted(tmp_path.rglob("*.py"))
-    for file in files:
-        text = file.read_text()
-        file.write_text(f"{text}\nCHANGED = 1\n")
-        keys.add(fast.key_of(tmp_path))
-        file.write_text(text)
-    assert len(keys) == len(files) + 1
-    assert fast.key_of(tmp_path) == before
-
-
-def test_versions_of_what_compiles_are_seen(monkeypatch: pytest.MonkeyPatch) -> None:
-    keys = {fast.key_of(fast.PACKAGE)}
-    version = importlib.metadata.version
-    for name in ("numba", "llvmlite", "numpy"):
-        other = {name: "0.0"}
-        monkeypatch.setattr(
-            importlib.metadata, "version", lambda each, other=other: other.get(each) or version(each)
-        )
-        keys.add(fast.key_of(fast.PACKAGE))
-    assert len(keys) == 4
-
-
-def test_nothing_is_frozen_that_the_key_does_not_see() -> None:
-    """Whatever a module with compiled functions imports of simmig lies in the rooms that the key is made of."""
-    compiled = [
-        path for path in (fast.PACKAGE / "experiment/leap").glob("*.py") if "@compiled" in path.read_text()
-    ]
-    assert len(compiled) > 8
-    seen: set[Path] = set()
-    todo = compiled
-    while todo:
-        path = todo.pop()
-        if path not in seen:
-            seen.add(path)
-            todo += imported(path)
-    outside_rooms = [
-        path for path in seen if not any(path.is_relative_to(fast.PACKAGE / room) for room in fast.FROZEN_ROOMS)
-    ]
-    assert outside_rooms == []
-
-
-def imported(path: Path) -> list[Path]:
-    """Files of simmig that one imports from."""
-    found = []
-    for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("simmig."):
-            base = fast.PACKAGE.parent / str(node.module).replace(".", "/")
-            candidates = [base.with_suffix(".py"), *(base / f"{alias.name}.py" for alias in node.names)]
-            found += [candidate for candidate in candidates if candidate.is_file()]
-    return found

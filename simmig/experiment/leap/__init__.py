@@ -41,8 +41,7 @@ def untraced(scenario: Scenario) -> Result | None:
 
     The figures are the same. What takes a trace is not there: its digest, the invariants, the memory compared.
     """
-    at_hand = _is_loaded() and is_ready() and outside(scenario) is None
-    if not (at_hand or worthwhile(scenario)):
+    if not worthwhile(scenario, 0 if _is_loaded() else WORTHWHILE_BYTES):
         return None
     from simmig.experiment.leap.leap import leap  # noqa: PLC0415  (numba is slow to import)
 
@@ -69,9 +68,9 @@ def traced(
     return leap_traced(scenario, record, again, most_events, watch)
 
 
-def worthwhile(scenario: Scenario) -> bool:
+def worthwhile(scenario: Scenario, least_bytes: int = WORTHWHILE_BYTES) -> bool:
     """Whether a leap knows that scenario, pays, and has its code at hand: then that is loaded."""
-    if scenario.guest.memory_bytes < WORTHWHILE_BYTES or outside(scenario) is not None or not is_ready():
+    if scenario.guest.memory_bytes < least_bytes or outside(scenario) is not None or not is_ready():
         return False
     return prepare()
 

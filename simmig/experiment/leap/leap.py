@@ -19,10 +19,9 @@ from simmig.experiment.result import Result
 from simmig.experiment.scenario.machine import machine_of
 from simmig.experiment.scenario.policy_choice import make_policy, parameters_of
 from simmig.experiment.scenario.schema import Scenario
-from simmig.migration.config import SEND_QUEUE_DEPTH
+from simmig.guest.api import PAGE_BYTES
+from simmig.migration.began import began
 from simmig.migration.convergence import divergence
-from simmig.migration.lane import depths
-from simmig.migration.policies import promise_of
 from simmig.trace import events as ev
 from simmig.trace.metrics import Counts, DowntimeParts, Metrics, Stretch
 from simmig.trace.recorder import Recorder
@@ -33,7 +32,6 @@ if TYPE_CHECKING:
     from simmig.experiment.leap import Watch
 
 _FIRST_ROWS = 1 << 12
-_PAGE_BYTES = 4096
 
 
 def leap(scenario: Scenario) -> Result | None:
@@ -167,24 +165,11 @@ def _result(scenario: Scenario, s: Any, memory: Memory) -> Result:
 
 def _began(scenario: Scenario) -> ev.MigrationBegan:
     """What the source says first."""
-    migration, machine = scenario.migration, machine_of(scenario)
-    return ev.MigrationBegan(
-        0,
-        "source",
-        machine.pages * _PAGE_BYTES,
-        _PAGE_BYTES,
-        "rdma",
-        migration.pin_all,
-        scenario.policy.name,
-        migration.downtime_limit_ns,
-        promise_of(make_policy(scenario.policy.name, scenario.policy.parameters)),
-        given_back(scenario, machine),
-        *depths(SEND_QUEUE_DEPTH),
-        max_rounds=migration.max_rounds,
-        max_bandwidth_bytes_s=migration.max_bandwidth_bytes_s,
-        rate_limit=migration.rate_limit if migration.config().is_ever_limited else None,
-        stop_when_flat=migration.stop_when_flat,
-    )
+    machine = machine_of(scenario)
+    policy = make_policy(scenario.policy.name, scenario.policy.parameters)
+    memory_bytes = machine.pages * PAGE_BYTES
+    back = given_back(scenario, machine)
+    return began(0, scenario.migration.config(), policy, scenario.policy.name, memory_bytes, back)
 
 
 def _metrics(scenario: Scenario, s: Any, memory: Memory) -> Metrics:

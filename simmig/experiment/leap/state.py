@@ -207,12 +207,8 @@ _FIELDS: list[tuple[Any, ...]] = [
     ("held", _record_of(HeldRun())),
     *((name, _INT) for name in ("completed_bytes", "pending", "max_pending")),
     # the guest
-    *(
-        (name, _INT)
-        for name in (
-            *("workload", "kind", "rate", "span", "hot", "hot_below", "writes", "told", "logging", "log_page"),
-        )
-    ),
+    *((name, _INT) for name in ("workload", "kind", "rate", "span", "hot", "hot_below", "log_page")),
+    *((name, _INT) for name in ("writes", "told", "logging")),
     *((name, _INT) for name in ("draw_address", "random_address")),
     # the source
     *((name, _INT) for name in ("policy", "policy_address", "single_slice", "max_rounds")),
