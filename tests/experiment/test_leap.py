@@ -146,6 +146,22 @@ def test_every_policy_registration_and_workload(leap: Leap, policy: str, pin_all
     assert result.status == "completed"
 
 
+def test_a_message_that_comes_just_behind_the_end_of_a_packet_is_sent(leap: Leap) -> None:
+    """A byte takes 80 ns; a packet of the other queue pair has ended 4 ns before."""
+    result = check(
+        leap,
+        guest={
+            "block": [{"name": "b0", "size": "4096 KiB"}, {"name": "b1", "size": "580 KiB"}],
+            "device_state": "1 KiB",
+        },
+        link={"bandwidth": "100 Mbit/s", "latency": "0 us", "mtu": "1024 B", "header": "26 B"},
+        host={"model": "qemu-docs-2013", "register_page": "647 ns", "poll": "100 ns"},
+        migration={"control_qp": "own", "control_wait": "deferred", "max_rounds": 1, "downtime_limit": "1 ms"},
+        policy={"name": "final-only"},
+    )
+    assert result.status == "completed"
+
+
 def test_a_guest_that_outruns_the_link_ends_alike(leap: Leap) -> None:
     busy = {"kind": "sweep", "working_set": "16 MiB", "rate": "4 GiB/s"}
     result = check(

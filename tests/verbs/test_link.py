@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from simmig.verbs.sim import enums as e
+from simmig.verbs.sim.burst import bytes_begun
 from simmig.verbs.sim.link import LinkSpec
 from simmig.verbs.sim.profiles import RXE
 from simmig.verbs.sim.qp import QPCap
@@ -252,3 +253,24 @@ def test_goodput_under_loss_falls_and_everything_arrives() -> None:
 def test_nonsense_is_refused(arguments: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=r"bandwidth|latency|MTU|loss"):
         LinkSpec(**{"bandwidth_bit_s": 10**9, **arguments})
+
+
+@given(
+    elapsed_ns=st.integers(0, 10**7),
+    num=st.integers(1, 8000),
+    den=st.integers(1, 100),
+    rest=st.integers(0, 99),
+    packet_bytes=st.integers(1, 5000),
+)
+def test_the_packet_on_the_wire_has_begun_and_has_not_ended(
+    elapsed_ns: int, num: int, den: int, rest: int, packet_bytes: int
+) -> None:
+    """On a slow link one may have ended some nanoseconds ago, and no byte of the next be gone."""
+    rest %= den
+
+    def end_ns(packets: int) -> Fraction:
+        return Fraction(rest + packets * packet_bytes * num, den)
+
+    packets = max(1, -(-bytes_begun(elapsed_ns, rest, num, den) // packet_bytes))
+    assert ceil(end_ns(packets)) >= elapsed_ns
+    assert packets == 1 or end_ns(packets - 1) <= elapsed_ns

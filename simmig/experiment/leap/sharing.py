@@ -24,8 +24,10 @@ from simmig.experiment.leap.state import (
     Declined,
     compiled,
 )
+from simmig.verbs.sim.burst import bytes_begun
 
 BEGINS, ENDS = 1, 2
+_bytes_begun = compiled(bytes_begun)
 
 
 @compiled
@@ -186,7 +188,7 @@ def _leave_stream(s: Any) -> None:
 def _shorten(s: Any, way: int) -> None:
     """Let what is on the wire end with the packet that is going."""
     packet = s.mtu + s.header
-    gone_bytes = ((s.now - s.began[way]) * s.den - s.began_rest[way]) // s.num
+    gone_bytes = _bytes_begun(s.now - s.began[way], s.began_rest[way], s.num, s.den)
     count = max(-(-gone_bytes // packet), 1)
     if count >= s.part_count[way]:
         return

@@ -35,3 +35,12 @@ class Burst:
         """Keep the first packets only, fewer than there are."""
         self.count = count
         self.last_bytes = self.packet_bytes
+
+
+def bytes_begun(elapsed_ns: int, rest: int, num: int, den: int) -> int:
+    """How many bytes have begun to leave in that time; one takes num / den ns, the first began at rest / den ns.
+
+    While the end of the one before is rounded up to this very nanosecond, the next one has not begun.
+    """
+    gone = (elapsed_ns * den - rest) // num
+    return gone + int(-(-(rest + gone * num) // den) < elapsed_ns)

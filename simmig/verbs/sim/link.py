@@ -21,6 +21,7 @@ from typing import Any
 
 from simpy.events import NORMAL
 
+from simmig.verbs.sim.burst import bytes_begun
 from simmig.verbs.sim.messages import LinkMessage, MessageFlow
 from simmig.verbs.sim.parts import TAKEN, Adapter, Flow, Tenant
 from simmig.verbs.sim.turns import Turns, turns_of
@@ -250,9 +251,8 @@ class Direction:
 
     def _shorten(self, burst: Any) -> None:
         """Let the burst under way end with the packet that is now on the wire."""
-        elapsed_ns = self.env._now - self.start_ns
-        gone_bytes = (elapsed_ns * self.den - self.start_rest) // self.num
-        count = max(-(-gone_bytes // burst.packet_bytes), 1)
+        begun_bytes = bytes_begun(self.env._now - self.start_ns, self.start_rest, self.num, self.den)
+        count = max(-(-begun_bytes // burst.packet_bytes), 1)
         if count >= burst.count:
             return
         if self._until_loss >= 0 and not burst.doomed:

@@ -13,6 +13,7 @@ from typing import Any
 
 from simpy.events import NORMAL
 
+from simmig.verbs.sim.burst import bytes_begun
 from simmig.verbs.sim.parts import Flow, Wire
 from simmig.verbs.sim.waiting import LightEvent
 from simmig.verbs.sim.work import RequestBurst
@@ -98,9 +99,8 @@ class Turns:
         wire, turns = self._wire, self._turns
         self._event.callbacks = ()
         wire.tenant = None
-        elapsed_ns = wire.env._now - wire.start_ns
-        sent_bytes = (elapsed_ns * wire.den - wire.start_rest) // wire.num
-        rounds, rest_bytes = divmod(sent_bytes, self._round_bytes)
+        begun_bytes = bytes_begun(wire.env._now - wire.start_ns, wire.start_rest, wire.num, wire.den)
+        rounds, rest_bytes = divmod(begun_bytes, self._round_bytes)
         if rest_bytes == 0 and rounds:  # a packet that ends this very moment has not ended yet
             rounds, rest_bytes = rounds - 1, self._round_bytes
         before_bytes = at = 0
