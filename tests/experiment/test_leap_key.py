@@ -29,6 +29,15 @@ def test_a_change_anywhere_in_what_is_frozen_is_seen(tmp_path: Path) -> None:
     assert fast.key_of(tmp_path) == before
 
 
+def test_the_same_sources_elsewhere_are_not_ready(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Numba keeps its code for the place of each file: a second copy would compile in the middle of a run."""
+    here = fast._marker()
+    for room in fast.FROZEN_ROOMS:
+        shutil.copytree(fast.PACKAGE / room, tmp_path / room)
+    monkeypatch.setattr(fast, "PACKAGE", tmp_path)
+    assert fast._marker.__wrapped__() != here
+
+
 def test_versions_of_what_compiles_are_seen(monkeypatch: pytest.MonkeyPatch) -> None:
     keys = {fast.key_of(fast.PACKAGE)}
     version = importlib.metadata.version

@@ -128,6 +128,10 @@ def key_of(package: Path) -> str:
 
 @lru_cache(maxsize=1)
 def _marker() -> Path:
-    """Where `READY` is: numba looks at a function's own file alone, but compiles other files' functions in."""
+    """Where `READY` is: numba looks at a function's own file alone, but compiles other files' functions in.
+
+    It keeps what it compiled for each place of that file, and so the same sources elsewhere are not ready.
+    """
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return cache / "simmig" / f"leap-{key_of(PACKAGE)}" / READY
+    place = hashlib.sha256(os.fsencode(PACKAGE)).hexdigest()[:8]
+    return cache / "simmig" / f"leap-{key_of(PACKAGE)}-{place}" / READY
